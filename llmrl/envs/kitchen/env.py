@@ -1,0 +1,170 @@
+"""The kitchen as a text world: what it pays and when an episode ends. What happens: `world`; the words: `text`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, get_args
+
+from llmrl.envs.base import TextEnv, Turn
+from llmrl.envs.kitchen import drawing, text
+from llmrl.envs.kitchen.expert import expert_actions
+from llmrl.envs.kitchen.layouts import TOMATO, TOMATO_LETTUCE, Split, overcooked_a, random_kitchen
+from llmrl.envs.kitchen.world import Effect, Item, Kitchen, KitchenState
+
+Reward = Literal["once", "original"]
+
+STEP_COST, CHOPPED, SERVED, WRONGLY_SERVED = -0.001, 0.2, 1.0, -0.1
+
+
+def overcooked_tomato(
+    *,
+    reward: Reward = "once",
+    max_decisions: int = 31,
+    max_primitive_steps: int = 200,
+    render_mode: str | None = None,
+) -> KitchenEnv:
+    """Map A: chop a tomato and serve it in the bowl. At best 6 decisions, 28 primitive steps, return 1.11028."""
+    return KitchenEnv(
+        [overcooked_a(TOMATO)],
+        reward=reward,
+        max_decisions=max_decisions,
+        max_primitive_steps=max_primitive_steps,
+        render_mode=render_mode,
+    )
+
+
+def overcooked_salad(
+    *,
+    reward: Reward = "once",
+    max_decisions: int = 51,
+    max_primitive_steps: int = 200,
+    render_mode: str | None = None,
+) -> KitchenEnv:
+    """Map A: tomato and lettuce, and an onion nobody asked for. At best 10 decisions, 45 primitive steps, 1.33810."""
+    return KitchenEnv(
+        [overcooked_a(TOMATO_LETTUCE)],
+        reward=reward,
+        max_decisions=max_decisions,
+        max_primitive_steps=max_primitive_steps,
+        render_mode=render_mode,
+    )
+
+
+def overcooked_random(
+    *,
+    split: Split = "dev",
+    index: int = 0,
+    count: int = 1,
+    ingredients: int | None = 3,
+    reward: Reward = "once",
+    max_decisions: int = 71,
+    max_primitive_steps: int = 400,
+    render_mode: str | None = None,
+) -> KitchenEnv:
+    """Generated kitchens `index` to `index + count - 1` of a split, one task each (see `layouts.random_kitchen`)."""
+    if count < 1:
+        raise ValueError(f"count={count}: ask for at least 1 kitchen")
+    return KitchenEnv(
+        [random_kitchen(split, number, ingredients) for number in range(index, index + count)],
+        reward=reward,
+        max_decisions=max_decisions,
+        max_primitive_steps=max_primitive_steps,
+        render_mode=render_mode,
+    )
+
+
+class KitchenEnv(TextEnv):
+    """One task per kitchen, named as the kitchen is.
+
+    A decision is a macro-action and pays sum_i gamma_primitive^i r_i over its primitive steps: -0.001 a step, +0.2 when
+    a food that the order asks for becomes chopped, +1 for the dish, which ends the episode, and -0.1 for serving
+    anything else. `reward="original"` pays every chop, so that chopping and spoiling the same food for ever beats
+    serving it; "once" pays each ingredient's first chop in an episode. At `max_primitive_steps` the episode is
+    truncated, once the running macro-action has finished.
+
+    Source of the world and its pay: the text kitchen of TWOSOME (arXiv 2401.14151).
+    """
+
+    metadata = {"render_modes": ["ansi"], "render_fps": 4}  # noqa: RUF012  (declared so by gymnasium)
+
+    def __init__(
+        self,
+        kitchens: Sequence[Kitchen],
+        *,
+        max_decisions: int,
+        reward: Reward = "once",
+        gamma_primitive: float = 0.99,
+        max_primitive_steps: int = 200,
+        render_mode: str | None = None,
+    ) -> None:
+        if reward not in get_args(Reward):
+            raise ValueError(f"reward={reward!r}: choose one of {', '.join(get_args(Reward))}")
+        if not 0 < gamma_primitive <= 1:
+            raise ValueError(f"gamma_primitive={gamma_primitive}: a discount is above 0 and at most 1")
+        if max_primitive_steps < 1:
+            raise ValueError(f"max_primitive_steps={max_primitive_steps}: an episode needs at least 1 primitive step")
+        super().__init__([k.name for k in kitchens], max_decisions=max_decisions, render_mode=render_mode)
+        self.kitchens = dict(zip(self.task_ids, kitchens, strict=True))
+        self.reward, self.gamma_primitive, self.max_primitive_steps = reward, gamma_primitive, max_primitive_steps
+        self.kitchen: Kitchen = kitchens[0]  # that of the episode
+        self.state: KitchenState = self.kitchen.initial()
+        self.primitive_steps = 0
+        self._paid: set[Item] = set()
+        self._scenes: dict[tuple[str, KitchenState], _Scene] = {}
+        self._menus: dict[tuple[str, ...], tuple[str, ...]] = {}
+
+    def render(self) -> str:
+        """The kitchen and the cook in plain text, at most 80 columns wide, whatever `render_mode` says."""
+        return drawing.draw(self.kitchen, self.state)
+
+    def _reset(self, task_id: str) -> tuple[str, Turn]:
+        self.kitchen = self.kitchens[task_id]
+        self.state = self.kitchen.initial()
+        self.primitive_steps = 0
+        self._paid = set()
+        scene = self._scene()
+        return text.task(self.kitchen), Turn(scene.observation, scene.menu, expert_actions=scene.expert_actions)
+
+    def _step(self, index: int) -> Turn:
+        effect = self.kitchen.apply(self.state, index)
+        self.state = effect.state
+        self.primitive_steps += effect.steps
+        scene = self._scene()
+        return Turn(
+            scene.observation,
+            scene.menu,
+            reward=self._pay(effect),
+            terminated=self.state.served,
+            truncated=self.primitive_steps >= self.max_primitive_steps,
+            success=self.state.served,
+            duration=effect.steps,
+            expert_actions=scene.expert_actions,
+        )
+
+    def _pay(self, effect: Effect) -> float:
+        last = self.gamma_primitive ** (effect.steps - 1)
+        pay = STEP_COST * sum(self.gamma_primitive**i for i in range(effect.steps))
+        if effect.chopped in self.kitchen.dish and effect.chopped not in self._paid:
+            pay += CHOPPED * last
+            if self.reward == "once":
+                self._paid.add(effect.chopped)
+        if effect.delivery:
+            pay += (SERVED if effect.delivery > 0 else WRONGLY_SERVED) * last
+        return pay
+
+    def _scene(self) -> _Scene:
+        """Everything the state alone decides, made once: a state is met again and again."""
+        key = (self.kitchen.name, self.state)
+        scene = self._scenes.get(key)
+        if scene is None:
+            menu = text.menu(self.kitchen, self.state)
+            menu = self._menus.setdefault(menu, menu)  # many states share a menu
+            best = frozenset(menu[action] for action in expert_actions(self.kitchen, self.state))
+            scene = self._scenes[key] = _Scene(text.observation(self.kitchen, self.state), menu, best)
+        return scene
+
+
+class _Scene(NamedTuple):
+    observation: str
+    menu: tuple[str, ...]
+    expert_actions: frozenset[str]

@@ -1,0 +1,119 @@
+"""Several environments behind one call, in this process or in workers. Workers change speed only."""
+
+from __future__ import annotations
+
+import multiprocessing
+import traceback
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+import gymnasium
+
+TextWorld = gymnasium.Env[dict[str, Any], str]
+
+
+class Reset(NamedTuple):
+    env: int
+    seed: int
+    task: str | None
+
+
+class Step(NamedTuple):
+    env: int
+    action: str
+
+
+class Outcome(NamedTuple):
+    """A reset's or a step's; a reset has reward 0 and ends nothing."""
+
+    observation: dict[str, Any]
+    reward: float
+    terminated: bool
+    truncated: bool
+    info: dict[str, Any]
+
+
+class WorldError(RuntimeError):
+    """An environment raised. The message is what it said and where."""
+
+
+class EnvPool:
+    """`num_envs` copies of a world. `run` does resets and steps and answers in the order asked."""
+
+    def __init__(self, make: Callable[[], TextWorld], num_envs: int, workers: int = 0) -> None:
+        if num_envs < 1 or workers < 0:
+            raise ValueError(f"num_envs={num_envs} must be at least 1 and workers={workers} at least 0")
+        first = make()
+        self.task_ids: tuple[str, ...] = tuple(getattr(first, "task_ids", ()))
+        self.deterministic: bool = bool(getattr(first, "deterministic", False))
+        self.num_envs = num_envs
+        self._local = [first, *(make() for _ in range(num_envs - 1))] if workers == 0 else []
+        self._workers: list[tuple[Connection, multiprocessing.process.BaseProcess]] = []
+        if workers:
+            first.close()
+            context = multiprocessing.get_context("spawn")  # a forked process would share torch's threads
+            for _ in range(min(workers, num_envs)):
+                ours, theirs = context.Pipe()
+                process = context.Process(target=_serve, args=(theirs, make), daemon=True)
+                process.start()
+                theirs.close()
+                self._workers.append((ours, process))
+
+    def run(self, commands: Sequence[Reset | Step]) -> list[Outcome]:
+        if not self._workers:
+            return [_do(self._local[c.env], c) for c in commands]
+        for w, (connection, _) in enumerate(self._workers):
+            connection.send([c for c in commands if c.env % len(self._workers) == w])
+        answers = [self._receive(connection) for connection, _ in self._workers]
+        queues = [iter(a) for a in answers]
+        return [next(queues[c.env % len(self._workers)]) for c in commands]
+
+    def _receive(self, connection: Connection) -> list[Outcome]:
+        try:
+            answer = connection.recv()
+        except EOFError:
+            raise WorldError("an environment's worker process ended without an answer") from None
+        if isinstance(answer, str):
+            raise WorldError(answer)
+        return answer
+
+    def close(self) -> None:
+        for env in self._local:
+            env.close()
+        for connection, process in self._workers:
+            connection.close()  # the worker's receive ends, and so does it
+            process.join()
+        self._local, self._workers = [], []
+
+
+def _do(env: TextWorld, command: Reset | Step) -> Outcome:
+    try:
+        if isinstance(command, Reset):
+            options = {} if command.task is None else {"task": command.task}
+            observation, info = env.reset(seed=command.seed, options=options)
+            return Outcome(observation, 0.0, False, False, info)
+        observation, reward, terminated, truncated, info = env.step(command.action)
+        return Outcome(observation, float(reward), terminated, truncated, info)
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        raise WorldError(
+            f"environment {command.env} raised {type(error).__name__}: {error} ({where.filename}:{where.lineno})"
+        ) from error
+
+
+def _serve(connection: Connection, make: Callable[[], TextWorld]) -> None:
+    """A worker: answers lists of commands until the pool closes the pipe."""
+    envs: dict[int, TextWorld] = {}
+    while True:
+        try:
+            commands: list[Reset | Step] = connection.recv()
+        except (EOFError, KeyboardInterrupt):
+            return
+        try:
+            for c in commands:
+                if c.env not in envs:
+                    envs[c.env] = make()
+            connection.send([_do(envs[c.env], c) for c in commands])
+        except WorldError as error:
+            connection.send(str(error))

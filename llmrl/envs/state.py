@@ -1,0 +1,29 @@
+"""What the agent knows when it chooses: the one observation type that priors, encoders and learners see."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+
+
+@dataclass(frozen=True)
+class TextState:
+    """A textual decision point.
+
+    `actions` are the admissible actions, in the environment's order, no two alike. `history` holds the episode's
+    earlier (observation, action) pairs, oldest first; the rollout keeps it, and each rendered text shows as much of it
+    as its own `history_turns` says.
+    """
+
+    task: str
+    observation: str
+    actions: tuple[str, ...]
+    history: tuple[tuple[str, str], ...] = ()
+
+    @cached_property
+    def key(self) -> str:
+        """A stable name: equal states have equal keys, in every process and on every machine."""
+        text = json.dumps([self.task, self.observation, self.actions, self.history], ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
