@@ -1,0 +1,91 @@
+"""From a checked config to the objects of a run. Whose they are, ours or somebody else's, is said by `_target_`.
+
+A world and a language model are called with the keys of their config; an encoder, and a learner, with their whole
+config: `encoder(cfg)`, `learner(cfg, seed, table)`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+
+from llmrl.config import model_identity
+from llmrl.encoders.encoder import FeatureTable
+from llmrl.envs.pool import EnvPool
+from llmrl.learners.learner import Learner
+from llmrl.lm.language_model import LanguageModel
+from llmrl.priors.cache import AnswerCache, Answers
+from llmrl.priors.prior import Prior
+from llmrl.priors.prompt import Prompt
+from llmrl.schema import TrainConfig
+
+
+@dataclass
+class Parts:
+    """What a run is made of."""
+
+    prior: Prior
+    learner: Learner
+    table: FeatureTable | None  # None where nothing is learned
+    answers: Answers | None  # None where nothing asks a model
+    history_turns: int  # the most that any rendered text shows
+
+
+def build(cfg: DictConfig) -> Parts:
+    """Prior, learner and what they stand on. Raises ValueError for settings that do not fit together."""
+    run: TrainConfig = OmegaConf.to_object(cfg)  # type: ignore[assignment]
+    prompt = Prompt(run.prompt) if run.prompt is not None else None
+    answers = build_answers(cfg) if run.lm is not None else None
+    encoder = _target(run.encoder)(run.encoder) if run.encoder is not None else None
+    table = FeatureTable(encoder) if encoder is not None else None
+    prior = Prior(run.prior, run.seed, prompt, answers)
+    learner = _target(run.learner)(run.learner, run.seed, table)
+    turns = max(prompt.history_turns if prompt else 0, encoder.history_turns if encoder else 0)
+    return Parts(prior, learner, table, answers, turns)
+
+
+def build_pool(cfg: DictConfig, num_envs: int, workers: int = 0) -> EnvPool:
+    run: TrainConfig = OmegaConf.to_object(cfg)  # type: ignore[assignment]
+    return EnvPool(partial(_target(run.env), **_arguments(run.env)), num_envs, workers)
+
+
+def build_answers(cfg: DictConfig) -> Answers:
+    """The kept answers of the run's model.
+
+    A model of ours is loaded when the first answer is missing; somebody else's at once, since only it knows who it is.
+    """
+    run: TrainConfig = OmegaConf.to_object(cfg)  # type: ignore[assignment]
+    make: Callable[[], LanguageModel] = partial(_target(run.lm), **_arguments(run.lm))
+    cache = AnswerCache(cache_path(cfg))
+    identity = model_identity(cfg)
+    if identity is None:
+        model = make()
+        return Answers(cache, model.identity, model.engine, lambda: model)
+    return Answers(cache, identity, _target(run.lm).engine, make)  # type: ignore[attr-defined]
+
+
+def cache_path(cfg: DictConfig) -> Path:
+    """Where answers are kept: paths.cache, else $LLMRL_CACHE, else the user's cache folder."""
+    chosen = cfg.paths.cache or os.environ.get("LLMRL_CACHE")
+    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("llmrl")) / "answers.sqlite3"
+
+
+def _target(node: Any) -> Callable[..., Any]:
+    path = node["_target_"] if isinstance(node, dict) else node._target_
+    try:
+        return get_object(path)
+    except Exception as error:
+        raise ValueError(f"_target_={path} cannot be imported: {error}") from error
+
+
+def _arguments(node: Any) -> dict[str, Any]:
+    values = {f.name: getattr(node, f.name) for f in fields(node)} if is_dataclass(node) else dict(node)
+    return {key: value for key, value in values.items() if key not in ("_target_", "name")}

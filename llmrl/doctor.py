@@ -1,0 +1,149 @@
+"""What is installed, where things are kept, and what is missing: `llmrl doctor`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import llmrl
+
+Status = Literal["ok", "note", "broken"]
+
+
+class Finding(NamedTuple):
+    what: str
+    status: Status  # note: worth knowing; broken: llmrl does not work until it is mended
+    text: str
+
+
+def findings(runs: Path) -> Iterator[Finding]:
+    """All findings, in the order in which they are worth reading; one that raises is itself a finding."""
+    for what, check in (
+        ("llmrl", _llmrl),
+        ("packages", _packages),
+        ("torch", _torch),
+        ("configs", _configs),
+        ("embedded models", _embedded),
+        ("answer cache", _cache),
+        ("run folder", lambda: _runs(runs)),
+        ("extras", _extras),
+    ):
+        try:
+            yield from check()
+        except Exception as error:  # a diagnosis goes on
+            yield Finding(what, "broken", f"{type(error).__name__}: {error}")
+
+
+def _llmrl() -> Iterator[Finding]:
+    from llmrl.run.versions import git_state
+
+    git = git_state()
+    text = f"{llmrl.__version__} in {Path(llmrl.__file__).parent}"
+    if git:
+        text += f", commit {git['commit'][:10]}{' with changes' if git['dirty'] else ''}"
+    yield Finding("llmrl", "ok", text)
+    yield Finding("python", "ok", f"{sys.version.split()[0]} in {sys.executable}")
+
+
+def _packages() -> Iterator[Finding]:
+    from llmrl.run.versions import package_versions
+
+    versions = package_versions()
+    missing = [name for name, version in versions.items() if version is None]
+    yield Finding("packages", "ok", ", ".join(f"{name} {version}" for name, version in versions.items() if version))
+    if missing:
+        yield Finding("packages", "broken", f"missing: {', '.join(missing)}; pip install {' '.join(missing)}")
+
+
+def _torch() -> Iterator[Finding]:
+    import torch
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU: everything runs on the CPU"
+    capability = torch.backends.cpu.get_cpu_capability()
+    yield Finding("device", "ok", f"{device}; CPU capability {capability}, {os.cpu_count()} CPUs; threads=1 unless set")
+
+
+def _configs() -> Iterator[Finding]:
+    from llmrl.config import compose, config_folder
+
+    compose([])
+    yield Finding("configs", "ok", str(config_folder()))
+
+
+def _embedded() -> Iterator[Finding]:
+    folders = sorted((Path(llmrl.__file__).parent / "lm" / "tiny").glob("*/config.json"))
+    if not folders:
+        yield Finding("embedded model", "broken", "none in llmrl/lm/tiny: lm=tiny cannot run; install llmrl again")
+    for config in folders:
+        yield _verified(config.parent)
+
+
+def _verified(folder: Path) -> Finding:
+    """Compares the weights with the hash in the model's card."""
+    what = f"model {folder.name}"
+    expected = json.loads((folder / "card.json").read_text())["sha256"]
+    weights = folder / "model.safetensors"
+    if hashlib.sha256(weights.read_bytes()).hexdigest() != expected:
+        return Finding(what, "broken", f"{weights} is not the file its card.json names; install llmrl again")
+    return Finding(what, "ok", f"{_size(weights.stat().st_size)} of weights, as its card.json says: {expected[:12]}")
+
+
+def _cache() -> Iterator[Finding]:
+    from llmrl.build import cache_path
+    from llmrl.config import compose
+
+    path = cache_path(compose([]))
+    size = sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*"))  # with the log beside it
+    text = f"{path}, {_size(size)}" if path.exists() else f"{path}: nothing kept yet"
+    yield _writable("answer cache", path.parent, text, "set LLMRL_CACHE=FILE or paths.cache=FILE")
+
+
+def _runs(runs: Path) -> Iterator[Finding]:
+    from llmrl.run.load import load_runs
+
+    yield _writable("run folder", runs, f"{runs.resolve()}, {len(load_runs(runs))} runs", "set paths.runs=FOLDER")
+
+
+def _extras() -> Iterator[Finding]:
+    try:
+        package = metadata.metadata("llmrl")
+        requires = metadata.requires("llmrl") or []
+    except metadata.PackageNotFoundError:
+        yield Finding("extras", "note", "llmrl runs from a checkout that is not installed: make setup")
+        return
+    for extra in package.get_all("Provides-Extra") or []:
+        names = [re.split(r"[^\w.-]", r)[0] for r in requires if re.search(rf"extra\s*==\s*['\"]{extra}['\"]", r)]
+        missing = [name for name in names if not _installed(name)]
+        text = f"missing {', '.join(missing)}: pip install 'llmrl[{extra}]'" if missing else "installed"
+        yield Finding(f"extra {extra}", "note" if missing else "ok", text)
+
+
+def _installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _writable(what: str, folder: Path, text: str, remedy: str) -> Finding:
+    existing = folder
+    while not existing.exists():
+        existing = existing.parent
+    try:
+        with tempfile.NamedTemporaryFile(dir=existing):
+            return Finding(what, "ok", text)
+    except OSError as error:
+        return Finding(what, "broken", f"{existing} cannot be written to ({error.strerror}): {remedy}")
+
+
+def _size(n: int) -> str:
+    return f"{n / 1e9:.1f} GB" if n >= 1e9 else f"{n / 1e6:.1f} MB" if n >= 1e6 else f"{n / 1e3:.0f} kB"

@@ -1,0 +1,215 @@
+"""DQN, DQN-Prior and everything between: one value-based family.
+
+    behaviour   pi(a|s) = w(a|s) exp(Q(s,a)/alpha) / Z            over a support S(s)              (1)
+    target      y = R_n + gamma^n B_{a' in S'(s')} Q_target(s',a')                                 (2)
+    loss        L = huber(Q(s,a) - y)                                                              (3)
+
+w and S are the candidates the learner is given. Uniform w over all admissible actions makes (1) a Boltzmann DQN; the
+counts of k answers of a language model make it DQN-Prior (Yan et al., "Efficient RL with LLM Priors", arXiv 2410.07927:
+sample k actions from the model, draw among them by softmax(Q/alpha)). alpha=0 is greedy in Q; alpha -> infinity, and
+k=1, are the prior alone.
+
+B, the backup, over S' and its own w:
+    max        max_a' Q            with double_q: Q_target at the argmax of Q (van Hasselt et al., arXiv 1509.06461)
+    soft       alpha log sum_a' w exp(Q/alpha)      the value of (1) under a KL penalty (Levine, arXiv 1805.00909)
+    expected   sum_a' pi(a'|s') Q                   expected Sarsa under (1), pi from the online Q
+    sampled    Q at one draw from pi(.|s')          Sarsa under (1)
+
+Q(s,a) is a small network on a frozen encoding of the pair's text; encodings are kept, so learning never encodes twice.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from llmrl.data.replay import NStepWindow, Replay
+from llmrl.data.transitions import Transition
+from llmrl.encoders.encoder import FeatureTable
+from llmrl.envs.state import TextState
+from llmrl.priors.candidates import Candidates
+from llmrl.run.seeding import integer, stream
+from llmrl.schema import DQNConfig
+
+
+class DQN:
+    """Shapes: B batch, C candidates of a state (padded), D features."""
+
+    def __init__(self, cfg: DQNConfig, seed: int, table: FeatureTable) -> None:
+        self.cfg, self.table = cfg, table
+        self.q = _network(table.encoder.dim, cfg.hidden, cfg.optimism, integer(seed, "initialisation"))
+        self.target = copy.deepcopy(self.q).requires_grad_(False)
+        self.optimiser = torch.optim.AdamW(self.q.parameters(), lr=cfg.lr, weight_decay=cfg.weight_decay, foreach=True)
+        self.window = NStepWindow(cfg.n_step, cfg.gamma, cfg.discount_by == "primitive_steps")
+        self.replay = Replay(cfg.buffer, stream(seed, "replay"))
+        self.policy = stream(seed, "policy")
+        self.backup = stream(seed, "backup")
+        self.decisions = self.episodes = self.steps = self.rounds = 0
+
+    # ---- behaviour, equation (1) -----------------------------------------------------------------------------------
+
+    def act(self, states: Sequence[TextState], candidates: Sequence[Candidates]) -> np.ndarray:
+        chosen = self._draw(states, candidates, self.cfg.alpha, self.policy)
+        explore = self.policy.random(len(states)) < self._epsilon()
+        uniform = [
+            c.actions[int(u * c.actions.size)] for c, u in zip(candidates, self.policy.random(len(states)), strict=True)
+        ]
+        return np.where(explore, uniform, chosen)
+
+    def evaluate(
+        self, states: Sequence[TextState], candidates: Sequence[Candidates], rng: np.random.Generator, greedy: bool
+    ) -> np.ndarray:
+        alpha = self.cfg.alpha if self.cfg.alpha_eval is None else self.cfg.alpha_eval
+        return self._draw(states, candidates, 0.0 if greedy else alpha, rng)
+
+    def posterior(self, state: TextState, candidates: Candidates) -> tuple[np.ndarray, np.ndarray]:
+        """(Q [C], pi [C]) at one state, for a person to look at."""
+        q = self._q_of(self.table.ids([state]), [candidates])[0, : candidates.actions.size]
+        logits = _logits(q, torch.from_numpy(candidates.log_weights).float(), self.cfg.alpha)
+        return q.numpy(), logits.softmax(-1).numpy()
+
+    def _draw(
+        self, states: Sequence[TextState], candidates: Sequence[Candidates], alpha: float, rng: np.random.Generator
+    ) -> np.ndarray:
+        q_BC = self._q_of(self.table.ids(states), candidates)
+        log_w_BC = torch.from_numpy(_padded([c.log_weights for c in candidates], -np.inf)).float()
+        logits_BC = _logits(q_BC, log_w_BC, alpha)
+        picked = _categorical(logits_BC, rng)
+        return np.array([c.actions[i] for c, i in zip(candidates, picked, strict=True)])
+
+    @torch.no_grad()
+    def _q_of(self, ids: np.ndarray, candidates: Sequence[Candidates]) -> Tensor:
+        """Q [B, C]; -inf where a state has fewer candidates."""
+        rows = _padded([c.actions + self.table.first_row[i] for i, c in zip(ids, candidates, strict=True)], -1)
+        return self._q_rows(self.q, torch.from_numpy(rows.astype(np.int64)))
+
+    def _q_rows(self, network: nn.Module, rows_BC: Tensor) -> Tensor:
+        """Q [B, C] of feature rows; a negative row is padding, and -inf."""
+        features = self.table.features[rows_BC.clamp(min=0)]
+        return network(features).squeeze(-1).masked_fill(rows_BC < 0, -torch.inf)
+
+    def _epsilon(self) -> float:
+        if self.cfg.epsilon_final is None or self.cfg.epsilon_decay == 0:
+            return self.cfg.epsilon
+        done = min(1.0, self.decisions / self.cfg.epsilon_decay)
+        return self.cfg.epsilon + done * (self.cfg.epsilon_final - self.cfg.epsilon)
+
+    # ---- learning, equations (2) and (3) -----------------------------------------------------------------------------
+
+    def observe(self, transitions: Sequence[Transition]) -> None:
+        ids = self.table.ids([t.state for t in transitions] + [t.next_state for t in transitions])
+        next_id = dict(zip((id(t) for t in transitions), ids[len(transitions) :], strict=True))
+        for t in transitions:
+            self.decisions += 1
+            self.episodes += t.terminated or t.truncated
+            for n in self.window.add(t):
+                state_id = self.table.ids([n.first.state])[0]
+                if n.last.next_candidates is None:  # terminated: the discount is 0, any one row will do
+                    rows, log_w = np.zeros(1, dtype=np.int64), np.zeros(1)
+                else:
+                    last_id = next_id[id(n.last)]
+                    rows = self.table.first_row[last_id] + n.last.next_candidates.actions
+                    log_w = n.last.next_candidates.log_weights
+                self.replay.add(self.table.first_row[state_id] + n.first.action, n.ret, n.discount, rows, log_w)
+
+    def update(self) -> dict[str, float]:
+        done = self.decisions if self.cfg.update_unit == "decisions" else self.episodes
+        due = max(0, done - self.cfg.learning_starts) // self.cfg.update_every
+        losses: list[float] = []
+        while self.rounds < due:
+            self.rounds += 1
+            if self.replay.size >= self.cfg.batch:
+                losses += [self._gradient_step() for _ in range(self.cfg.updates)]
+        return {"loss/td": float(np.mean(losses))} if losses else {}
+
+    def _gradient_step(self) -> float:
+        b = self.replay.sample(self.cfg.batch)
+        y_B = torch.from_numpy(b.returns) + torch.from_numpy(b.discounts) * self._backup(
+            torch.from_numpy(b.next_rows), torch.from_numpy(b.next_log_weights)
+        )
+        q_B = self.q(self.table.features[torch.from_numpy(b.rows)]).squeeze(-1)
+        assert q_B.shape == y_B.shape == (self.cfg.batch,)
+        error = F.smooth_l1_loss if self.cfg.loss == "huber" else F.mse_loss
+        loss = error(q_B, y_B, reduction=self.cfg.reduction)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.q.parameters(), self.cfg.grad_clip)
+        self.optimiser.step()
+        self.steps += 1
+        if self.steps % self.cfg.target_every == 0:
+            with torch.no_grad():  # theta_target <- theta_target + rate (theta - theta_target)
+                torch._foreach_lerp_(list(self.target.parameters()), list(self.q.parameters()), self.cfg.target_rate)
+        return loss.item()
+
+    @torch.no_grad()
+    def _backup(self, rows_BC: Tensor, log_w_BC: Tensor) -> Tensor:
+        """B_{a' in S'} Q_target(s',a') [B]."""
+        alpha = self.cfg.alpha
+        q_target_BC = self._q_rows(self.target, rows_BC)
+        if self.cfg.backup == "max" and not self.cfg.double_q:
+            return q_target_BC.amax(-1)
+        if self.cfg.backup == "soft":
+            if alpha == 0:  # the limit: the best action that w allows
+                return q_target_BC.masked_fill(log_w_BC == -torch.inf, -torch.inf).amax(-1)
+            return alpha * (log_w_BC + q_target_BC / alpha).logsumexp(-1)
+        q_BC = self._q_rows(self.q, rows_BC)
+        if self.cfg.backup == "max":
+            return q_target_BC.gather(-1, q_BC.argmax(-1, keepdim=True)).squeeze(-1)
+        logits_BC = _logits(q_BC, log_w_BC, alpha)
+        if self.cfg.backup == "expected":
+            return (logits_BC.softmax(-1) * q_target_BC.masked_fill(rows_BC < 0, 0.0)).sum(-1)
+        assert self.cfg.backup == "sampled"
+        picked = torch.from_numpy(_categorical(logits_BC, self.backup))
+        return q_target_BC.gather(-1, picked.unsqueeze(-1)).squeeze(-1)
+
+    # ---- weights ---------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return self.q.state_dict()
+
+    def load_state_dict(self, tensors: dict[str, Tensor]) -> None:
+        self.q.load_state_dict(tensors)
+
+
+def _network(dim: int, hidden: Sequence[int], optimism: float, seed: int) -> nn.Sequential:
+    sizes = [dim, *hidden]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        layers: list[nn.Module] = []
+        for i, o in pairwise(sizes):
+            layers += [nn.Linear(i, o), nn.ReLU()]
+        last = nn.Linear(sizes[-1], 1)
+    with torch.no_grad():
+        last.bias.add_(optimism)
+    return nn.Sequential(*layers, last)
+
+
+def _logits(q_BC: Tensor, log_w_BC: Tensor, alpha: float) -> Tensor:
+    """log of equation (1) up to a constant; alpha=0 keeps the best of Q, ties by w."""
+    if alpha == 0:
+        best = q_BC.masked_fill(log_w_BC == -torch.inf, -torch.inf)
+        tied = best == best.amax(-1, keepdim=True)
+        return torch.where(tied, log_w_BC, -torch.inf)
+    return log_w_BC + torch.where(log_w_BC == -torch.inf, 0.0, q_BC / alpha)
+
+
+def _categorical(logits_BC: Tensor, rng: np.random.Generator) -> np.ndarray:
+    """int64 [B]: one draw a row, by inverting the cumulative distribution."""
+    p = logits_BC.double().softmax(-1).numpy()
+    cumulative = p.cumsum(-1)
+    u = rng.random((len(p), 1)) * cumulative[:, -1:]
+    return (cumulative <= u).sum(-1).clip(max=p.shape[1] - 1).astype(np.int64)
+
+
+def _padded(rows: Sequence[np.ndarray], fill: float) -> np.ndarray:
+    width = max(row.size for row in rows)
+    out = np.full((len(rows), width), fill, dtype=np.float64)
+    for i, row in enumerate(rows):
+        out[i, : row.size] = row
+    return out

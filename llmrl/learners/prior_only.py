@@ -1,0 +1,48 @@
+"""The prior alone: a ~ w(.|s). It never learns; what it reaches, nothing was learned for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from llmrl.data.transitions import Transition
+from llmrl.encoders.encoder import FeatureTable
+from llmrl.envs.state import TextState
+from llmrl.priors.candidates import Candidates
+from llmrl.run.seeding import stream
+from llmrl.schema import NoLearnerConfig
+
+
+class PriorOnly:
+    def __init__(self, cfg: NoLearnerConfig, seed: int, table: FeatureTable | None) -> None:
+        self.policy = stream(seed, "policy")
+
+    def act(self, states: Sequence[TextState], candidates: Sequence[Candidates]) -> np.ndarray:
+        return self.evaluate(states, candidates, self.policy, greedy=False)
+
+    def evaluate(
+        self, states: Sequence[TextState], candidates: Sequence[Candidates], rng: np.random.Generator, greedy: bool
+    ) -> np.ndarray:
+        if greedy:
+            return np.array([c.actions[c.log_weights.argmax()] for c in candidates])
+        return np.array([_draw(c, u) for c, u in zip(candidates, rng.random(len(candidates)), strict=True)])
+
+    def observe(self, transitions: Sequence[Transition]) -> None:
+        """Nothing is remembered."""
+
+    def update(self) -> dict[str, float]:
+        return {}
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        return {}
+
+    def load_state_dict(self, tensors: dict[str, torch.Tensor]) -> None:
+        if tensors:
+            raise ValueError(f"{type(self).__name__} has no weights, but the checkpoint holds {sorted(tensors)}")
+
+
+def _draw(c: Candidates, u: float) -> int:
+    cumulative = np.cumsum(np.exp(c.log_weights))
+    return int(c.actions[min(np.searchsorted(cumulative, u * cumulative[-1], side="right"), c.actions.size - 1)])

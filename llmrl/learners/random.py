@@ -1,0 +1,20 @@
+"""Uniform over the admissible actions: the floor of every comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from llmrl.envs.state import TextState
+from llmrl.learners.prior_only import PriorOnly
+from llmrl.priors.candidates import Candidates
+
+
+class Random(PriorOnly):
+    """It is only ever given the uniform prior; its greedy policy is as random as the other one."""
+
+    def evaluate(
+        self, states: Sequence[TextState], candidates: Sequence[Candidates], rng: np.random.Generator, greedy: bool
+    ) -> np.ndarray:
+        return super().evaluate(states, candidates, rng, greedy=False)

@@ -1,0 +1,152 @@
+"""Which model is this: names a language model by what it would compute, without loading its weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import platformdirs
+
+from llmrl.lm.language_model import ModelIdentity
+
+DTYPES = ("float32", "bfloat16", "float16")
+_EMBEDDED = Path(__file__).parent / "tiny"
+
+
+def identify(model: str, revision: str | None = None, dtype: str = "float32") -> ModelIdentity:
+    """The identity of `model`: an embedded one ("tiny-1"), a local folder, or a hub id.
+
+    A folder's revision is a SHA-256 over its config.json, *.safetensors and *.bin; each file's hash is remembered in
+    the user's cache folder by path, size and time, so only the first call reads the weights. A hub model's revision is
+    the commit that `revision` (a branch, tag or commit; None: the default branch) stands for. `tokenizer` is the
+    SHA-256 of tokenizer.json, or of the tokenizer serialised where there is no such file.
+
+    Raises ValueError for an unknown dtype, a folder that holds no model or is not the one `revision` names, and a hub
+    model that is neither downloaded nor within reach.
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype {dtype!r} is unknown: use one of {', '.join(DTYPES)}")
+    folder = local_folder(model)
+    if folder is None:
+        commit, tokenizer = _hub_revision_and_tokenizer(model, revision)
+        return ModelIdentity(model, commit, dtype, tokenizer)
+    found = _folder_revision(folder)
+    if revision is not None and (len(revision) < 8 or not found.startswith(revision)):
+        raise ValueError(
+            f"the weights in {folder} have revision {found[:16]}, not {revision!r}: "
+            f"set lm.revision={found[:16]} if this is the model you mean, lm.revision=null to take any"
+        )
+    return ModelIdentity(folder.name, found, dtype, _tokenizer_hash(folder / "tokenizer.json", folder))
+
+
+def local_folder(model: str) -> Path | None:
+    """Where `model` lies on this machine, or None for a hub id.
+
+    Raises ValueError for a path that is no folder.
+    """
+    embedded = {folder.name: folder for folder in _EMBEDDED.glob("*/")}
+    folder = embedded.get(model, Path(model).expanduser())
+    if model and folder.is_dir():
+        return folder.resolve()
+    if model.count("/") == 1 and model[0] not in "./~":
+        return None
+    raise ValueError(
+        f"language model {model!r}: there is no such folder, embedded model or hub id; "
+        "type lm.model=FOLDER (as written by save_pretrained), lm=tiny, or lm.model=OWNER/NAME"
+    )
+
+
+def unavailable(model: str, revision: str | None, cause: Exception) -> ValueError:
+    """What to tell a person whose hub model cannot be had."""
+    at = f" at revision {revision!r}" if revision else ""
+    reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
+    return ValueError(
+        f"language model {model!r}{at} is not a folder here, not downloaded, and the hub did not give it ({reason}). "
+        f"Check the name; run `hf download {model}` where there is a network (`hf auth login` first if it is gated); "
+        "or type lm.model=FOLDER"
+    )
+
+
+def _hub_revision_and_tokenizer(model: str, revision: str | None) -> tuple[str, str]:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    def download(name: str, revision: str | None) -> Path:
+        try:  # what is here already needs no network, and stays the same commit until it is asked for by name
+            return Path(hf_hub_download(model, name, revision=revision, local_files_only=True))
+        except LocalEntryNotFoundError:
+            return Path(hf_hub_download(model, name, revision=revision))
+
+    try:
+        commit = download("config.json", revision).parent.name  # <cache>/snapshots/<commit>/config.json
+    except (OSError, HfHubHTTPError, HFValidationError, ValueError) as error:
+        raise unavailable(model, revision, error) from error
+    try:
+        tokenizer = _tokenizer_hash(download("tokenizer.json", commit), model, commit)
+    except (EntryNotFoundError, LocalEntryNotFoundError):
+        tokenizer = _tokenizer_hash(None, model, commit)
+    return commit, tokenizer
+
+
+def _tokenizer_hash(file: Path | None, source: Path | str, revision: str | None = None) -> str:
+    if file is not None and file.is_file():
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+    except (OSError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [""])[0]
+        raise ValueError(f"{source} holds no tokenizer that loads ({reason}): save one beside the weights") from error
+    return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+
+
+def _folder_revision(folder: Path) -> str:
+    weights = sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")])
+    config = folder / "config.json"
+    if not weights or not config.is_file():
+        missing = "config.json" if weights else "weights (*.safetensors or *.bin)"
+        raise ValueError(f"{folder} holds no model: {missing} missing; write it with save_pretrained")
+    remembered = _remembered()
+    lines, learned = [], {}
+    for file in [config, *weights]:
+        stat = file.stat()
+        size, mtime, sha = remembered.get(str(file), (0, 0, ""))
+        if (size, mtime) != (stat.st_size, stat.st_mtime_ns):
+            sha = _sha256(file)
+            learned[str(file)] = (stat.st_size, stat.st_mtime_ns, sha)
+        lines.append(f"{file.name} {sha}\n")
+    if learned:
+        _remember(remembered | learned)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _memory() -> Path:
+    return Path(platformdirs.user_cache_dir("llmrl")) / "weights.json"
+
+
+def _remembered() -> dict[str, tuple[int, int, str]]:
+    """File -> its size in bytes, its time in ns, its hash."""
+    try:
+        known = json.loads(_memory().read_text())
+        return {name: (int(size), int(mtime), str(sha)) for name, (size, mtime, sha) in known.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}  # it only saves time: what is lost or torn is computed again
+
+
+def _remember(known: dict[str, tuple[int, int, str]]) -> None:
+    try:
+        _memory().parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=_memory().parent, delete=False) as file:
+            json.dump(known, file)
+        os.replace(file.name, _memory())
+    except OSError:
+        return  # a read-only home only costs the time to hash again

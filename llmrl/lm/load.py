@@ -1,0 +1,91 @@
+"""Gets a causal language model and its tokenizer from a folder or the hub, whole and quietly."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import transformers
+from huggingface_hub.errors import HfHubHTTPError
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from llmrl.lm.identify import local_folder, unavailable
+
+
+def load(model: str, revision: str, dtype: str, device: str) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+    """The tokenizer and the model, in evaluation mode on `device`. `revision` is a hub commit; a folder has just one.
+
+    Raises ValueError for a model that is out of reach, does not load, or lacks weights.
+    """
+    folder = local_folder(model)
+    source, commit = (str(folder), None) if folder else (model, revision)
+    try:
+        with _quiet():
+            try:  # asking the hub about files that are here would cost half a minute where there is no network
+                tokenizer, (network, info) = _from_pretrained(source, commit, dtype, local_files_only=True)
+            except OSError:
+                if folder is not None:
+                    raise
+                tokenizer, (network, info) = _from_pretrained(source, commit, dtype, local_files_only=False)
+    except (OSError, ValueError, RuntimeError, HfHubHTTPError, SafetensorError) as error:
+        if folder is None:
+            raise unavailable(model, revision, error) from error
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{source} holds no causal language model that transformers loads: {reason}") from error
+    absent = [*info["missing_keys"], *info["mismatched_keys"]]
+    if absent:
+        raise ValueError(
+            f"{source} lacks {len(absent)} weights of a {type(network).__name__} (such as {absent[0]}), which would be "
+            "random numbers: give a model that was saved as a causal language model"
+        )
+    return tokenizer, network.to(device).eval()
+
+
+def _from_pretrained(source: str, commit: str | None, dtype: str, local_files_only: bool) -> tuple[Any, Any]:
+    where: dict[str, Any] = {"revision": commit, "local_files_only": local_files_only}
+    tokenizer = AutoTokenizer.from_pretrained(source, **where)
+    # No attn_implementation: transformers then takes sdpa where the architecture has it.
+    weights = getattr(torch, dtype)
+    return tokenizer, AutoModelForCausalLM.from_pretrained(source, dtype=weights, output_loading_info=True, **where)
+
+
+def choose_device(wanted: str) -> str:
+    """Either "cpu" or "cuda". Raises ValueError for one that is unknown or not here."""
+    if wanted not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device {wanted!r} is unknown: use auto, cpu or cuda")
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device=cuda, but torch sees no CUDA device here: use lm.device=cpu (or auto)")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
+
+
+def describe_device(device: str) -> str:
+    """What sums are rounded by: the GPU's name, or the CPU's instruction set."""
+    return torch.cuda.get_device_name() if device == "cuda" else torch.backends.cpu.get_cpu_capability()
+
+
+def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """The tokens that end a text."""
+    configured = getattr(model.generation_config, "eos_token_id", None)
+    ends = configured if isinstance(configured, list) else [configured]
+    return frozenset(token for token in [*ends, tokenizer.eos_token_id] if token is not None)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars and no advice while a model loads; what matters is checked and raised."""
+    log = transformers.utils.logging
+    verbosity, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity_error()
+    log.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.set_verbosity(verbosity)
+        if bars:
+            log.enable_progress_bar()

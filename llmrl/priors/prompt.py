@@ -1,0 +1,42 @@
+"""Prompt: TextState -> text, by a Jinja2 template that a person chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jinja2
+
+from llmrl.envs.state import TextState
+from llmrl.schema import PromptConfig
+
+
+class Prompt:
+    """Renders states for a language model, and its actions as continuations of what was rendered.
+
+    Raises ValueError for a template that does not parse or names something unknown.
+    """
+
+    def __init__(self, cfg: PromptConfig) -> None:
+        environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True)
+        try:
+            self._template = environment.from_string(cfg.template)
+        except jinja2.TemplateSyntaxError as error:
+            raise ValueError(f"prompt {cfg.id!r}, line {error.lineno} of its template: {error.message}") from None
+        self.id, self.prefix, self.end, self.history_turns = cfg.id, cfg.prefix, cfg.end, cfg.history_turns
+
+    def render(self, state: TextState, history_turns: int | None = None) -> str:
+        turns = self.history_turns if history_turns is None else history_turns
+        try:
+            return self._template.render(
+                task=state.task,
+                observation=state.observation,
+                actions=state.actions,
+                history=state.history[-turns:] if turns else (),
+            )
+        except jinja2.UndefinedError as error:
+            known = "task, observation, actions, history"
+            raise ValueError(f"prompt {self.id!r}: {error}; a template may use {known}") from None
+
+    def continuations(self, actions: Sequence[str]) -> list[str]:
+        """The texts to be scored: log p of one is the log-probability that the model writes this action and stops."""
+        return [f"{self.prefix}{action}{self.end}" for action in actions]

@@ -1,0 +1,185 @@
+"""Runs as tables for a terminal of 80 columns."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from omegaconf import OmegaConf
+from rich.table import Table
+from rich.text import Text
+
+from llmrl.config import ConfigError, compose
+from llmrl.doctor import Finding
+from llmrl.progress import percent
+from llmrl.run.load import RunInfo
+
+_COLOURS = {"complete": "green", "running": "cyan", "failed": "red", "stopped": "yellow"}
+
+
+def runs_table(runs: Sequence[RunInfo]) -> Table:
+    """One row a run: how far it is, and how well the behaviour policy did at its last evaluation."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("run", overflow="fold")
+    table.add_column("status", no_wrap=True)
+    for column in ("decisions", "success", "age"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for run in runs:
+        steps, success = latest(run)
+        status = Text(run.status, style=_COLOURS.get(run.status, ""))
+        table.add_row(Text(run.name), status, "-" if steps is None else f"{steps:,}", percent(success), age(run.age))
+    return table
+
+
+def sweep_table(rows: Sequence[tuple[Sequence[str], RunInfo | None, str]]) -> Table:
+    """One row a cell: the overrides in which cells differ, and how its run ended, if there is one."""
+    shared = set.intersection(*(set(overrides) for overrides, _, _ in rows)) if len(rows) > 1 else set()
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("cell", overflow="fold")
+    table.add_column("status", no_wrap=True)
+    for column in ("decisions", "success", "greedy"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for overrides, run, status in rows:
+        steps, success = latest(run) if run else (None, None)
+        greedy = _block(run.summary.get("eval_greedy")).get("success") if run else None
+        cell, shown = " ".join(o for o in overrides if o not in shared), Text(status, style=_COLOURS.get(status, ""))
+        table.add_row(Text(cell), shown, "-" if steps is None else f"{steps:,}", percent(success), percent(greedy))
+    return table
+
+
+def run_table(run: RunInfo, commit_today: str | None) -> Table:
+    """Everything about one run in two columns."""
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    summary, cost, made = run.summary, run.cost, run.provenance
+
+    def add(title: str, text: str) -> None:
+        table.add_row(title, Text(text))
+
+    steps, _ = latest(run)
+    add("run", run.name)
+    add("status", f"{run.status}, {steps or 0:,} decisions, last written {age(run.age)} ago")
+    add("command", f"llmrl train {' '.join(command_of(run.config))}".strip() if run.config else "-")
+    for block in ("eval", "eval_greedy"):
+        if values := _block(summary.get(block)):
+            parts = [
+                f"success {percent(values.pop('success', None))}",
+                *(f"{k} {_value(v)}" for k, v in values.items()),
+            ]
+            add(block, ", ".join(parts))
+    asked = {key: value for key, value in _block(summary.get("lm")).items() if value}
+    spent = {key: value for key, value in cost.items() if value}
+    for title, values in (("lm", asked), ("cost", spent)):
+        if values:
+            add(title, ", ".join(f"{key.removeprefix('lm/')} {_value(value)}" for key, value in values.items()))
+    if model := made.get("model"):
+        add("model", f"{model['model']}, revision {model['revision'][:12]}, {model['dtype']}")
+    if machine := made.get("machine_type"):
+        add("machine", ", ".join(f"{key} {value}" for key, value in machine.items()))
+    if made.get("started"):
+        add("started", made["started"])
+    add("commit", _commits(made.get("git"), commit_today))
+    add("folder", str(run.path))
+    return table
+
+
+def findings_table(found: Sequence[Finding]) -> Table:
+    """What `llmrl doctor` found."""
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    colours = {"ok": "green", "note": "yellow", "broken": "red"}
+    for finding in found:
+        table.add_row(finding.what, Text(finding.status, style=colours[finding.status]), Text(finding.text))
+    return table
+
+
+def latest(run: RunInfo) -> tuple[int | None, float | None]:
+    """(decisions, success of the behaviour policy): from the summary, else from the last evaluation written."""
+    success = _block(run.summary.get("eval")).get("success")
+    if run.summary.get("env_steps") is not None:
+        return run.summary["env_steps"], success
+    row = run.metrics[-1] if run.metrics else {}
+    return row.get("env_steps"), row.get("eval/success")
+
+
+def command_of(config: Mapping[str, Any]) -> list[str]:
+    """The overrides that make this config: its choices, then each setting that differs from theirs.
+
+    A run with parts of somebody else's needs their config folder; it is told as the difference from the default.
+    """
+    base, choices = _base(config)
+    missing = object()
+    flat, default = flatten(config), flatten(base)
+    changed = [override(key, flat[key]) for key in flat if default.get(key, missing) != flat[key]]
+    return choices + changed
+
+
+def override(key: str, value: Any) -> str:
+    """What to type in a shell to set this."""
+    if isinstance(value, str):
+        plain = re.fullmatch(r"[\w./:-]+", value) and value.lower() not in ("null", "true", "false")
+        value = value if plain else "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    else:
+        value = json.dumps(value, separators=(",", ":"))
+    return shlex.quote(f"{key}={value}")
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted key -> value."""
+    if not isinstance(config, Mapping) or not config:
+        return {prefix: config}
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def age(seconds: float) -> str:
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{seconds:.0f}s"
+
+
+def _base(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    choices: list[str] = []
+    try:
+        base = _composed(choices)
+        for group in ("learner", "env", "prior", "lm", "encoder"):  # a learner chooses for others, so it comes first
+            name = (config.get(group) or {}).get("name")
+            if name and name != (base.get(group) or {}).get("name"):
+                choices.append(f"{group}={name}")
+                base = _composed([*choices, "lm.model=unknown"] if "lm=hf" in choices else choices)
+        return base, choices
+    except ConfigError:
+        return _composed([]), []
+
+
+def _composed(overrides: Sequence[str]) -> dict[str, Any]:
+    plain = OmegaConf.to_container(compose(overrides))
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def _block(values: Any) -> dict[str, Any]:
+    """A block of a summary; its keys may carry the block's name."""
+    return {key.rpartition("/")[2]: value for key, value in (values or {}).items()}
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return f"{value:.4g}" if isinstance(value, float) else "-" if value is None else str(value)
+
+
+def _commits(git: Mapping[str, Any] | None, today: str | None) -> str:
+    if not git:
+        return "unknown: not made in a git checkout"
+    text = f"made by commit {git['commit'][:10]}{', with changes' if git.get('dirty') else ''}"
+    return text if today in (None, git["commit"]) else f"{text}; today's is {today[:10]}"

@@ -1,0 +1,140 @@
+"""Interaction in ticks: ask for all environments at once, act, step all, hand over the transitions in order.
+
+The schedule is a function of counters, never of time, so a run is a function of its configuration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from llmrl.data.transitions import Transition
+from llmrl.envs.pool import EnvPool, Outcome, Reset, Step
+from llmrl.envs.state import TextState
+from llmrl.priors.candidates import ActionPrior, Candidates, Use
+from llmrl.run.seeding import integer, stream
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One finished episode."""
+
+    env: int
+    number: int  # the environment's how-manieth, from 0
+    task_id: str
+    ret: float  # undiscounted sum of rewards
+    success: bool
+    decisions: int
+    primitive_steps: int
+
+
+@dataclass
+class Tick:
+    transitions: list[Transition]
+    episodes: list[Episode]
+    covered: int  # decisions at which an expert's action was among the behaviour's candidates
+    with_expert: int  # decisions at which the expert's actions were known
+
+
+class Chooser(Protocol):
+    def __call__(self, states: Sequence[TextState], candidates: Sequence[Candidates]) -> np.ndarray: ...
+
+
+class Rollout:
+    """Steps every environment of a pool once per tick.
+
+    Environment e's n-th episode is reset with a seed and a task that are functions of (seed, name, e, n) alone.
+    `history_turns`: how many (observation, action) pairs states carry, the most that any rendered text shows.
+    `task_in_turn`: tasks in order, not drawn.
+    """
+
+    def __init__(
+        self,
+        pool: EnvPool,
+        prior: ActionPrior,
+        seed: int,
+        *name: str | int,
+        history_turns: int = 0,
+        use: Use = "behaviour",
+        task_in_turn: bool = False,
+    ) -> None:
+        self.pool, self.prior, self.seed, self.name, self.use = pool, prior, seed, name, use
+        self.history_turns, self.task_in_turn = history_turns, task_in_turn
+        self.states: list[TextState] = []
+        self.episode_of = [-1] * pool.num_envs
+        self._sums: list[list[float]] = [[] for _ in range(pool.num_envs)]  # return, decisions, primitive steps
+        self._expert: list[frozenset[str] | None] = [None] * pool.num_envs
+        self._task_of = [""] * pool.num_envs
+
+    def start(self) -> None:
+        envs = range(self.pool.num_envs)
+        self.states = [None] * self.pool.num_envs  # type: ignore[list-item]  # filled by _begin below
+        for e, outcome in zip(envs, self.pool.run([self._reset(e) for e in envs]), strict=True):
+            self._begin(e, outcome)
+
+    def tick(self, choose: Chooser, active: Sequence[int] | None = None, learning: bool = True) -> Tick:
+        """One decision in each environment (or in the `active` ones)."""
+        envs = list(range(self.pool.num_envs)) if active is None else list(active)
+        states = [self.states[e] for e in envs]
+        candidates = self.prior.candidates(states, self.use)
+        actions = [int(a) for a in choose(states, candidates)]
+        tick = Tick([], [], 0, 0)
+        for e, c, s in zip(envs, candidates, states, strict=True):
+            expert = self._expert[e]
+            if expert:
+                tick.with_expert += 1
+                tick.covered += any(s.actions[i] in expert for i in c.actions)
+        outcomes = self.pool.run([Step(e, s.actions[a]) for e, s, a in zip(envs, states, actions, strict=True)])
+        after = [self._after(s, a, o) for s, a, o in zip(states, actions, outcomes, strict=True)]
+        alive = [n for n, o in zip(after, outcomes, strict=True) if not o.terminated]
+        target = iter(self.prior.candidates(alive, "target") if learning and alive else [])
+        ended: list[int] = []
+        for e, s, a, o, n in zip(envs, states, actions, outcomes, after, strict=True):
+            duration = int(o.info.get("duration", 1))
+            if learning:
+                t = Transition(
+                    e, s, a, o.reward, duration, o.terminated, o.truncated, n, None if o.terminated else next(target)
+                )
+                tick.transitions.append(t)
+            sums = self._sums[e]
+            sums[0] += o.reward
+            sums[1] += 1
+            sums[2] += duration
+            self.states[e], self._expert[e] = n, o.info.get("expert_actions")
+            if o.terminated or o.truncated:
+                success = bool(o.info.get("success", False))
+                tick.episodes.append(
+                    Episode(e, self.episode_of[e], self._task_of[e], sums[0], success, int(sums[1]), int(sums[2]))
+                )
+                ended.append(e)
+        if learning and ended:
+            for e, outcome in zip(ended, self.pool.run([self._reset(e) for e in ended]), strict=True):
+                self._begin(e, outcome)
+        return tick
+
+    def _reset(self, e: int) -> Reset:
+        self.episode_of[e] += 1
+        where = (*self.name, e, self.episode_of[e])
+        return Reset(e, integer(self.seed, "reset", *where), self._task(e, where))
+
+    def _task(self, e: int, where: tuple[str | int, ...]) -> str | None:
+        tasks = self.pool.task_ids
+        if not tasks:
+            return None
+        if self.task_in_turn:
+            return tasks[(self.episode_of[e] * self.pool.num_envs + e) % len(tasks)]
+        return tasks[int(stream(self.seed, "task", *where).integers(len(tasks)))]
+
+    def _begin(self, e: int, o: Outcome) -> None:
+        self.states[e] = TextState(o.observation["task"], o.observation["observation"], tuple(o.observation["actions"]))
+        self._sums[e] = [0.0, 0, 0]
+        self._expert[e] = o.info.get("expert_actions")
+        self._task_of[e] = str(o.info.get("task_id", ""))
+
+    def _after(self, s: TextState, action: int, o: Outcome) -> TextState:
+        turn = (s.observation, s.actions[action])
+        history = (*s.history, turn)[-self.history_turns :] if self.history_turns else ()
+        return TextState(o.observation["task"], o.observation["observation"], tuple(o.observation["actions"]), history)

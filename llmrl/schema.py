@@ -1,0 +1,284 @@
+"""Every setting there is: its type, its default, and whether it can change a result.
+
+The YAML files under `configs/` are what a person reads and chooses from; these dataclasses check them. The run id is a
+hash of the settings whose `affects_result` is true (`llmrl.config.run_id`). Imports nothing heavy: the command line
+reads this before torch is loaded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, dataclass, field
+from math import inf, isfinite
+from typing import Any, NamedTuple
+
+RESULT_FREE = {"affects_result": False}
+
+
+def free(default: Any = MISSING, factory: Any = MISSING) -> Any:
+    """A setting that changes speed, place or looks, never a result."""
+    if factory is not MISSING:
+        return field(default_factory=factory, metadata=RESULT_FREE)
+    return field(default=default, metadata=RESULT_FREE)
+
+
+# ---- worlds ------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class KitchenConfig:
+    """Overcooked tomato and salad, on map A."""
+
+    _target_: str = "???"
+    name: str = "???"
+    reward: str = "once"  # once: +0.2 per ingredient and episode | original: at every chop (a reward loop)
+    max_decisions: int = 51  # truncates
+    max_primitive_steps: int = 200  # truncates; the running macro-action finishes
+
+
+@dataclass
+class RandomKitchenConfig(KitchenConfig):
+    """Generated kitchens."""
+
+    split: str = "dev"  # train (what the embedded model read) | dev | test
+    index: int = 0  # the first kitchen
+    count: int = 1  # how many, from `index` on; one task each
+    ingredients: int | None = 3  # 1, 2, 3, or null: mixed
+
+
+# ---- what the agent is told: models, prompts, priors -----------------------------------------------------------
+
+
+@dataclass
+class TransformersLMConfig:
+    """A causal language model in this process. Its identity (model, revision, dtype) enters the run id."""
+
+    _target_: str = "???"
+    name: str = free("???")  # how it was asked for; what it is, is its identity
+    model: str = "???"  # tiny-1 | a local folder | a hub id
+    revision: str | None = None  # a hub commit; a local folder's is a hash of its weights, found when the run starts
+    dtype: str = "float32"
+    device: str = free("auto")
+    batch_size: int | None = free(None)  # states per forward; null: 1 on a CPU, so that no answer depends on its neighbours; 16 on a GPU
+
+
+@dataclass
+class PromptConfig:
+    """A Jinja2 template and how an action continues it."""
+
+    id: str = "???"
+    template: str = "???"
+    prefix: str = " "
+    end: str = "\n"
+    history_turns: int = 2
+
+
+@dataclass
+class SupportConfig:
+    """S(s): which actions are considered, for one use of the prior."""
+
+    k: int | None = None  # that many draws with replacement; null: all admissible actions
+    redraw: str = "visit"  # at each visit of a state | never: the first draws stay | union: all draws so far
+
+
+@dataclass
+class PriorConfig:
+    """w, the action prior, and a support for each of its three uses."""
+
+    name: str = "???"
+    source: str = "uniform"  # uniform | scored | generated
+    normalise: str = "none"  # scored: divide log p by 1 (none), its tokens (token) or its words (word)
+    mix: float = 0.05  # w <- (1-mix) w + mix uniform, before anything is drawn
+    behaviour: SupportConfig = field(default_factory=SupportConfig)
+    target: SupportConfig = field(default_factory=SupportConfig)
+    evaluation: SupportConfig = field(default_factory=SupportConfig)
+    # generated only:
+    max_tokens: int = 16
+    temperature: float = 1.0  # the model's own, not the posterior's alpha
+    top_p: float = 1.0
+    limit: int = 5  # how many extra answers may be asked for when some do not project
+    draw_seed: int | None = None  # null: the run's seed; equal draw seeds share their generations
+
+
+# ---- learning ------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class EncoderConfig:
+    """Text to vector, for Q."""
+
+    _target_: str = "???"
+    name: str = "???"
+    dim: int = 256
+    ngrams: int = 3
+    history_turns: int = 2
+    seed: int = 0  # of the random projection: the same for every run that is to be compared
+
+
+@dataclass
+class NoLearnerConfig:
+    """An agent that does not learn: prior_only, random."""
+
+    _target_: str = "???"
+    name: str = "???"
+    priors: list[str] = field(default_factory=list)  # the priors it may be given
+
+
+@dataclass
+class DQNConfig:
+    """One family: DQN, DQN-Prior and everything between (see llmrl/learners/dqn.py)."""
+
+    _target_: str = "???"
+    name: str = "???"
+    priors: list[str] = field(default_factory=list)
+    # behaviour: with probability epsilon uniform over the support, else w exp(Q/alpha)
+    alpha: float = 0.02  # temperature of the posterior; 0: greedy in Q
+    alpha_eval: float | None = None  # null: alpha
+    epsilon: float = 0.0
+    epsilon_final: float | None = None  # null: constant
+    epsilon_decay: int = 0  # decisions from epsilon to epsilon_final, linearly
+    # target: y = R_n + gamma^n B Q_target
+    gamma: float = 0.99
+    discount_by: str = "decisions"  # decisions | primitive_steps (semi-MDP)
+    backup: str = "max"  # max | soft | expected | sampled
+    double_q: bool = True
+    n_step: int = 5
+    # the network and its optimiser
+    hidden: list[int] = field(default_factory=lambda: [128, 128])
+    optimism: float = 0.0  # added to Q at initialisation
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    loss: str = "huber"  # huber | mse
+    reduction: str = "mean"  # mean | sum over the batch
+    grad_clip: float = 10.0
+    target_rate: float = 0.01  # soft update at every gradient step; 1 with target_every: a hard copy
+    target_every: int = 1  # gradient steps between updates of the target
+    # schedule, counted, never timed
+    buffer: int = 50_000
+    batch: int = 64
+    update_unit: str = "decisions"  # decisions | episodes
+    update_every: int = 4  # units between rounds of learning
+    updates: int = 1  # gradient steps in a round
+    learning_starts: int = 200  # units before the first round
+
+
+# ---- the run -------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class RolloutConfig:
+    num_envs: int = 8
+    workers: int = free(0)  # processes that step environments; 0: this one
+
+
+@dataclass
+class EvaluationConfig:
+    every: int = 200  # decisions
+    episodes: int = 30  # of the behaviour policy; the greedy one takes one per task where nothing is random
+
+
+@dataclass
+class PathsConfig:
+    runs: str = free("runs")
+    cache: str | None = free(None)  # kept answers; null: $LLMRL_CACHE or the user's cache folder
+
+
+@dataclass
+class TrainConfig:
+    """One run. `env`, `lm`, `learner` and `encoder` are chosen by `_target_`; somebody else's needs no schema here."""
+
+    env: Any = "???"
+    prior: PriorConfig = field(default_factory=PriorConfig)
+    lm: Any = None  # null where nothing asks a model
+    prompt: PromptConfig | None = None  # null where nothing asks a model
+    learner: Any = "???"
+    encoder: Any = None  # null where nothing is learned
+    env_steps: int = 4000  # decisions in all
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    seed: int = 0
+    numerics: int = 1  # raised by the commit that changes a golden curve
+    checkpoint_every: int = free(1000)  # decisions; one more at the end
+    threads: int = free(1)  # torch threads; provenance, and the machine type of a resumed run
+    progress: bool = free(True)
+    paths: PathsConfig = free(factory=PathsConfig)
+
+
+SCHEMAS: dict[str, type] = {
+    "llmrl.envs.kitchen.env.overcooked_tomato": KitchenConfig,
+    "llmrl.envs.kitchen.env.overcooked_salad": KitchenConfig,
+    "llmrl.envs.kitchen.env.overcooked_random": RandomKitchenConfig,
+    "llmrl.lm.transformers_lm.TransformersLM": TransformersLMConfig,
+    "llmrl.encoders.hash.HashEncoder": EncoderConfig,
+    "llmrl.learners.dqn.DQN": DQNConfig,
+    "llmrl.learners.prior_only.PriorOnly": NoLearnerConfig,
+    "llmrl.learners.random.Random": NoLearnerConfig,
+}
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "env.reward": ("once", "original"),
+    "env.split": ("train", "dev", "test"),
+    "prior.source": ("uniform", "scored", "generated"),
+    "prior.normalise": ("none", "token", "word"),
+    "prior.behaviour.redraw": ("visit", "never", "union"),
+    "prior.target.redraw": ("visit", "never", "union"),
+    "prior.evaluation.redraw": ("visit", "never", "union"),
+    "learner.discount_by": ("decisions", "primitive_steps"),
+    "learner.backup": ("max", "soft", "expected", "sampled"),
+    "learner.loss": ("huber", "mse"),
+    "learner.reduction": ("mean", "sum"),
+    "learner.update_unit": ("decisions", "episodes"),
+}
+
+
+class Range(NamedTuple):
+    """The finite numbers a setting may take; a setting that may also be null says so by its type."""
+
+    low: float
+    high: float = inf
+    above: bool = False  # `low` itself is excluded
+
+    def __contains__(self, value: object) -> bool:
+        if not isinstance(value, int | float) or not isfinite(value):
+            return False
+        return (value > self.low if self.above else value >= self.low) and value <= self.high
+
+    def __str__(self) -> str:
+        if self.low == -inf:
+            return "finite"
+        if self.high < inf:
+            return f"{'above' if self.above else 'at least'} {self.low:g} and at most {self.high:g}"
+        return f"{'above' if self.above else 'at least'} {self.low:g}"
+
+
+RANGES: dict[str, Range] = {
+    **{key: Range(1) for key in ("env.max_decisions", "env.max_primitive_steps", "env.count")},
+    "env.index": Range(0),
+    "env.ingredients": Range(1, 3),
+    "lm.batch_size": Range(1),
+    "prompt.history_turns": Range(0),
+    **{f"prior.{use}.k": Range(1) for use in ("behaviour", "target", "evaluation")},
+    "prior.mix": Range(0, 1),
+    "prior.max_tokens": Range(1),
+    "prior.temperature": Range(0, above=True),
+    "prior.top_p": Range(0, 1, above=True),
+    "prior.limit": Range(0),
+    "prior.draw_seed": Range(0),
+    **{f"encoder.{key}": Range(1) for key in ("dim", "ngrams")},
+    **{f"encoder.{key}": Range(0) for key in ("history_turns", "seed")},
+    **{
+        f"learner.{key}": Range(0)
+        for key in ("alpha", "alpha_eval", "weight_decay", "epsilon_decay", "learning_starts")
+    },
+    **{f"learner.{key}": Range(0, 1) for key in ("epsilon", "epsilon_final", "gamma")},
+    "learner.optimism": Range(-inf),
+    **{f"learner.{key}": Range(0, above=True) for key in ("lr", "grad_clip")},
+    "learner.target_rate": Range(0, 1, above=True),
+    "learner.hidden": Range(1),
+    **{f"learner.{key}": Range(1) for key in ("n_step", "target_every", "buffer", "batch", "update_every")},
+    "learner.updates": Range(0),
+    **{
+        key: Range(1) for key in ("env_steps", "rollout.num_envs", "evaluation.every", "evaluation.episodes", "threads")
+    },
+    **{key: Range(0) for key in ("rollout.workers", "seed")},
+    "checkpoint_every": Range(1),
+}

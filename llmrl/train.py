@@ -1,0 +1,234 @@
+"""One run, from config to summary."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+
+from llmrl.build import Parts, build, build_pool
+from llmrl.config import check, run_id, run_name
+from llmrl.envs.pool import EnvPool
+from llmrl.evaluate import evaluate
+from llmrl.priors.cache import AnswerCounts
+from llmrl.progress import Progress, Reporter, Silent
+from llmrl.report.plots import run_curve
+from llmrl.rollout import Episode, Rollout
+from llmrl.run.folder import RunFolder
+from llmrl.run.provenance import provenance
+
+EVALUATION_ENVS = 32  # at most so many evaluation episodes at once
+
+
+def train(cfg: DictConfig, reporter: Reporter | None = None) -> dict[str, Any]:
+    """Runs `cfg` (see `llmrl.compose`) and returns its summary; a finished run is not run again.
+
+    Everything is in the run's folder when this returns, and whatever an error or Ctrl-C left of it when it does not.
+    Raises ValueError for what a person can mend, LanguageModelError and WorldError for what failed.
+    """
+    cfg = check(cfg)
+    reporter = reporter or Silent()
+    torch.set_num_threads(cfg.threads)
+    with RunFolder.open(Path(cfg.paths.runs), run_name(cfg), run_id(cfg)) as folder:
+        if folder.note:
+            reporter.note(folder.note)
+        if not folder.finished:
+            _Training(cfg, folder, reporter).run()
+        reporter.done(folder.summary, folder.cost, _written(folder.path))
+        return folder.summary
+
+
+class _Training:
+    """The spine: ticks until the budget is spent, with evaluations and checkpoints on their way."""
+
+    def __init__(self, cfg: DictConfig, folder: RunFolder, reporter: Reporter) -> None:
+        self.cfg, self.folder, self.reporter = cfg, folder, reporter
+        folder.write_config(cfg)
+        folder.write_json("provenance.json", provenance(cfg))
+        self.parts: Parts = build(cfg)
+        self.pool: EnvPool = build_pool(cfg, cfg.rollout.num_envs, cfg.rollout.workers)
+        self.evaluation_pool = build_pool(cfg, min(cfg.evaluation.episodes, EVALUATION_ENVS), cfg.rollout.workers)
+        self.rollout = Rollout(self.pool, self.parts.prior, cfg.seed, "train", history_turns=self.parts.history_turns)
+        self.env_steps = self.primitive_steps = self.episodes = 0
+        self.recent: deque[bool] = deque(maxlen=20)
+        self.since = _Since()
+        self.last_row: dict[str, Any] = {}
+        self.started = time.monotonic()
+        self.evaluating = 0.0  # seconds
+
+    def run(self) -> None:
+        cfg = self.cfg
+        self.reporter.begin(self.folder.path.name, self.folder.path, cfg.env_steps)
+        try:
+            self.rollout.start()
+            self.evaluate()
+            while self.env_steps < cfg.env_steps:
+                before = self.env_steps
+                self.tick()
+                finished = self.env_steps == cfg.env_steps
+                if finished or _crossed(before, self.env_steps, cfg.evaluation.every):
+                    self.evaluate()
+                if finished or _crossed(before, self.env_steps, cfg.checkpoint_every):
+                    self.checkpoint()
+        finally:
+            self.write_cost()
+            self.pool.close()
+            self.evaluation_pool.close()
+            if self.parts.answers is not None:
+                self.parts.answers.close()
+        self.folder.write_summary(self.summary("complete"))
+        run_curve(self.folder.path)
+
+    def tick(self) -> None:
+        left = self.cfg.env_steps - self.env_steps
+        tick = self.rollout.tick(self.parts.learner.act, range(min(self.pool.num_envs, left)))
+        self.parts.learner.observe(tick.transitions)
+        metrics = self.parts.learner.update()
+        self.env_steps += len(tick.transitions)
+        self.primitive_steps += sum(t.duration for t in tick.transitions)
+        for episode in tick.episodes:
+            self.episodes += 1
+            self.recent.append(episode.success)
+            self.folder.append("episodes", {"env_steps": self.env_steps, **_episode_row(episode)})
+        self.since.add(tick.episodes, tick.covered, tick.with_expert, metrics)
+        self.report()
+
+    def evaluate(self) -> None:
+        """The behaviour policy and the greedy one, and a line of metrics."""
+        cfg, start = self.cfg, time.monotonic()
+        one_each = self.evaluation_pool.deterministic and self.parts.prior.frozen_in_evaluation
+        blocks: dict[str, float] = {}
+        for prefix, greedy in (("eval", False), ("eval_greedy", True)):
+            result = evaluate(
+                self.evaluation_pool,
+                self.parts.prior,
+                self.parts.learner,
+                seed=cfg.seed,
+                step=self.env_steps,
+                episodes=max(1, len(self.evaluation_pool.task_ids)) if greedy and one_each else cfg.evaluation.episodes,
+                greedy=greedy,
+                history_turns=self.parts.history_turns,
+            )
+            blocks |= result.metrics(prefix)
+        row = {
+            "env_steps": self.env_steps,
+            "primitive_steps": self.primitive_steps,
+            "episodes": self.episodes,
+            **self.since.metrics(),
+            **blocks,
+            **self.parts.prior.lm_metrics(),
+        }
+        self.folder.append("metrics", row)
+        self.since, self.last_row = _Since(), row
+        self.evaluating += time.monotonic() - start
+        self.folder.append("timing", {"env_steps": self.env_steps, **self.seconds()})
+        self.reporter.evaluated(row)
+        self.report()
+
+    def checkpoint(self) -> None:
+        counters = {"env_steps": self.env_steps, "primitive_steps": self.primitive_steps, "episodes": self.episodes}
+        weights = self.parts.learner.state_dict()
+        self.folder.checkpoint(self.env_steps, {"weights.safetensors": weights, "counters.json": counters})
+
+    def report(self) -> None:
+        answers = self.parts.answers
+        self.reporter.progress(
+            Progress(
+                self.env_steps,
+                self.episodes,
+                float(np.mean(self.recent)) if self.recent else None,
+                self.last_row.get("eval/success"),
+                self.parts.prior.counts.queries,
+                answers.counts.computed if answers else 0,
+                answers.counts.hits if answers else 0,
+                self.env_steps / max(1e-9, self.seconds()["training_seconds"]),
+            )
+        )
+
+    def seconds(self) -> dict[str, float]:
+        total = time.monotonic() - self.started
+        return {"seconds": round(total, 3), "training_seconds": round(total - self.evaluating, 3)}
+
+    def summary(self, status: str) -> dict[str, Any]:
+        row = self.last_row
+        return {
+            "status": status,
+            "env_steps": self.env_steps,
+            "eval": _block(row, "eval/"),
+            "eval_greedy": _block(row, "eval_greedy/"),
+            "lm": _block(row, "lm/"),
+        }
+
+    def write_cost(self) -> None:
+        answers = self.parts.answers
+        counts = answers.counts if answers else AnswerCounts()
+        self.folder.write_json(
+            "cost.json",
+            {
+                "lm/calls": counts.calls,
+                "lm/computed": counts.computed,
+                "lm/cache_hits": counts.hits,
+                "lm/outages": 0,
+                "lm/tokens": counts.scored_tokens,
+                **self.seconds(),
+            },
+        )
+
+
+class _Since:
+    """What happened since the last evaluation."""
+
+    def __init__(self) -> None:
+        self.episodes: list[Episode] = []
+        self.covered = self.with_expert = 0
+        self.values: dict[str, list[float]] = {}
+
+    def add(self, episodes: list[Episode], covered: int, with_expert: int, metrics: Mapping[str, float]) -> None:
+        self.episodes += episodes
+        self.covered += covered
+        self.with_expert += with_expert
+        for name, value in metrics.items():
+            self.values.setdefault(name, []).append(value)
+
+    def metrics(self) -> dict[str, float | None]:
+        return {
+            "train/return": _mean([e.ret for e in self.episodes]),
+            "train/success": _mean([e.success for e in self.episodes]),
+            "prior/coverage": self.covered / self.with_expert if self.with_expert else None,
+            **{name: _mean(values) for name, values in self.values.items()},
+        }
+
+
+def _episode_row(e: Episode) -> dict[str, Any]:
+    return {
+        "env": e.env,
+        "episode": e.number,
+        "task": e.task_id,
+        "return": e.ret,
+        "success": e.success,
+        "length": e.decisions,
+        "primitive_steps": e.primitive_steps,
+    }
+
+
+def _written(folder: Path) -> list[Path]:
+    names = ("summary.json", "metrics.jsonl", "episodes.jsonl", "curve.png")
+    return [folder / name for name in names if (folder / name).exists()]
+
+
+def _crossed(before: int, after: int, every: int) -> bool:
+    return before // every != after // every
+
+
+def _block(row: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    return {name.removeprefix(prefix): value for name, value in row.items() if name.startswith(prefix)}
+
+
+def _mean(values: list[Any]) -> float | None:
+    return float(np.mean(values)) if values else None

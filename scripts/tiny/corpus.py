@@ -1,0 +1,91 @@
+"""What the embedded model reads: how-to texts and walkthroughs of generated kitchens, by authors who are often wrong.
+
+Only kitchens of the `train` split are read. The two fixed tasks, map A, and every dish and layout of `dev` and `test`
+are absent (tests/tiny prove it). A walkthrough is told decision by decision in the wording of the default prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from llmrl.envs.kitchen import text
+from llmrl.envs.kitchen.expert import expert_actions
+from llmrl.envs.kitchen.layouts import random_kitchen
+from llmrl.envs.kitchen.world import Kitchen
+from llmrl.envs.state import TextState
+from llmrl.priors.prompt import Prompt
+
+Author = Literal["cook", "random"]
+
+
+@dataclass(frozen=True)
+class CorpusConfig:
+    kitchens: int = 800  # of the train split
+    walkthroughs: int = 4  # per kitchen
+    mistakes: tuple[float, float] = (0.45, 0.75)  # each author errs with a probability drawn from this range
+    author: Author = "cook"  # "random": authors who know nothing, for a control model
+    max_decisions: int = 60
+    max_history: int = 4  # each decision is told with 0 to this many earlier actions
+    howtos: int = 1500
+    seed: int = 1
+
+
+@dataclass(frozen=True)
+class Example:
+    """One text to learn from; `answer` is the part after the prompt (all of it for a how-to)."""
+
+    prompt: str
+    answer: str
+
+
+def examples(cfg: CorpusConfig, prompt: Prompt) -> Iterator[Example]:
+    rng = np.random.Generator(np.random.PCG64(cfg.seed))
+    read = kitchens(cfg)
+    for kitchen in read:
+        for _ in range(cfg.walkthroughs):
+            yield from _walkthrough(kitchen, cfg, prompt, rng)
+    for _ in range(cfg.howtos):
+        yield Example("", _howto(read[int(rng.integers(len(read)))], rng))
+
+
+def kitchens(cfg: CorpusConfig) -> list[Kitchen]:
+    return [random_kitchen("train", index) for index in range(cfg.kitchens)]
+
+
+def _walkthrough(kitchen: Kitchen, cfg: CorpusConfig, prompt: Prompt, rng: np.random.Generator) -> Iterator[Example]:
+    state = kitchen.initial()
+    history: list[tuple[str, str]] = []
+    mistakes = rng.uniform(*cfg.mistakes)
+    for _ in range(cfg.max_decisions):
+        observation, menu = text.observation(kitchen, state), text.menu(kitchen, state)
+        good = sorted(expert_actions(kitchen, state))
+        knows = cfg.author == "cook" and good and rng.random() >= mistakes
+        action = int(rng.choice(good)) if knows else int(rng.integers(len(menu)))
+        shown = int(rng.integers(0, cfg.max_history + 1))
+        told = TextState(text.task(kitchen), observation, menu, tuple(history))
+        yield Example(prompt.render(told, history_turns=shown), f"{prompt.prefix}{menu[action]}{prompt.end}")
+        history.append((observation, menu[action]))
+        state = kitchen.apply(state, action).state
+        if state.served:
+            return
+
+
+def _howto(kitchen: Kitchen, rng: np.random.Generator) -> str:
+    """A few sentences of advice about a dish, in one of several wordings."""
+    foods = [kitchen.foods[i] for i in rng.permutation(sorted(kitchen.dish))]
+    title = text.task(kitchen).removeprefix("Cook and serve: ").removesuffix(".")
+    steps = []
+    for food in foods:
+        fetch = rng.choice([f"fetch the {food}", f"first fetch the {food}", f"go and fetch the {food}"])
+        put = f"put the {food} on a board"
+        chop = rng.choice([f"chop the {food}", f"chop the {food} while your hands are empty"])
+        steps.append(f"{fetch}, {put} and {chop}.")
+    gather = rng.choice(["Then take the empty bowl", "When all is chopped, take the empty bowl"])
+    adds = ", ".join(f"add the {food} to the bowl" for food in foods)
+    steps.append(f"{gather}, {adds}, and serve the dish.")
+    opening = rng.choice(["How to make", "A recipe for", "Here is how one makes"])
+    return f"{opening} {title}: " + " ".join(s[0].upper() + s[1:] for s in steps) + "\n"

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import io
+import shlex
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+from report.runs_on_disk import make_run
+from rich.console import Console
+from rich.table import Table
+
+from llmrl.config import compose, run_id
+from llmrl.doctor import Finding
+from llmrl.report.tables import age, command_of, findings_table, run_table, runs_table, sweep_table
+from llmrl.run.folder import RunFolder
+from llmrl.run.load import RunInfo, load_runs
+
+
+def lines(table: Table) -> list[str]:
+    console = Console(width=80, file=io.StringIO(), color_system=None)
+    console.print(table)
+    assert isinstance(console.file, io.StringIO)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunInfo:
+    return make_run(tmp_path, ["learner=dqn", "seed=2", "learner.alpha=0.3"], lambda step: step / 2000)
+
+
+def test_runs_are_a_line_each(tmp_path: Path, run: RunInfo) -> None:
+    name = "overcooked_tomato-dqn_prior-sampled-s0-" + "c" * 8
+    with RunFolder.open(tmp_path, name, "c" * 64) as folder:
+        folder.append("metrics", {"env_steps": 12_345, "eval/success": None})
+        shown = lines(runs_table(load_runs(tmp_path)))
+    assert shown[0].split() == ["run", "status", "decisions", "success", "age"]
+    assert shown[1].split()[:4] == [run.name, "complete", "1,000", "50%"]
+    assert shown[2].split()[:4] == [name, "running", "12,345", "-"]
+    assert len(shown) == 3
+    assert lines(runs_table(load_runs(tmp_path)))[2].split()[1] == "stopped"
+
+
+def test_a_run_is_told_with_the_command_that_makes_it(run: RunInfo) -> None:
+    shown = "\n".join(lines(run_table(run, "b" * 40)))
+    for part in (
+        run.name,
+        "llmrl train learner=dqn learner.alpha=0.3 seed=2",
+        "success 50%, length 31.2, return 0.1235",
+        "success 100%",
+        "queries 4,321",
+        "calls 3",
+        "made by commit aaaaaaaaaa, with changes; today's is bbbbbbbbbb",
+        str(run.path)[:20],
+    ):
+        assert part in shown
+    assert "today" not in "\n".join(lines(run_table(run, "a" * 40)))
+
+
+def test_a_run_that_has_only_begun_can_be_shown(tmp_path: Path) -> None:
+    with RunFolder.open(tmp_path, "x-" + "c" * 8, "c" * 64) as folder:
+        assert "running, 0 decisions" in "\n".join(lines(run_table(RunInfo(folder.path), None)))
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["learner=dqn_prior", "prior=scored", "env=overcooked_tomato", "seed=3"],
+        ["learner=dqn", "prior=uniform_k", "prior.target.k=null", "learner.hidden=[8,8]", "learner.double_q=false"],
+        ["lm=hf", "lm.model='a folder/with, commas'", "prior.behaviour={k:3,redraw:union}"],
+        ["learner=prior_only", "prior=generated", r"prompt.template='It is\'s {{ observation }}'", "prior.draw_seed=0"],
+        ["learner=dqn_prior_paper", "env=overcooked_random", "env.ingredients=null", "learner.lr=0.00001"],
+    ],
+)
+def test_the_command_of_a_config_makes_that_config(overrides: list[str]) -> None:
+    cfg = compose(overrides)
+    plain = OmegaConf.to_container(cfg)
+    assert isinstance(plain, dict)
+    told = shlex.split(" ".join(command_of({str(k): v for k, v in plain.items()})))
+    assert compose(told) == cfg
+    assert len(told) <= len(overrides) + 1  # a dict is told key by key
+
+
+def test_a_sweep_shows_what_its_cells_differ_in(run: RunInfo) -> None:
+    shown = lines(
+        sweep_table(
+            [
+                (["learner=dqn", "seed=2", "env_steps=9"], run, "complete"),
+                (["learner=dqn", "seed=3", "env_steps=9"], None, "failed"),
+            ]
+        )
+    )
+    assert shown[1].split() == ["seed=2", "complete", "1,000", "50%", "100%"]
+    assert shown[2].split() == ["seed=3", "failed", "-", "-", "-"]
+
+
+def test_findings_fit_into_80_columns() -> None:
+    shown = lines(findings_table([Finding("packages", "ok", "x " * 100), Finding("cache", "broken", "mend it")]))
+    assert all(len(line) <= 80 for line in shown)
+    assert shown[-1].split() == ["cache", "broken", "mend", "it"]
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(3, "3s"), (61, "1m"), (7300, "2h"), (200_000, "2d")])
+def test_ages(seconds: float, shown: str) -> None:
+    assert age(seconds) == shown
+
+
+def test_the_summary_keeps_the_full_run_id(run: RunInfo) -> None:
+    assert run.summary["run_id"] == run_id(compose(["learner=dqn", "seed=2", "learner.alpha=0.3"]))

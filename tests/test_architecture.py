@@ -1,0 +1,115 @@
+"""Dependencies point one way, and what must be light is light: by reading the imports of every file."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "llmrl"
+FILES = {
+    ".".join(("llmrl", *f.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): f
+    for f in sorted(PACKAGE.rglob("*.py"))
+}
+HEAVY = {
+    "torch",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+    "numpy",
+    "gymnasium",
+    "matplotlib",
+    "hydra",
+    "omegaconf",
+    "rich",
+}
+
+# layer -> the parts of llmrl it may import:
+# cli -> train, evaluate -> learners, rollout -> priors, encoders, envs, data -> lm
+ALLOWED = {
+    "llmrl.envs": {"llmrl.envs"},
+    "llmrl.schema": set(),
+    "llmrl.lm": {"llmrl.lm"},
+    "llmrl.encoders": {"llmrl.encoders", "llmrl.envs", "llmrl.schema", "llmrl.run.seeding"},
+    "llmrl.priors": {"llmrl", "llmrl.priors", "llmrl.lm", "llmrl.envs", "llmrl.schema", "llmrl.run.seeding"},
+    "llmrl.data": {"llmrl.data", "llmrl.envs", "llmrl.priors.candidates"},
+    "llmrl.learners": {
+        "llmrl.learners", "llmrl.data", "llmrl.encoders", "llmrl.envs", "llmrl.priors.candidates", "llmrl.schema",
+        "llmrl.run.seeding",
+    },
+    "llmrl.rollout": {"llmrl.envs", "llmrl.data", "llmrl.priors.candidates", "llmrl.run.seeding"},
+    "llmrl.evaluate": {
+        "llmrl.envs", "llmrl.rollout", "llmrl.priors.candidates", "llmrl.learners.learner", "llmrl.run.seeding",
+    },
+    "llmrl.overrides": set(),
+    "llmrl.config": {"llmrl.overrides", "llmrl.schema", "llmrl.lm.identify", "llmrl.lm.language_model"},
+    "llmrl.progress": set(),
+    "llmrl.run": {"llmrl", "llmrl.run", "llmrl.config"},
+    "llmrl.report": {"llmrl.report", "llmrl.run", "llmrl.config", "llmrl.progress", "llmrl.doctor"},
+}  # fmt: skip
+
+
+def imports(file: Path, at_the_top: bool = False) -> Iterator[str]:
+    """The modules a file imports; `at_the_top`: only those that importing the file loads."""
+    todo: list[ast.AST] = [ast.parse(file.read_text())]
+    while todo:
+        node = todo.pop()
+        if at_the_top and (
+            isinstance(node, ast.FunctionDef) or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test))
+        ):
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: imports of ours are absolute"
+            assert node.module is not None
+            modules = {f"{node.module}.{alias.name}" for alias in node.names}
+            yield from {m if m in FILES else node.module for m in modules}
+        todo += ast.iter_child_nodes(node)
+
+
+def within(module: str, parts: set[str]) -> bool:
+    """`llmrl` alone stands for the package itself, not for all that is in it."""
+    return any(module == part or (part != "llmrl" and module.startswith(f"{part}.")) for part in parts)
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_dependencies_point_one_way(module: str) -> None:
+    layer = next((name for name in sorted(ALLOWED, key=len, reverse=True) if within(module, {name})), None)
+    ours = {name for name in imports(FILES[module]) if name.split(".")[0] == "llmrl"}
+    if layer is not None:
+        assert {name for name in ours if not within(name, ALLOWED[layer])} == set()
+    assert module in ("llmrl.__main__",) or not within("llmrl.cli", ours)  # nothing imports the command line
+
+
+def test_the_rules_are_about_layers_that_exist() -> None:
+    assert {layer for layer in ALLOWED if not any(within(module, {layer}) for module in FILES)} == set()
+
+
+@pytest.mark.parametrize("module", ["llmrl", "llmrl.cli", "llmrl.schema", "llmrl.envs", "llmrl.overrides"])
+def test_nothing_heavy_is_imported_at_the_top(module: str) -> None:
+    light = {name.split(".")[0] for name in imports(FILES[module], at_the_top=True)} & HEAVY
+    assert light <= ({"gymnasium"} if module == "llmrl.envs" else set())
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("llmrl", HEAVY),
+        ("llmrl.cli", HEAVY - {"rich"}),
+        ("llmrl.config", HEAVY - {"omegaconf"}),
+        ("llmrl.envs", {"torch", "transformers", "matplotlib", "hydra"}),
+        ("llmrl.report.tables", {"torch", "transformers", "matplotlib", "hydra"}),
+        ("llmrl.run.load", {"torch", "transformers", "matplotlib", "hydra"}),
+        ("llmrl.sweep", {"torch", "transformers", "matplotlib"}),
+        ("llmrl.report.plots", {"torch", "transformers", "hydra"}),
+    ],
+)
+def test_importing_loads_nothing_heavy(module: str, absent: set[str]) -> None:
+    code = f"import {module}, sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not absent & set(done.stdout.split())

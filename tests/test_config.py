@@ -1,0 +1,284 @@
+"""Composition, checks, errors as people see them, and sweeps."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ReadonlyConfigError
+
+from llmrl.config import ConfigError, cells, check, compose, config_folder, run_id, run_name
+from llmrl.report.tables import flatten
+from llmrl.schema import CHOICES, RANGES, SCHEMAS, DQNConfig, KitchenConfig, PriorConfig, PromptConfig, TrainConfig
+
+OWN = config_folder()
+PRIOR_OF = {
+    learner: yaml.safe_load((OWN / "learner" / f"{learner}.yaml").read_text())["learner"]["priors"]
+    for learner in (p.stem for p in sorted((OWN / "learner").glob("*.yaml")))
+}
+
+
+# ---- composition -------------------------------------------------------------------------------------------------
+
+
+def test_the_default_is_typed_resolved_and_read_only() -> None:
+    cfg = compose()
+    assert OmegaConf.get_type(cfg) is TrainConfig
+    assert OmegaConf.get_type(cfg.env) is KitchenConfig
+    assert OmegaConf.get_type(cfg.learner) is DQNConfig
+    assert (cfg.learner.name, cfg.prior.name, cfg.lm.name) == ("dqn_prior", "sampled", "tiny")
+    with pytest.raises(ReadonlyConfigError):
+        cfg.seed = 3
+
+
+@pytest.mark.parametrize(("learner", "prior"), [(name, p) for name, priors in PRIOR_OF.items() for p in priors])
+def test_every_learner_composes_with_every_prior_it_names(learner: str, prior: str) -> None:
+    cfg = compose([f"learner={learner}", f"prior={prior}"])
+    asks = cfg.prior.source != "uniform"
+    assert (cfg.prior.name, cfg.lm is not None, cfg.prompt is not None) == (prior, asks, asks)
+
+
+def test_numbers_become_what_the_schema_says() -> None:
+    cfg = compose(["learner.alpha=1", "learner.hidden=[64]", "env_steps=1000"])
+    assert isinstance(cfg.learner.alpha, float)
+    assert cfg.learner.hidden == [64]
+
+
+def test_a_checked_config_checks_again_to_itself() -> None:
+    cfg = compose(["learner=dqn"])
+    assert check(cfg) == cfg
+
+
+def test_a_saved_config_read_back_is_the_same_run() -> None:
+    cfg = compose(["seed=2"])
+    saved = OmegaConf.create(OmegaConf.to_yaml(cfg))
+    assert isinstance(saved, DictConfig)
+    assert check(saved) == cfg
+    assert run_id(saved) == run_id(cfg)
+
+
+def test_what_nothing_asks_is_not_in_the_config() -> None:
+    plain = compose(["learner=dqn"])
+    assert plain.lm is None
+    assert plain.prompt is None
+    assert run_id(plain) == run_id(compose(["learner=dqn", "lm=hf"])) == run_id(compose(["learner=dqn", "lm=none"]))
+    assert compose(["learner=random", "encoder=hash"]).encoder is None
+
+
+# ---- no key that does nothing ------------------------------------------------------------------------------------
+
+
+def _yaml_parts() -> list[tuple[str, dict[str, Any], type]]:
+    """(where, what the file says, its schema), for every part that has one."""
+    parts = []
+    for file in sorted(OWN.rglob("*.yaml")):
+        content = yaml.safe_load(file.read_text()) or {}
+        group = file.parent.name
+        node = content.get("learner", content) if group == "learner" else content
+        schema = {"prior": PriorConfig, "prompt": PromptConfig}.get(group) or SCHEMAS.get(node.get("_target_", ""))
+        if schema is not None:
+            parts.append((f"{group}/{file.stem}", node, schema))
+    return parts
+
+
+@pytest.mark.parametrize(("where", "node", "schema"), [pytest.param(*part, id=part[0]) for part in _yaml_parts()])
+def test_a_file_has_exactly_the_keys_of_its_schema(where: str, node: dict[str, Any], schema: type) -> None:
+    assert set(node) == {f.name for f in fields(schema)}
+
+
+def test_the_main_file_has_every_other_setting() -> None:
+    main = yaml.safe_load((OWN / "train.yaml").read_text())
+    groups = {next(iter(line)).removeprefix("override /") for line in main.pop("defaults") if isinstance(line, dict)}
+    assert set(main) | groups == {f.name for f in fields(TrainConfig)}
+    for key, value in main.items():
+        schema = OmegaConf.get_type(compose()[key]) if isinstance(value, dict) else None
+        assert not isinstance(value, dict) or set(value) == {f.name for f in fields(schema)}
+
+
+def test_every_component_file_has_a_schema() -> None:
+    parted = {where for where, _, _ in _yaml_parts()}
+    assert {f"{f.parent.name}/{f.stem}" for f in OWN.glob("*/*.yaml")} - parted == {"lm/none", "encoder/none"}
+
+
+def test_every_choice_and_range_names_a_setting() -> None:
+    known: set[str] = set()
+    for env in (p.stem for p in (OWN / "env").glob("*.yaml")):
+        known |= set(flatten(OmegaConf.to_container(compose([f"env={env}"]))))
+    assert not (set(CHOICES) | set(RANGES)) - known
+
+
+# ---- errors, as people see them ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (
+            "learner=dqn_prio",
+            ["did you mean learner=dqn_prior?", "dqn, dqn_prior, dqn_prior_paper, prior_only, random"],
+        ),
+        ("env=atari", ["env=atari: choose one of overcooked_random, overcooked_salad, overcooked_tomato"]),
+        ("lrner=dqn", ["lrner: there is no such setting; did you mean learner=dqn?"]),
+        ("learner.aplha=0.3", ["learner.aplha: there is no such setting; did you mean learner.alpha=0.3?"]),
+        ("alpha=0.3", ["did you mean learner.alpha=0.3?"]),
+        ("evaluation={evry:9}", ["evaluation.evry", "did you mean evaluation.every=9?"]),
+        ("+learner.foo=1", ["learner.foo: there is no such setting; learner has", "n_step"]),
+        ("+learner=dqn", ["leave out the +"]),
+        ("~learner.alpha", ["cannot be removed"]),
+        ("env=null", ["env=null: choose one of"]),
+        ("dqn", ["dqn: write key=value; did you mean learner=dqn?"]),
+        ("seed", ["seed: write key=value"]),
+        ("seed=[1", ["seed=[1: this does not parse"]),
+        ("seed=1,2", ["seed=1,2 names several values: add -m"]),
+        ("seed=1 seed=2", ["seed is given twice: seed=1 and seed=2"]),
+        ("learner={alpha:1} learner.alpha=2", ["learner.alpha is given twice"]),
+        ("hydra.run.dir=x", ["paths.runs=FOLDER"]),
+        ("env_steps=many", ["env_steps=many: expected a whole number"]),
+        ("env_steps=1.5", ["env_steps=1.5: expected a whole number"]),
+        ("env_steps=null", ["env_steps=null: expected a whole number"]),
+        ("learner.alpha=hot", ["learner.alpha=hot: expected a number"]),
+        ("learner.alpha_eval=hot", ["learner.alpha_eval=hot: expected a number, or null"]),
+        ("learner.hidden=[1,a]", ["expected a list like [1,2]"]),
+        ("progress=perhaps", ["progress=perhaps: expected true or false"]),
+        ("evaluation=3", ["evaluation.KEY=VALUE"]),
+        ("learner.alpha=-1", ["learner.alpha=-1.0: it must be at least 0"]),
+        ("learner.alpha=nan", ["learner.alpha=nan"]),
+        ("learner.alpha=inf", ["learner.alpha=inf"]),
+        ("learner.hidden=[64,0]", ["learner.hidden=0: it must be at least 1"]),
+        ("prior.mix=1.5", ["prior.mix=1.5: it must be at least 0 and at most 1"]),
+        ("prior.top_p=0", ["prior.top_p=0.0: it must be above 0 and at most 1"]),
+        ("rollout.num_envs=0", ["rollout.num_envs=0: it must be at least 1"]),
+        ("env=overcooked_random env.ingredients=4", ["env.ingredients=4: it must be at least 1 and at most 3"]),
+        ("env.reward=onec", ["did you mean env.reward=once?", "choose one of once, original"]),
+        ("prior.behaviour.redraw=always", ["prior.behaviour.redraw=always", "visit, never, union"]),
+        (
+            "learner=dqn prior=sampled",
+            ["dqn takes prior=uniform or uniform_k; for prior=sampled use learner=dqn_prior"],
+        ),
+        ("learner=prior_only prior=uniform", ["for prior=uniform use learner=", "random"]),
+        (
+            "learner=dqn prior.source=scored",
+            ["prior=uniform is made from uniform; for scored use prior=sampled or scored"],
+        ),
+        ("lm=none", ["prior=sampled asks a language model and there is none: add lm=tiny"]),
+        ("lm=hf", ["lm.model=FOLDER_OR_HUB_ID"]),
+        ("learner=random encoder.dim=16", ["encoder.dim: this run has no encoder; choose one with encoder=hash"]),
+        ("lm=none lm.dtype=float16", ["lm.dtype: this run has no lm; choose one with lm=hf or tiny"]),
+        ("encoder=none", ["there is no encoder: add encoder=hash"]),
+        ("~env", ["env is missing: add env="]),
+        ("~prompt", ["there is no prompt: add prompt=plain"]),
+        ("learner.name=a/b", ["learner.name=a/b", "folder's name"]),
+        ("numerics=2", ["numerics=2", "is not chosen"]),
+        ("learner.n_step=${sed}", ["learner.n_step", "sed"]),
+        ("learner.hidden.x=3", ["learner.hidden.x: there is no such setting"]),
+    ],
+)
+def test_errors(overrides: str, said: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        compose(overrides.split(" "))
+    for part in said:
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["lm.api_key=sk-123", "+lm.hf_token=sk-123", "+lm={apikey:sk-123}", "password=sk-123", "LM_SECRET=[sk-123"],
+)
+def test_a_secret_is_refused_and_never_shown(override: str) -> None:
+    with pytest.raises(ConfigError, match="environment variables") as caught:
+        compose([override])
+    assert "sk-123" not in str(caught.value)
+
+
+def test_a_setting_about_tokens_is_no_secret() -> None:
+    assert compose(["prior.max_tokens=3"]).prior.max_tokens == 3
+
+
+def test_a_model_that_cannot_be_found_is_a_config_error() -> None:
+    with pytest.raises(ConfigError, match="no such folder"):
+        run_id(compose(["lm=hf", "lm.model=absent"]))
+
+
+@given(st.sampled_from(["", "seed=", "lm=", "learner.alpha=", "+env."]), st.text(max_size=12))
+@settings(deadline=None, max_examples=60)
+def test_whatever_is_typed_composes_or_is_explained(start: str, text: str) -> None:
+    with contextlib.suppress(ConfigError):
+        compose([start + text])
+
+
+# ---- somebody else's parts ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    files = {
+        "env/maze.yaml": "_target_: my.worlds.Maze\nname: maze\nsize: 3\n",
+        "prior/wild.yaml": "name: wild\nsource: uniform\n",
+        "learner/guess.yaml": "_target_: my.learners.Guess\nname: guess\npriors: [wild]\nrate: 0.5\n",
+        "prompt/short.yaml": 'id: short-1\ntemplate: "{{ observation }}"\n',
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def test_parts_of_ones_own_need_no_schema(mine: Path) -> None:
+    cfg = compose(["env=maze", "learner=guess", "prior=wild", "env.size=5"], mine)
+    assert (cfg.env.size, cfg.learner.rate, cfg.prior.mix) == (5, 0.5, PriorConfig.mix)
+    assert run_name(cfg).startswith("maze-guess-wild-s0-")
+    assert run_id(cfg) != run_id(compose(["env=maze", "learner=guess", "prior=wild"], mine))
+    assert compose(["prompt=short"], mine).prompt.id == "short-1"
+
+
+def test_parts_of_ones_own_are_checked_where_they_meet_ours(mine: Path) -> None:
+    with pytest.raises(ConfigError, match="guess takes prior=wild"):
+        compose(["env=maze", "learner=guess", "prior=uniform"], mine)
+    with pytest.raises(ConfigError, match=r"for prior=wild use learner=guess"):
+        compose(["learner=dqn", "prior=wild"], mine)
+    with pytest.raises(ConfigError, match="maze"):
+        compose(["env=maize"], mine)
+    assert [cell[0] for cell in cells(["env=glob(m*)", "seed=1"], mine)] == ["env=maze"]
+
+
+def test_a_file_of_ones_own_cannot_hide_one_of_ours(mine: Path) -> None:
+    (mine / "env" / "overcooked_salad.yaml").write_text("name: mine\n")
+    with pytest.raises(ConfigError, match="rename it"):
+        compose([], mine)
+    with pytest.raises(ConfigError, match="there is no such folder"):
+        compose([], mine / "nowhere")
+
+
+# ---- sweeps ------------------------------------------------------------------------------------------------------
+
+
+def test_cells_are_hydras_product_in_hydras_order() -> None:
+    assert cells(["learner=dqn,dqn_prior", "env_steps=100", "seed=range(0,2)"]) == [
+        ["learner=dqn", "env_steps=100", "seed=0"],
+        ["learner=dqn", "env_steps=100", "seed=1"],
+        ["learner=dqn_prior", "env_steps=100", "seed=0"],
+        ["learner=dqn_prior", "env_steps=100", "seed=1"],
+    ]
+    assert cells(["learner.alpha=choice(0.1,0.2)"]) == [["learner.alpha=0.1"], ["learner.alpha=0.2"]]
+    assert {cell[0] for cell in cells(["env=glob(*)"])} == {f"env={p.stem}" for p in (OWN / "env").glob("*.yaml")}
+    assert cells([]) == [[]]
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("learner=dqn,dnq", "learner=dnq"),
+        ("env=glob(x*)", "matches nothing"),
+        ("seed=interval(0,1)", "cannot be listed"),
+    ],
+)
+def test_sweeps_that_cannot_run(override: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        cells([override])

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from llmrl.progress import Live, Plain, Progress, Silent, duration, evaluation_line, reporter
+
+ROW = {
+    "env_steps": 123_250,
+    "eval/success": 0.4333,
+    "eval/return": -0.625,
+    "eval/length": 31.23,
+    "eval_greedy/success": 1.0,
+    "train/success": None,
+}
+SUMMARY = {
+    "status": "complete",
+    "env_steps": 4000,
+    "eval": {"success": 0.5, "return": 0.3, "length": 31.2},
+    "eval_greedy": {"success": 1.0, "return": 1.31, "length": 10.0},
+    "lm": {"queries": 12_345, "distinct_prompts": 456, "parse_failures": 3},
+}
+COST = {"lm/computed": 456, "lm/cache_hits": 3_456_789, "lm/outages": 2, "seconds": 3723.4}
+NAME = "overcooked_salad-dqn_prior_paper-generated-s19-1a2b3c4d"
+
+
+def at(steps: int, total_asked: int = 10**9) -> Progress:
+    return Progress(steps, steps // 30, 1.0, 1.0, total_asked, total_asked, total_asked, 1234.5)
+
+
+def console(width: int = 80, terminal: bool = False) -> Console:
+    return Console(width=width, file=io.StringIO(), force_terminal=terminal, color_system=None)
+
+
+def text(of: Console) -> str:
+    assert isinstance(of.file, io.StringIO)
+    return of.file.getvalue()
+
+
+def test_plain_prints_a_line_for_each_evaluation_and_the_end() -> None:
+    out = console()
+    plain = Plain(out)
+    plain.begin(NAME, Path("runs") / NAME, 4000)
+    for steps in range(0, 4001, 8):
+        plain.progress(at(steps))
+    plain.evaluated(ROW)
+    plain.note("[bold]as it is[/bold]")
+    path = Path("runs") / NAME / ("x" * 40) / "curve.png"
+    plain.done(SUMMARY, COST, [path])
+    lines = text(out).splitlines()
+    assert lines[0] == f"{NAME}: 4,000 decisions"
+    assert lines[1] == "123,250 decisions  success  43% (greedy 100%)  return  -0.62  length  31.2"
+    assert lines[2] == "[bold]as it is[/bold]"
+    assert lines[-1] == str(path)  # on one line, however long, so that it can be copied
+    for shown in ("complete after 4,000 decisions", "50%", "100%", "12.3k states", "3 not understood", "1:02:03"):
+        assert shown in text(out)
+    assert all(len(line.rstrip()) <= 80 for line in lines[:-1])
+
+
+def test_what_was_not_measured_is_a_dash() -> None:
+    assert "success    -" in evaluation_line({"env_steps": 0})
+
+
+def test_a_run_without_a_model_says_nothing_of_one() -> None:
+    out = console()
+    Plain(out).done({**SUMMARY, "lm": {"queries": 0}, "eval_greedy": {}}, {"seconds": 3}, [])
+    assert "asked" not in text(out)
+    assert "greedy" not in text(out)
+
+
+@pytest.mark.parametrize("steps", [0, 4_000, 987_654, 1_000_000])
+def test_the_bar_fits_into_80_columns(steps: int) -> None:
+    out = console(terminal=True)
+    live = Live(out)
+    live.begin(NAME, Path("runs") / NAME, 1_000_000)
+    live.progress(at(steps))
+    live.close()
+    shown = console()
+    shown.print(live._bar(at(steps)))
+    lines = text(shown).splitlines()
+    assert len(lines) == 2
+    assert f"{steps:,}/1,000,000 decisions" in lines[0]
+    assert lines[1].rstrip().endswith("kept")
+    assert lines[1] in text(out)
+
+
+def test_a_tick_redraws_at_most_ten_times_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("llmrl.progress.time.monotonic", lambda: clock[0])
+    live = Live(console(terminal=True))
+    drawn = []
+    monkeypatch.setattr(live, "_bar", lambda p: drawn.append(p.env_steps) or "")
+    live.begin(NAME, Path("runs"), 1000)
+    for step in range(1000):
+        clock[0] = step / 1000
+        live.progress(at(step))
+    live.progress(at(1000))
+    live.close()
+    assert drawn[0] == 0
+    assert drawn[-1] == 1000  # the end is always shown
+    assert 9 <= len(drawn) <= 12
+
+
+def test_the_reporter_suits_the_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    assert isinstance(reporter(show_bar=True), Live)
+    assert not isinstance(reporter(show_bar=False), Live)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: False, raising=False)
+    assert not isinstance(reporter(show_bar=True), Live)
+
+
+def test_silent_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
+    silent = Silent()
+    silent.begin(NAME, Path(), 1)
+    silent.progress(at(1))
+    silent.evaluated(ROW)
+    silent.note("x")
+    silent.done(SUMMARY, COST, [Path("x")])
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(0.4, "0:00"), (65, "1:05"), (3599.6, "1:00:00"), (7265, "2:01:05")])
+def test_durations(seconds: float, shown: str) -> None:
+    assert duration(seconds) == shown

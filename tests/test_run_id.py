@@ -1,0 +1,131 @@
+"""What names a run: exactly the settings that can change its result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import DictConfig, OmegaConf
+
+import llmrl.lm.identify
+from llmrl.config import compose, free_settings, result_settings, run_id, run_name
+from llmrl.lm.language_model import ModelIdentity
+from llmrl.schema import PromptConfig
+
+OVERRIDES = ["learner=dqn", "env=overcooked_tomato", "seed=3", "learner.alpha=0.3", "env_steps=500", "encoder.dim=64"]
+ID_OF_OVERRIDES = run_id(compose(OVERRIDES))
+
+
+@given(st.permutations(OVERRIDES))
+@settings(deadline=None, max_examples=8)
+def test_the_order_of_overrides_does_not_matter(overrides: list[str]) -> None:
+    assert run_id(compose(overrides)) == ID_OF_OVERRIDES
+
+
+@pytest.fixture(autouse=True)
+def identity(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model's identity without the model: a name, and what was asked for."""
+
+    def identify(model: str, revision: str | None = None, dtype: str = "float32") -> ModelIdentity:
+        return ModelIdentity(Path(model).name, revision or "aaaa", dtype, "bbbb")
+
+    monkeypatch.setattr(llmrl.lm.identify, "identify", identify)
+
+
+def _leaves(node: DictConfig, prefix: str = "", affects: bool = True) -> dict[str, bool]:
+    """Dotted key -> whether the schema says that it affects the result."""
+    leaves: dict[str, bool] = {}
+    schema = OmegaConf.get_type(node)
+    assert is_dataclass(schema)
+    for f in fields(schema):
+        counts = affects and f.metadata.get("affects_result", True)
+        child = node[f.name]
+        if isinstance(child, DictConfig):
+            leaves |= _leaves(child, f"{prefix}{f.name}.", counts)
+        else:
+            leaves[f"{prefix}{f.name}"] = counts
+    return leaves
+
+
+def _another(value: Any) -> list[Any]:
+    """Values of which one is of the field's type and none is `value`."""
+    if isinstance(value, bool):
+        return [not value]
+    if isinstance(value, int | float):
+        return [value + 1]
+    if isinstance(value, str):
+        return [f"{value}x"]
+    return ["x", 7, PromptConfig("x", "y")] if value is None else [[*value, value[0]]]
+
+
+BASES = {
+    "salad": compose(),
+    "kitchens": compose(["env=overcooked_random", "learner=dqn"]),
+    "prior": compose(["learner=random"]),
+}
+FIELDS = {(base, key): affects for base, cfg in BASES.items() for key, affects in _leaves(cfg).items()}
+
+
+@pytest.mark.parametrize(("base", "key"), FIELDS)
+def test_a_setting_names_the_run_exactly_if_it_can_change_the_result(base: str, key: str) -> None:
+    cfg = BASES[base].copy()
+    OmegaConf.set_readonly(cfg, False)
+    before = result_settings(cfg)
+    for value in _another(OmegaConf.select(cfg, key)):
+        try:
+            OmegaConf.update(cfg, key, value)
+            break
+        except ValueError:
+            continue
+    assert OmegaConf.select(cfg, key) != OmegaConf.select(BASES[base], key)
+    assert (result_settings(cfg) != before) == FIELDS[base, key]
+
+
+def test_free_settings_of_a_saved_config_are_those_of_the_schema() -> None:
+    for cfg in BASES.values():
+        plain = OmegaConf.to_container(cfg)
+        assert isinstance(plain, dict)
+        free = free_settings({str(k): v for k, v in plain.items()})
+        assert {key for key, affects in _leaves(cfg).items() if not affects} == free - {"paths"}
+
+
+def test_the_name_shows_what_the_run_is() -> None:
+    cfg = compose(["learner=dqn", "seed=7"])
+    assert run_name(cfg) == f"overcooked_salad-dqn-uniform-s7-{run_id(cfg)[:8]}"
+    assert run_name(cfg, 12).endswith(run_id(cfg)[:12])
+    assert len(run_id(cfg)) == 64
+
+
+def test_the_models_identity_names_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = compose(["lm=hf", "lm.model=/here/some-model"])
+    before = run_id(cfg)
+    assert run_id(compose(["lm=hf", "lm.model=/there/some-model"])) == before  # the same model in another place
+    assert run_id(compose(["lm=hf", "lm.model=/here/some-model", "lm.device=cuda"])) == before
+    assert run_id(compose(["lm=hf", "lm.model=/here/some-model", "lm.revision=cccc"])) != before
+    assert run_id(compose(["lm=hf", "lm.model=/here/some-model", "lm.dtype=bfloat16"])) != before
+    for other in (
+        ModelIdentity("some-model", "aaaa", "float32", "new"),
+        ModelIdentity("some-model", "new", "float32", "bbbb"),
+    ):
+        monkeypatch.setattr(llmrl.lm.identify, "identify", lambda *_, other=other: other)
+        assert run_id(cfg) != before
+
+
+def test_a_new_setting_at_its_old_behaviour_leaves_old_names_alone() -> None:
+    @dataclass
+    class Old:
+        alpha: float = 0.1
+
+    @dataclass
+    class New(Old):
+        trick: str = field(default="on", metadata={"absent_default": "off"})
+        speed: int = field(default=1, metadata={"affects_result": False})
+
+    old = result_settings(OmegaConf.structured(Old))
+    assert result_settings(OmegaConf.structured(New(trick="off"))) == old
+    assert result_settings(OmegaConf.structured(New(trick="off", speed=2))) == old
+    assert result_settings(OmegaConf.structured(New())) == {**old, "trick": "on"}
