@@ -58,7 +58,7 @@ class TransformersLMConfig:
     revision: str | None = None  # a hub commit; a local folder's is a hash of its weights, found when the run starts
     dtype: str = "float32"
     device: str = free("auto")
-    batch_size: int | None = free(None)  # states per forward; null: 1 on a CPU, so that no answer depends on its neighbours; 16 on a GPU
+    batch_size: int | None = free(None)  # states per forward; null: 1 on a CPU (no answer depends on another), else 16
 
 
 @dataclass

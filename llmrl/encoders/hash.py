@@ -12,6 +12,8 @@ import zlib
 from collections.abc import Sequence
 
 import numpy as np
+import torch
+from torch.nn import functional as F
 
 from llmrl.schema import EncoderConfig
 
@@ -24,19 +26,20 @@ class HashEncoder:
             raise ValueError(f"encoder.dim={cfg.dim} and encoder.ngrams={cfg.ngrams} must be at least 1")
         self.dim, self.history_turns, self.ngrams = cfg.dim, cfg.history_turns, cfg.ngrams
         generator = np.random.Generator(np.random.PCG64(cfg.seed))
-        self._projection = generator.standard_normal((BUCKETS, cfg.dim), dtype=np.float32)
+        self._projection = torch.from_numpy(generator.standard_normal((BUCKETS, cfg.dim), dtype=np.float32))
 
     def encode(self, texts: Sequence[tuple[str, Sequence[str]]]) -> list[np.ndarray]:
         return [self._encode(state, actions) for state, actions in texts]
 
     def _encode(self, state: str, actions: Sequence[str]) -> np.ndarray:
         grams = np.array(self._grams(state), dtype=np.uint64)
-        shared = self._projection[_bucket(grams)].sum(axis=0)
-        rows = np.empty((len(actions), self.dim), dtype=np.float32)
-        for i, action in enumerate(actions):
-            name = np.uint64(zlib.crc32(action.casefold().encode()))
-            rows[i] = shared + self._projection[_bucket(grams * np.uint64(0x9E3779B97F4A7C15) ^ name)].sum(axis=0)
-        return rows / np.sqrt(2 * grams.size, dtype=np.float32)
+        names = np.array([zlib.crc32(action.casefold().encode()) for action in actions], dtype=np.uint64)
+        joined = grams * np.uint64(0x9E3779B97F4A7C15) ^ names[:, None]
+        buckets = torch.from_numpy(_bucket(np.vstack([grams, joined])))
+        sums = F.embedding_bag(
+            buckets, self._projection, mode="sum"
+        )  # each row for itself, in the order of its features
+        return ((sums[1:] + sums[0]) / (2 * grams.size) ** 0.5).numpy()
 
     def _grams(self, state: str) -> list[int]:
         hashes = []

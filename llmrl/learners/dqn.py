@@ -45,7 +45,7 @@ class DQN:
         self.cfg, self.table = cfg, table
         self.q = _network(table.encoder.dim, cfg.hidden, cfg.optimism, integer(seed, "initialisation"))
         self.target = copy.deepcopy(self.q).requires_grad_(False)
-        self.optimiser = torch.optim.AdamW(self.q.parameters(), lr=cfg.lr, weight_decay=cfg.weight_decay, foreach=True)
+        self.optimiser = torch.optim.AdamW(self.q.parameters(), lr=cfg.lr, weight_decay=cfg.weight_decay, fused=True)
         self.window = NStepWindow(cfg.n_step, cfg.gamma, cfg.discount_by == "primitive_steps")
         self.replay = Replay(cfg.buffer, stream(seed, "replay"))
         self.policy = stream(seed, "policy")
@@ -87,12 +87,15 @@ class DQN:
     def _q_of(self, ids: np.ndarray, candidates: Sequence[Candidates]) -> Tensor:
         """Q [B, C]; -inf where a state has fewer candidates."""
         rows = _padded([c.actions + self.table.first_row[i] for i, c in zip(ids, candidates, strict=True)], -1)
-        return self._q_rows(self.q, torch.from_numpy(rows.astype(np.int64)))
+        return self._values(rows.astype(np.int64), self.q)[0]
 
-    def _q_rows(self, network: nn.Module, rows_BC: Tensor) -> Tensor:
-        """Q [B, C] of feature rows; a negative row is padding, and -inf."""
-        features = self.table.features[rows_BC.clamp(min=0)]
-        return network(features).squeeze(-1).masked_fill(rows_BC < 0, -torch.inf)
+    def _values(self, rows: np.ndarray | Tensor, *networks: nn.Module) -> list[Tensor]:
+        """Q [B, C] of feature rows, by each network; a negative row is padding, and -inf."""
+        rows_BC = torch.as_tensor(rows)
+        there = rows_BC >= 0
+        features = self.table.features.index_select(0, rows_BC[there])
+        empty = torch.full(rows_BC.shape, -torch.inf)
+        return [empty.masked_scatter(there, network(features)) for network in networks]
 
     def _epsilon(self) -> float:
         if self.cfg.epsilon_final is None or self.cfg.epsilon_decay == 0:
@@ -133,7 +136,7 @@ class DQN:
         y_B = torch.from_numpy(b.returns) + torch.from_numpy(b.discounts) * self._backup(
             torch.from_numpy(b.next_rows), torch.from_numpy(b.next_log_weights)
         )
-        q_B = self.q(self.table.features[torch.from_numpy(b.rows)]).squeeze(-1)
+        q_B = self.q(self.table.features.index_select(0, torch.from_numpy(b.rows))).squeeze(-1)
         assert q_B.shape == y_B.shape == (self.cfg.batch,)
         error = F.smooth_l1_loss if self.cfg.loss == "huber" else F.mse_loss
         loss = error(q_B, y_B, reduction=self.cfg.reduction)
@@ -151,17 +154,17 @@ class DQN:
     def _backup(self, rows_BC: Tensor, log_w_BC: Tensor) -> Tensor:
         """B_{a' in S'} Q_target(s',a') [B]."""
         alpha = self.cfg.alpha
-        q_target_BC = self._q_rows(self.target, rows_BC)
-        if self.cfg.backup == "max" and not self.cfg.double_q:
-            return q_target_BC.amax(-1)
+        needs_online = self.cfg.backup in ("expected", "sampled") or (self.cfg.backup == "max" and self.cfg.double_q)
+        q_target_BC, *online = self._values(rows_BC, self.target, *([self.q] if needs_online else []))
+        if self.cfg.backup == "max":
+            if not self.cfg.double_q:
+                return q_target_BC.amax(-1)
+            return q_target_BC.gather(-1, online[0].argmax(-1, keepdim=True)).squeeze(-1)
         if self.cfg.backup == "soft":
             if alpha == 0:  # the limit: the best action that w allows
                 return q_target_BC.masked_fill(log_w_BC == -torch.inf, -torch.inf).amax(-1)
             return alpha * (log_w_BC + q_target_BC / alpha).logsumexp(-1)
-        q_BC = self._q_rows(self.q, rows_BC)
-        if self.cfg.backup == "max":
-            return q_target_BC.gather(-1, q_BC.argmax(-1, keepdim=True)).squeeze(-1)
-        logits_BC = _logits(q_BC, log_w_BC, alpha)
+        logits_BC = _logits(online[0], log_w_BC, alpha)
         if self.cfg.backup == "expected":
             return (logits_BC.softmax(-1) * q_target_BC.masked_fill(rows_BC < 0, 0.0)).sum(-1)
         assert self.cfg.backup == "sampled"

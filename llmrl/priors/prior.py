@@ -26,7 +26,7 @@ from llmrl.priors.prompt import Prompt
 from llmrl.run.seeding import stream
 from llmrl.schema import PriorConfig, SupportConfig
 
-Key = tuple[str, str, tuple[str, ...], tuple[tuple[str, str], ...]]
+Key = tuple[str, tuple[str, ...]]  # what an answer depends on: the rendered prompt (or observation) and the menu
 
 
 @dataclass
@@ -36,6 +36,15 @@ class PriorCounts:
     queries: int = 0  # states at which the prior was asked for an action's candidates
     parse_failures: int = 0  # answers that named no admissible action
     fallback: int = 0  # supports that are uniform because no answer named one
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What stands behind a state's candidates, for a person to look at."""
+
+    weights: np.ndarray | None  # float64 [actions]: the distribution that is drawn from, mixed; None where answers are
+    answers: list[tuple[str, int | None]]  # the free answers that were used, and the action that each names
+    draws: int | None  # how many draws the weights of the candidates count; None where they do not count any
 
 
 class Prior:
@@ -55,6 +64,7 @@ class Prior:
             "behaviour": cfg.behaviour, "target": cfg.target, "evaluation": cfg.evaluation,
         }  # fmt: skip
         self._draws = {use: stream(seed, "prior", use) for use in self._supports}
+        self._rendered: dict[TextState, str] = {}
         self._distributions: dict[Key, np.ndarray] = {}  # uniform, scored: p [A], mixed
         self._generated: dict[Key, list[int | None]] = {}  # the projected answers read so far, in index order
         self._union: dict[tuple[Use, Key], np.ndarray] = {}  # counts of all draws so far
@@ -62,9 +72,7 @@ class Prior:
 
     @property
     def distinct_prompts(self) -> int:
-        return len(self._generated if self.cfg.source == "generated" else self._distributions) * (
-            self.prompt is not None
-        )
+        return len({text for text, _ in self._generated or self._distributions}) if self.prompt is not None else 0
 
     @property
     def frozen_in_evaluation(self) -> bool:
@@ -76,77 +84,91 @@ class Prior:
             self.counts.queries += len(states)
         keys = [self._key(s) for s in states]
         if self.cfg.source == "generated":
-            return self._from_answers(states, keys, use)
-        self._learn_distributions(states, keys)
-        return [self._from_distribution(key, self._distributions[key], use) for key in keys]
+            return self._from_answers(keys, use)
+        self._learn_distributions(keys)
+        return [self._from_distribution(key, use) for key in keys]
 
     def start_evaluation(self, *name: str | int) -> None:
         """Evaluations draw from a stream of their own, named by when they happen."""
         self._draws["evaluation"] = stream(self.seed, "prior", "evaluation", *name)
 
+    def explain(self, state: TextState, use: Use) -> Explanation:
+        """Of the candidates that were last given for this state and use; draws nothing, and asks for nothing new."""
+        key, support = self._key(state), self._supports[use]
+        union = self._union.get((use, key))
+        if self.cfg.source != "generated":
+            return Explanation(self._distributions[key], [], support.k if union is None else int(union.sum()))
+        assert self.answers is not None
+        k = self._answers_wanted(use)
+        start = max(0, self._visits.get((use, key), 0) - 1) * (k + self.cfg.limit)
+        named = self._generated[key][start : start + k + self.cfg.limit]
+        valid = [i for i, index in enumerate(named) if index is not None][:k]
+        if len(valid) == k:
+            named = named[: valid[-1] + 1]
+        (texts,) = self.answers.generations([key[0]], start + len(named), self._sampling)
+        answers = list(zip(texts[start:], named, strict=True))
+        if not valid or support.k is None:
+            return Explanation(None, answers, None)
+        return Explanation(None, answers, len(valid) if union is None else int(union.sum()))
+
     # ---- distributions: uniform and scored -------------------------------------------------------------------------
 
-    def _learn_distributions(self, states: Sequence[TextState], keys: Sequence[Key]) -> None:
-        new = {key: state for key, state in zip(keys, states, strict=True) if key not in self._distributions}
+    def _learn_distributions(self, keys: Sequence[Key]) -> None:
+        new = [key for key in dict.fromkeys(keys) if key not in self._distributions]
         if not new:
             return
         if self.cfg.source == "uniform":
-            self._distributions.update({key: np.full(len(s.actions), 1 / len(s.actions)) for key, s in new.items()})
+            self._distributions |= {key: np.full(len(key[1]), 1 / len(key[1])) for key in new}
             return
         assert self.prompt is not None
         assert self.answers is not None
-        prompts = [self.prompt.render(s) for s in new.values()]
-        scores = self.answers.scores(prompts, [self.prompt.continuations(s.actions) for s in new.values()])
-        for (key, state), row in zip(new.items(), scores, strict=True):
+        texts = [self.prompt.continuations(actions) for _, actions in new]
+        for key, row in zip(new, self.answers.scores([prompt for prompt, _ in new], texts), strict=True):
             divide_by = {
                 "none": [1] * len(row),
                 "token": [score.tokens for score in row],  # TWOSOME's token normalisation (arXiv 2401.14151)
-                "word": [len(action.split()) for action in state.actions],  # ... and its word normalisation
+                "word": [len(action.split()) for action in key[1]],  # ... and its word normalisation
             }[self.cfg.normalise]
             logits = np.array([score.logprob for score in row]) / np.array(divide_by)
             p = np.exp(logits - logits.max())
             self._distributions[key] = self._mixed(p / p.sum())
 
-    def _from_distribution(self, key: Key, p: np.ndarray, use: Use) -> Candidates:
-        support = self._supports[use]
+    def _from_distribution(self, key: Key, use: Use) -> Candidates:
+        support, p = self._supports[use], self._distributions[key]
         if support.k is None:
             return _weighted(p)
-        rng = stream(self.seed, "frozen", *map(str, key)) if support.redraw == "never" else self._draws[use]
-        drawn = np.searchsorted(np.cumsum(p), rng.random(support.k) * p.sum(), side="right")
-        counts = np.bincount(np.minimum(drawn, p.size - 1), minlength=p.size)
-        return _weighted(self._so_far(key, counts, use))
+        rng = self._frozen(key) if support.redraw == "never" else self._draws[use]
+        cumulative = p.cumsum()
+        drawn = cumulative.searchsorted(rng.random(support.k) * cumulative[-1], side="right")
+        return _weighted(self._so_far(key, np.bincount(drawn.clip(max=p.size - 1), minlength=p.size), use))
 
     # ---- generated ---------------------------------------------------------------------------------------------
 
-    def _from_answers(self, states: Sequence[TextState], keys: Sequence[Key], use: Use) -> list[Candidates]:
+    def _from_answers(self, keys: Sequence[Key], use: Use) -> list[Candidates]:
         """The first k answers that project, in index order, among the first k+limit; none: uniform, and counted.
 
         A support that is redrawn reads the next k+limit answers at each visit.
         """
         support = self._supports[use]
-        k = support.k or max(s.k or 0 for s in self._supports.values())
-        if not k:
-            raise ValueError("prior.source=generated counts k answers: set prior.behaviour.k (5 in the paper)")
+        k = self._answers_wanted(use)
         starts = []
         for key in keys:
             starts.append(self._visits[use, key] * (k + self.cfg.limit))
             if support.redraw != "never":
                 self._visits[use, key] += 1
-        self._read_answers(states, keys, [start + k for start in starts])
-        short = [i for i in range(len(keys)) if _valid(self._generated[keys[i]], starts[i], starts[i] + k) < k]
-        for extra in range(1, self.cfg.limit + 1):
+        short = list(zip(keys, starts, strict=True))
+        for extra in range(self.cfg.limit + 1):
+            self._read_answers([(key, start + k + extra) for key, start in short])
+            short = [
+                (key, start) for key, start in short if _valid(self._generated[key][start : start + k + extra]) < k
+            ]
             if not short:
                 break
-            ends = [starts[i] + k + extra for i in short]
-            self._read_answers([states[i] for i in short], [keys[i] for i in short], ends)
-            short = [
-                i for i, end in zip(short, ends, strict=True) if _valid(self._generated[keys[i]], starts[i], end) < k
-            ]
         out = []
-        for state, key, start in zip(states, keys, starts, strict=True):
+        for key, start in zip(keys, starts, strict=True):
             window = self._generated[key][start : start + k + self.cfg.limit]
             chosen = [index for index in window if index is not None][:k]
-            size = len(state.actions)
+            size = len(key[1])
             if not chosen:
                 self.counts.fallback += 1
                 out.append(_weighted(np.ones(size)))
@@ -157,20 +179,25 @@ class Prior:
                 out.append(_weighted(self._so_far(key, counts, use)))
         return out
 
-    def _read_answers(self, states: Sequence[TextState], keys: Sequence[Key], ends: Sequence[int]) -> None:
+    def _answers_wanted(self, use: Use) -> int:
+        k = self._supports[use].k or max(s.k or 0 for s in self._supports.values())
+        if not k:
+            raise ValueError("prior.source=generated counts k answers: set prior.behaviour.k (5 in the paper)")
+        return k
+
+    def _read_answers(self, wanted: Sequence[tuple[Key, int]]) -> None:
+        """Makes the first `end` projected answers of each (key, end) known."""
         assert self.prompt is not None
         assert self.answers is not None
-        by_count: defaultdict[int, dict[Key, TextState]] = defaultdict(dict)
-        for state, key, end in zip(states, keys, ends, strict=True):
+        by_count: defaultdict[int, list[Key]] = defaultdict(list)
+        for key, end in dict.fromkeys(wanted):
             if len(self._generated.setdefault(key, [])) < end:
-                by_count[end][key] = state
-        for n, wanted in by_count.items():
-            prompts = [self.prompt.render(s) for s in wanted.values()]
-            for (key, state), texts in zip(
-                wanted.items(), self.answers.generations(prompts, n, self._sampling), strict=True
-            ):
+                by_count[end].append(key)
+        for n, keys in by_count.items():
+            answers = self.answers.generations([prompt for prompt, _ in keys], n, self._sampling)
+            for key, texts in zip(keys, answers, strict=True):
                 known = self._generated[key]
-                fresh = [project(text, state.actions) for text in texts[len(known) : n]]
+                fresh = [project(text, key[1]) for text in texts[len(known) : n]]
                 self.counts.parse_failures += fresh.count(None)
                 known.extend(fresh)
 
@@ -178,16 +205,23 @@ class Prior:
         """Each draw comes from the uniform distribution with probability `mix`."""
         if self.cfg.mix == 0:
             return chosen
-        never = self._supports[use].redraw == "never"
-        rng = stream(self.seed, "frozen", *map(str, key)) if never else self._draws[use]
+        rng = self._frozen(key) if self._supports[use].redraw == "never" else self._draws[use]
         other = rng.random(chosen.size) < self.cfg.mix
         return np.where(other, rng.integers(size, size=chosen.size), chosen)
 
     # ---- shared --------------------------------------------------------------------------------------------------
 
     def _key(self, state: TextState) -> Key:
-        turns = self.prompt.history_turns if self.prompt is not None else 0
-        return state.task, state.observation, state.actions, state.history[-turns:] if turns else ()
+        if self.prompt is None:
+            return state.observation, state.actions
+        text = self._rendered.get(state)
+        if text is None:
+            text = self._rendered[state] = self.prompt.render(state)
+        return text, state.actions
+
+    def _frozen(self, key: Key) -> np.random.Generator:
+        """The stream of one prompt: whoever asks, and whenever, the first draws are the same."""
+        return stream(self.seed, "frozen", key[0], *key[1])
 
     def _mixed(self, p: np.ndarray) -> np.ndarray:
         return (1 - self.cfg.mix) * p + self.cfg.mix / p.size
@@ -213,5 +247,5 @@ def _weighted(weights: np.ndarray, keep_zeros: bool = False) -> Candidates:
         return Candidates(actions, np.log(weights[actions] / weights.sum()))
 
 
-def _valid(answers: Sequence[int | None], start: int, end: int) -> int:
-    return sum(index is not None for index in answers[start:end])
+def _valid(answers: Sequence[int | None]) -> int:
+    return sum(index is not None for index in answers)

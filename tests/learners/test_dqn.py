@@ -93,7 +93,7 @@ def target_q(agent: DQN, candidates: Candidates) -> np.ndarray:
     state_id = agent.table.ids([NEXT])[0]
     rows = torch.from_numpy(agent.table.first_row[state_id] + candidates.actions)
     with torch.no_grad():
-        return agent._q_rows(agent.target, rows[None])[0].numpy()
+        return agent._values(rows[None], agent.target)[0][0].numpy()
 
 
 @pytest.mark.parametrize("kind", ["max", "soft", "expected", "sampled"])
