@@ -39,12 +39,12 @@ def train(cfg: DictConfig, reporter: Reporter | None = None) -> dict[str, Any]:
         if folder.note:
             reporter.note(folder.note)
         if not folder.finished:
-            _Training(cfg, folder, reporter).run()
+            Training(cfg, folder, reporter).run()
         reporter.done(folder.summary, folder.cost, _written(folder.path))
         return folder.summary
 
 
-class _Training:
+class Training:
     """The spine: ticks until the budget is spent, with evaluations and checkpoints on their way."""
 
     def __init__(self, cfg: DictConfig, folder: RunFolder, reporter: Reporter) -> None:
@@ -78,10 +78,7 @@ class _Training:
                     self.checkpoint()
         finally:
             self.write_cost()
-            self.pool.close()
-            self.evaluation_pool.close()
-            if self.parts.answers is not None:
-                self.parts.answers.close()
+            self.close()
         self.folder.write_summary(self.summary("complete"))
         run_curve(self.folder.path)
 
@@ -102,7 +99,8 @@ class _Training:
     def evaluate(self) -> None:
         """The behaviour policy and the greedy one, and a line of metrics."""
         cfg, start = self.cfg, time.monotonic()
-        one_each = self.evaluation_pool.deterministic and self.parts.prior.frozen_in_evaluation
+        repeats_itself = self.evaluation_pool.deterministic and self.parts.prior.frozen_in_evaluation
+        one_each = repeats_itself and self.parts.learner.greedy_is_deterministic
         blocks: dict[str, float] = {}
         for prefix, greedy in (("eval", False), ("eval_greedy", True)):
             result = evaluate(
@@ -150,6 +148,12 @@ class _Training:
                 self.env_steps / max(1e-9, self.seconds()["training_seconds"]),
             )
         )
+
+    def close(self) -> None:
+        self.pool.close()
+        self.evaluation_pool.close()
+        if self.parts.answers is not None:
+            self.parts.answers.close()
 
     def seconds(self) -> dict[str, float]:
         total = time.monotonic() - self.started

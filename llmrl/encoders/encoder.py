@@ -55,6 +55,12 @@ class FeatureTable:
             self._learn(unknown)
         return np.fromiter((self._by_state[s] for s in states), dtype=np.int64, count=len(states))
 
+    def first_row_of(self, state: TextState) -> int:
+        """The feature row of the state's first action."""
+        if state not in self._by_state:
+            self._learn([state])
+        return int(self.first_row[self._by_state[state]])
+
     def _learn(self, states: Sequence[TextState]) -> None:
         texts = [(render(s, self.encoder.history_turns), s.actions) for s in states]
         new = [text for text in dict.fromkeys(texts) if text not in self._ids]

@@ -27,3 +27,15 @@ class TextState:
         """A stable name: equal states have equal keys, in every process and on every machine."""
         text = json.dumps([self.task, self.observation, self.actions, self.history], ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def __hash__(self) -> int:
+        """Kept: a state is looked up in several tables at every visit."""
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.task, self.observation, self.actions, self.history))
+
+    def __getstate__(self) -> dict[str, object]:
+        """Without the kept hash: another process hashes texts differently."""
+        return {name: value for name, value in self.__dict__.items() if name != "_hash"}

@@ -41,6 +41,8 @@ from llmrl.schema import DQNConfig
 class DQN:
     """Shapes: B batch, C candidates of a state (padded), D features."""
 
+    greedy_is_deterministic = True
+
     def __init__(self, cfg: DQNConfig, seed: int, table: FeatureTable) -> None:
         self.cfg, self.table = cfg, table
         self.q = _network(table.encoder.dim, cfg.hidden, cfg.optimism, integer(seed, "initialisation"))
@@ -106,20 +108,18 @@ class DQN:
     # ---- learning, equations (2) and (3) -----------------------------------------------------------------------------
 
     def observe(self, transitions: Sequence[Transition]) -> None:
-        ids = self.table.ids([t.state for t in transitions] + [t.next_state for t in transitions])
-        next_id = dict(zip((id(t) for t in transitions), ids[len(transitions) :], strict=True))
+        self.table.ids([s for t in transitions for s in (t.state, t.next_state)])  # what is new is encoded in one batch
         for t in transitions:
             self.decisions += 1
             self.episodes += t.terminated or t.truncated
             for n in self.window.add(t):
-                state_id = self.table.ids([n.first.state])[0]
-                if n.last.next_candidates is None:  # terminated: the discount is 0, any one row will do
-                    rows, log_w = np.zeros(1, dtype=np.int64), np.zeros(1)
+                row = self.table.first_row_of(n.first.state) + n.first.action
+                candidates = n.last.next_candidates
+                if candidates is None:  # terminated: the discount is 0, any one row will do
+                    self.replay.add(row, n.ret, n.discount, np.zeros(1, dtype=np.int64), np.zeros(1))
                 else:
-                    last_id = next_id[id(n.last)]
-                    rows = self.table.first_row[last_id] + n.last.next_candidates.actions
-                    log_w = n.last.next_candidates.log_weights
-                self.replay.add(self.table.first_row[state_id] + n.first.action, n.ret, n.discount, rows, log_w)
+                    rows = self.table.first_row_of(n.last.next_state) + candidates.actions
+                    self.replay.add(row, n.ret, n.discount, rows, candidates.log_weights)
 
     def update(self) -> dict[str, float]:
         done = self.decisions if self.cfg.update_unit == "decisions" else self.episodes

@@ -14,6 +14,8 @@ from llmrl.priors.candidates import Candidates
 
 
 class Learner(Protocol):
+    greedy_is_deterministic: bool  # whether the greedy policy does the same in the same state with the same candidates
+
     def act(self, states: Sequence[TextState], candidates: Sequence[Candidates]) -> np.ndarray:
         """Behaviour: int64 [states], an index into each state's actions."""
         ...

@@ -16,6 +16,8 @@ from llmrl.schema import NoLearnerConfig
 
 
 class PriorOnly:
+    greedy_is_deterministic = True
+
     def __init__(self, cfg: NoLearnerConfig, seed: int, table: FeatureTable | None) -> None:
         self.policy = stream(seed, "policy")
 

@@ -14,6 +14,8 @@ from llmrl.priors.candidates import Candidates
 class Random(PriorOnly):
     """It is only ever given the uniform prior; its greedy policy is as random as the other one."""
 
+    greedy_is_deterministic = False
+
     def evaluate(
         self, states: Sequence[TextState], candidates: Sequence[Candidates], rng: np.random.Generator, greedy: bool
     ) -> np.ndarray:

@@ -1,0 +1,65 @@
+"""Training speed with all answers kept: decisions per second of a run, updates included, evaluation not.
+
+    python -m scripts.bench.training [OVERRIDES ...]
+
+The run's training part is repeated in this process; the first repetition computes what is not kept yet and is not
+counted. Beside the speed stands a calibration, a fixed matrix product: quote the ratio when machines differ.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from llmrl.config import compose, run_id, run_name
+from llmrl.progress import Silent
+from llmrl.run.folder import RunFolder
+from llmrl.train import Training
+
+REPEATS = 5
+
+
+def main() -> None:
+    cfg = compose(sys.argv[1:])
+    torch.set_num_threads(cfg.threads)
+    with tempfile.TemporaryDirectory() as scratch:
+        speeds, products = [], []
+        for i in range(REPEATS + 1):
+            with RunFolder.open(Path(scratch) / str(i), run_name(cfg), run_id(cfg)) as folder:
+                training = Training(cfg, folder, Silent())
+                training.rollout.start()
+                start = time.perf_counter()
+                while training.env_steps < cfg.env_steps:
+                    training.tick()
+                seconds = time.perf_counter() - start
+                training.close()
+            computed = training.parts.answers.counts.computed if training.parts.answers else 0
+            product = calibration()
+            print(
+                f"{'warm-up' if i == 0 else i}: {cfg.env_steps / seconds:.0f} decisions/s, "
+                f"{computed} answers computed, calibration {product * 1e3:.0f} ms",
+                flush=True,
+            )
+            if i:
+                assert computed == 0
+                speeds.append(cfg.env_steps / seconds)
+                products.append(product)
+    print(f"median {statistics.median(speeds):.0f} decisions/s, calibration {statistics.median(products) * 1e3:.0f} ms")
+
+
+def calibration() -> float:
+    """Seconds of ten products of two fixed 1024 x 1024 float32 matrices."""
+    a = torch.linspace(-1, 1, 1024 * 1024).view(1024, 1024)
+    start = time.perf_counter()
+    for _ in range(10):
+        a @ a
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()
