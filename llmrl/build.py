@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from llmrl.config import model_identity
 from llmrl.encoders.encoder import FeatureTable
-from llmrl.envs.pool import EnvPool
+from llmrl.envs.pool import EnvPool, TextWorld
 from llmrl.learners.learner import Learner
 from llmrl.lm.language_model import LanguageModel
 from llmrl.priors.cache import AnswerCache, Answers
@@ -53,8 +53,12 @@ def build(cfg: DictConfig) -> Parts:
 
 
 def build_pool(cfg: DictConfig, num_envs: int, workers: int = 0) -> EnvPool:
-    run: TrainConfig = OmegaConf.to_object(cfg)  # type: ignore[assignment]
-    return EnvPool(partial(_target(run.env), **_arguments(run.env)), num_envs, workers)
+    return EnvPool(_env(cfg), num_envs, workers)
+
+
+def build_env(cfg: DictConfig) -> TextWorld:
+    """One copy of the world, to look at."""
+    return _env(cfg)()
 
 
 def build_answers(cfg: DictConfig) -> Answers:
@@ -76,6 +80,11 @@ def cache_path(cfg: DictConfig) -> Path:
     """Where answers are kept: paths.cache, else $LLMRL_CACHE, else the user's cache folder."""
     chosen = cfg.paths.cache or os.environ.get("LLMRL_CACHE")
     return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("llmrl")) / "answers.sqlite3"
+
+
+def _env(cfg: DictConfig) -> Callable[[], TextWorld]:
+    run: TrainConfig = OmegaConf.to_object(cfg)  # type: ignore[assignment]
+    return partial(_target(run.env), **_arguments(run.env))
 
 
 def _target(node: Any) -> Callable[..., Any]:

@@ -68,6 +68,37 @@ def train(
         _train(config)
 
 
+@app.command()
+def play(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="RUN|OVERRIDE",
+            help="A run, to play with its last weights; without one, an untrained agent. Then KEY=VALUE.",
+            show_default=False,
+        ),
+    ] = None,
+    greedy: Annotated[bool, typer.Option("--greedy", help="Play the greedy policy.")] = False,
+    auto: Annotated[bool, typer.Option("--auto", help="Play one episode, or --steps, without asking.")] = False,
+    steps: Annotated[int | None, typer.Option(min=1, help="End after so many decisions.")] = None,
+    runs: Runs = Path("runs"),
+    config_dir: ConfigDir = None,
+) -> None:
+    """Watch an agent decide: what the model says, what Q adds, and what comes of it."""
+    with _explained():
+        from rich.console import Console
+
+        from llmrl.play import open_game
+        from llmrl.play import play as play_game
+
+        if config_dir is not None:
+            sys.path.insert(0, str(Path.cwd()))
+        console = Console()
+        game = open_game(arguments or [], runs, config_dir, greedy)
+        asks = not auto and sys.stdin.isatty() and sys.stdout.isatty()
+        play_game(game, console, console.input if asks else None, steps)
+
+
 @runs_app.command("list")
 def runs_list(runs: Runs = Path("runs")) -> None:
     """All runs: how far they are, and how well they do."""

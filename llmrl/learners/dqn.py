@@ -67,13 +67,12 @@ class DQN:
     def evaluate(
         self, states: Sequence[TextState], candidates: Sequence[Candidates], rng: np.random.Generator, greedy: bool
     ) -> np.ndarray:
-        alpha = self.cfg.alpha if self.cfg.alpha_eval is None else self.cfg.alpha_eval
-        return self._draw(states, candidates, 0.0 if greedy else alpha, rng)
+        return self._draw(states, candidates, 0.0 if greedy else self._alpha_eval, rng)
 
     def posterior(self, state: TextState, candidates: Candidates) -> tuple[np.ndarray, np.ndarray]:
-        """(Q [C], pi [C]) at one state, for a person to look at."""
+        """(Q [C], pi [C]) at one state, as `evaluate` draws from it."""
         q = self._q_of(self.table.ids([state]), [candidates])[0, : candidates.actions.size]
-        logits = _logits(q, torch.from_numpy(candidates.log_weights).float(), self.cfg.alpha)
+        logits = _logits(q, torch.from_numpy(candidates.log_weights).float(), self._alpha_eval)
         return q.numpy(), logits.softmax(-1).numpy()
 
     def _draw(
@@ -98,6 +97,10 @@ class DQN:
         features = self.table.features.index_select(0, rows_BC[there])
         empty = torch.full(rows_BC.shape, -torch.inf)
         return [empty.masked_scatter(there, network(features)) for network in networks]
+
+    @property
+    def _alpha_eval(self) -> float:
+        return self.cfg.alpha if self.cfg.alpha_eval is None else self.cfg.alpha_eval
 
     def _epsilon(self) -> float:
         if self.cfg.epsilon_final is None or self.cfg.epsilon_decay == 0:

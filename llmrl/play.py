@@ -1,0 +1,340 @@
+"""`llmrl play`: an episode before one's eyes. A screen a decision: the state, what the model answered, what the prior
+made of it, Q, and the posterior; then the agent's choice, or a person's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console, Group, RenderableType
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from llmrl.build import build, build_env
+from llmrl.config import ConfigError, check, compose, config_folder
+from llmrl.envs.pool import EnvPool, Outcome, Reset, Step
+from llmrl.envs.state import TextState
+from llmrl.learners.learner import Learner
+from llmrl.overrides import ConfigFolders, parse, unknown_key
+from llmrl.priors.candidates import Candidates
+from llmrl.priors.prior import Explanation
+from llmrl.report.tables import flatten
+from llmrl.run.checkpoint import checkpoint_steps, read_checkpoint
+from llmrl.run.load import RunInfo, find_run
+from llmrl.run.seeding import integer, stream
+
+BAR = 12  # columns of a full bar
+CHANGEABLE = (
+    "seed", "env.", "lm.", "prompt.", "prior.", "learner.alpha", "learner.alpha_eval", "threads", "paths.cache",
+)  # fmt: skip
+NO_EFFECT = ("prior.behaviour.", "prior.target.")  # what is played is the evaluation's support
+
+
+def play(game: Game, console: Console, ask: Callable[[Text], str] | None = None, steps: int | None = None) -> None:
+    """Shows a screen for each decision and each end of an episode.
+
+    `ask` shows a prompt and returns what a person typed; EOFError ends the game. Without it the agent plays by itself,
+    one episode. `steps`: that many decisions, over as many episodes as they take.
+    """
+    taken = 0
+    try:
+        game.start()
+        while True:
+            if not game.over and taken == steps:
+                return
+            decision = None if game.over else game.decide()
+            if ask is None:
+                console.print(Rule(style="dim"))
+            else:
+                console.clear()
+            console.print(game.screen(decision))
+            if game.over and (taken == steps or (ask is None and steps is None)):
+                return
+            key = "" if ask is None else _typed(ask, console, decision)
+            if key == "q":
+                return
+            if key == "r" or decision is None:
+                game.start(again=key == "r")
+                continue
+            game.take(decision.state, decision.chosen if key == "" else int(key) - 1)
+            taken += 1
+    except EOFError:
+        return
+    finally:
+        game.close()
+
+
+def open_game(
+    arguments: Sequence[str], runs: Path = Path("runs"), config_dir: Path | None = None, greedy: bool = False
+) -> Game:
+    """What `llmrl play ARGUMENTS` plays: a run with its last weights, or a config with an untrained learner.
+
+    The run is the one argument without "=". Raises ConfigError for settings, ValueError for the run and its weights.
+    """
+    overrides = [text for text in arguments if "=" in text or text.startswith("~")]
+    names = [text for text in arguments if text not in overrides]
+    if not names:
+        cfg = compose(overrides, config_dir)
+        return Game(cfg, f"{cfg.env.name} · {cfg.learner.name}, untrained · prior {cfg.prior.name}", greedy)
+    if len(names) > 1:
+        raise ConfigError(f"{' and '.join(names)}: one run is played at a time; a setting is written key=value")
+    run = find_run(names[0], runs)
+    cfg = changed_config(run, overrides, config_dir)
+    steps = checkpoint_steps(run.path)
+    if not steps:
+        every = f"every {cfg.checkpoint_every:,} decisions and at the end"
+        raise ValueError(
+            f"{run.name}: it has not reached its first checkpoint; one is kept {every} (checkpoint_every=N). "
+            "Without a run, `llmrl play` plays an untrained agent"
+        )
+    game = Game(cfg, f"{run.name} · as of decision {steps[-1]:,}", greedy)
+    try:
+        _load(game.learner, run.path / "checkpoints" / str(steps[-1]))
+    except BaseException:
+        game.close()
+        raise
+    return game
+
+
+def changed_config(run: RunInfo, overrides: Sequence[str], config_dir: Path | None = None) -> DictConfig:
+    """A run's config with some settings changed: those that make sense after training. Raises ConfigError."""
+    if not run.config:
+        raise ValueError(f"{run.path / 'config.yaml'} is missing or cannot be read: the run cannot be played")
+    folders = ConfigFolders(config_folder(), config_dir)
+    cfg = OmegaConf.create(OmegaConf.to_container(check(OmegaConf.create(run.config), folders)))
+    assert isinstance(cfg, DictConfig)
+    known = flatten(OmegaConf.to_container(cfg))
+    for o in parse(overrides, folders):
+        if o.key_or_group in folders.groups and not isinstance(o.value(), dict):
+            raise ConfigError(f"{o.input_line}: a run keeps its parts; leave the run out to play {o.input_line}")
+        if o.is_sweep_override() or o.is_add() or o.is_force_add() or o.is_delete():
+            raise ConfigError(f"{o.input_line}: write key=value, with one value")
+        for key, value in flatten(o.value(), o.key_or_group).items():
+            if key not in known:
+                raise ConfigError(unknown_key(key, str(value), known))
+            if key.startswith(NO_EFFECT):
+                raise ConfigError(f"{key}: playing draws from prior.evaluation.{key.rpartition('.')[2]}; set that")
+            if not any(key == name or (name.endswith(".") and key.startswith(name)) for name in CHANGEABLE):
+                names = ", ".join(f"{name}*" if name.endswith(".") else name for name in CHANGEABLE)
+                raise ConfigError(f"{key}: it is too late to change this; a run is played with another {names}")
+            OmegaConf.update(cfg, key, value)
+    return check(cfg, folders)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One decision as the agent sees it."""
+
+    state: TextState
+    candidates: Candidates
+    explanation: Explanation
+    q: np.ndarray | None  # float [candidates]; None where nothing is learned
+    posterior: np.ndarray  # float [candidates], sums to 1; without Q the weights themselves
+    chosen: int  # what the policy drew: an index into state.actions
+
+
+@runtime_checkable
+class _HasPosterior(Protocol):
+    def posterior(self, state: TextState, candidates: Candidates) -> tuple[np.ndarray, np.ndarray]: ...
+
+
+class Game:
+    """One world and one agent, who never learns here."""
+
+    def __init__(self, cfg: DictConfig, title: str, greedy: bool) -> None:
+        torch.set_num_threads(cfg.threads)
+        self.cfg, self.title, self.greedy = cfg, title, greedy
+        parts = build(cfg)
+        self.prior, self.answers, self.history_turns = parts.prior, parts.answers, parts.history_turns
+        self.learner: Learner = parts.learner
+        self.env = env = build_env(cfg)
+        self.pool = EnvPool(lambda: env, 1)
+        self.rng = stream(cfg.seed, "play")
+        self.prior.start_evaluation("play")
+        self.episode = -1
+        self.state: TextState
+        self.outcome: Outcome
+        self.ret, self.decisions, self.primitive_steps = 0.0, 0, 0
+
+    @property
+    def over(self) -> bool:
+        return self.outcome.terminated or self.outcome.truncated
+
+    def start(self, again: bool = False) -> None:
+        """The next episode, or the same one once more: its task and its world's randomness, not the agent's."""
+        self.episode += not again
+        tasks = self.pool.task_ids
+        task = tasks[self.episode % len(tasks)] if tasks else None
+        self._arrive(Reset(0, integer(self.cfg.seed, "reset", "play", self.episode), task), ())
+        self.ret, self.decisions, self.primitive_steps = 0.0, 0, 0
+
+    def decide(self) -> Decision:
+        (candidates,) = self.prior.candidates([self.state], "evaluation")
+        q, posterior = None, np.exp(candidates.log_weights)
+        if isinstance(self.learner, _HasPosterior):
+            q, posterior = self.learner.posterior(self.state, candidates)
+        (chosen,) = self.learner.evaluate([self.state], [candidates], self.rng, self.greedy)
+        explanation = self.prior.explain(self.state, "evaluation")
+        return Decision(self.state, candidates, explanation, q, posterior, int(chosen))
+
+    def take(self, state: TextState, action: int) -> None:
+        turn = (state.observation, state.actions[action])
+        history = (*state.history, turn)[-self.history_turns :] if self.history_turns else ()
+        self._arrive(Step(0, state.actions[action]), history)
+        self.ret += self.outcome.reward
+        self.decisions += 1
+        self.primitive_steps += int(self.outcome.info.get("duration", 1))
+
+    def screen(self, decision: Decision | None) -> Group:
+        """Everything about this moment; `decision` is None at the end of an episode."""
+        parts: list[RenderableType] = [Text(self.title, style="bold"), self._where(decision), Text("")]
+        if drawing := self._drawing():
+            parts += [drawing, Text("")]
+        parts += [Text(self.state.task), Text(self.state.observation), Text("")]
+        if decision is not None:
+            expert = self.outcome.info.get("expert_actions")
+            if decision.explanation.answers:
+                parts += [_answers_table(decision), Text("")]
+            parts += [_actions_table(decision, expert or (), self.prior.cfg.source), self._legend(decision, expert)]
+        else:
+            success = bool(self.outcome.info.get("success", False))
+            how = "success" if success else "no success" if self.outcome.terminated else "no success: out of time"
+            steps = f"{_counted(self.decisions, 'decision')}, {_counted(self.primitive_steps, 'primitive step')}"
+            text = f"{how} · return {self.ret:.3f} · {steps}"
+            parts.append(Text(text, style="bold green" if success else "bold red"))
+        return Group(*parts)
+
+    def close(self) -> None:
+        self.pool.close()
+        if self.answers is not None:
+            self.answers.close()
+
+    def _arrive(self, command: Reset | Step, history: tuple[tuple[str, str], ...]) -> None:
+        (self.outcome,) = self.pool.run([command])
+        seen = self.outcome.observation
+        self.state = TextState(seen["task"], seen["observation"], tuple(seen["actions"]), history)
+
+    def _where(self, decision: Decision | None) -> Text:
+        parts = [f"episode {self.episode + 1}", str(self.outcome.info.get("task_id", ""))]
+        if decision is not None:
+            parts += [
+                f"decision {self.decisions + 1}",
+                f"return {self.ret:.3f}",
+                f"primitive steps {self.primitive_steps}",
+            ]
+        return Text(" · ".join(filter(None, parts)), style="dim")
+
+    def _drawing(self) -> Text | None:
+        if "ansi" not in self.env.metadata.get("render_modes", ()):
+            return None
+        drawn = self.env.render()
+        if not isinstance(drawn, str):
+            return None
+        text = Text.from_ansi(drawn)
+        text.no_wrap, text.overflow = True, "crop"
+        return text
+
+    def _legend(self, decision: Decision, expert: Any) -> Text:
+        policy = "the greedy policy's choice" if self.greedy else "the policy's draw"
+        parts = [f"> {policy}"]
+        if expert:
+            parts.append("* begins a shortest way to success")
+        if decision.explanation.answers and all(index is None for _, index in decision.explanation.answers):
+            parts.append("no answer names an action: all are equally likely")
+        return Text(" · ".join(parts), style="dim")
+
+
+def bar(share: float) -> str:
+    """A share of 0 to 1 as a bar of at most BAR columns, to an eighth of a column."""
+    eighths = round(share * BAR * 8)
+    return "█" * (eighths // 8) + ("", *"▏▎▍▌▋▊▉")[eighths % 8]
+
+
+def _actions_table(d: Decision, expert: Sequence[str] | frozenset[str], source: str) -> Table:
+    draws, weights = d.explanation.draws, d.explanation.weights
+    w = dict(zip(d.candidates.actions.tolist(), np.exp(d.candidates.log_weights).tolist(), strict=True))
+    pi = dict(zip(d.candidates.actions.tolist(), d.posterior.tolist(), strict=True))
+    q = dict(zip(d.candidates.actions.tolist(), d.q.tolist(), strict=True)) if d.q is not None else {}
+    shown: dict[str, Callable[[int], str]] = {}
+    if source != "uniform" and (weights is not None or draws is None):
+        shown["prior"] = lambda a: _percent(weights[a] if weights is not None else w.get(a, 0.0))
+    if draws is not None:
+        shown["drawn"] = lambda a: f"{round(w[a] * draws)}/{draws}" if a in w else "-"
+    if d.q is not None:
+        shown["Q"] = lambda a: f"{q[a]:.3f}" if a in q else "-"
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), expand=True)
+    table.add_column("", no_wrap=True)
+    table.add_column("", justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    table.add_column("action", overflow="fold", ratio=1)
+    for title in shown:
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("posterior" if d.q is not None else "w", no_wrap=True, min_width=BAR)
+    table.add_column("", justify="right", no_wrap=True)
+    for a, action in enumerate(d.state.actions):
+        table.add_row(
+            ">" if a == d.chosen else "",
+            str(a + 1),
+            "*" if action in expert else "",
+            Text(action),
+            *(show(a) for show in shown.values()),
+            Text(bar(pi.get(a, 0.0)), style="cyan"),
+            _percent(pi[a]) if a in pi else "-",
+            style="bold" if a == d.chosen else "" if a in pi else "dim",
+        )
+    return table
+
+
+def _answers_table(d: Decision) -> Table:
+    """What the model wrote, one answer a row, and the action it names."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("the model's answers", overflow="fold")
+    table.add_column("", no_wrap=True)
+    table.add_column("", overflow="fold")
+    for answer, index in d.explanation.answers:
+        named = Text("nothing", style="red") if index is None else Text(f"{index + 1} {d.state.actions[index]}")
+        table.add_row(Text(repr(answer)), "→", named)
+    return table
+
+
+def _typed(ask: Callable[[Text], str], console: Console, decision: Decision | None) -> str:
+    """One of r, q, the number of an action, and nothing for Enter."""
+    if decision is None:
+        prompt, numbers = "Enter: next episode · r: this one again · q: quit ", range(0)
+    else:
+        prompt = f"Enter: take {decision.chosen + 1} · a number: take that one · r: restart · q: quit "
+        numbers = range(1, len(decision.state.actions) + 1)
+    while True:
+        key = ask(Text(prompt, style="dim")).strip().lower()
+        if key in ("", "r", "q"):
+            return key
+        if key.isdecimal() and int(key) in numbers:
+            return key
+        numbered = f", or a number from 1 to {len(numbers)}" if numbers else ""
+        console.print(Text(f"{key}: type Enter, r or q{numbered}"))
+
+
+def _load(learner: Learner, checkpoint: Path) -> None:
+    weights: Mapping[str, torch.Tensor] | None = read_checkpoint(checkpoint).get("weights.safetensors")
+    if weights is None:
+        raise ValueError(f"{checkpoint} holds no weights.safetensors: it is not a checkpoint of this version")
+    try:
+        learner.load_state_dict(dict(weights))
+    except (RuntimeError, KeyError) as error:  # torch's way of saying that names or shapes differ
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{checkpoint}: its weights do not fit the learner in config.yaml: {reason}") from error
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.1 or share == 0 else "<0.1%" if share < 0.001 else f"{share:.1%}"
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
