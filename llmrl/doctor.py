@@ -122,7 +122,11 @@ def _extras() -> Iterator[Finding]:
     for extra in package.get_all("Provides-Extra") or []:
         names = [re.split(r"[^\w.-]", r)[0] for r in requires if re.search(rf"extra\s*==\s*['\"]{extra}['\"]", r)]
         missing = [name for name in names if not _installed(name)]
-        text = f"missing {', '.join(missing)}: pip install 'llmrl[{extra}]'" if missing else "installed"
+        text = (
+            f"missing {', '.join(missing)}: pip install -e '.[{extra}]' in a checkout, or 'llmrl[{extra}]'"
+            if missing
+            else "installed"
+        )
         yield Finding(f"extra {extra}", "note" if missing else "ok", text)
 
 

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from llmrl.data.transitions import Transition
-from llmrl.envs.pool import EnvPool, Outcome, Reset, Step
+from llmrl.envs.pool import EnvPool, Outcome, Reset, Step, WorldError
 from llmrl.envs.state import TextState
 from llmrl.priors.candidates import ActionPrior, Candidates, Use
 from llmrl.run.seeding import integer, stream
@@ -88,7 +88,7 @@ class Rollout:
                 tick.with_expert += 1
                 tick.covered += any(s.actions[i] in expert for i in c.actions)
         outcomes = self.pool.run([Step(e, s.actions[a]) for e, s, a in zip(envs, states, actions, strict=True)])
-        after = [self._after(s, a, o) for s, a, o in zip(states, actions, outcomes, strict=True)]
+        after = [self._after(e, s, a, o) for e, s, a, o in zip(envs, states, actions, outcomes, strict=True)]
         alive = [n for n, o in zip(after, outcomes, strict=True) if not o.terminated]
         target = iter(self.prior.candidates(alive, "target") if learning and alive else [])
         ended: list[int] = []
@@ -129,12 +129,21 @@ class Rollout:
         return tasks[int(stream(self.seed, "task", *where).integers(len(tasks)))]
 
     def _begin(self, e: int, o: Outcome) -> None:
-        self.states[e] = TextState(o.observation["task"], o.observation["observation"], tuple(o.observation["actions"]))
+        self.states[e] = _state(e, o, ())
         self._sums[e] = [0.0, 0, 0]
         self._expert[e] = o.info.get("expert_actions")
         self._task_of[e] = str(o.info.get("task_id", ""))
 
-    def _after(self, s: TextState, action: int, o: Outcome) -> TextState:
+    def _after(self, e: int, s: TextState, action: int, o: Outcome) -> TextState:
         turn = (s.observation, s.actions[action])
-        history = (*s.history, turn)[-self.history_turns :] if self.history_turns else ()
-        return TextState(o.observation["task"], o.observation["observation"], tuple(o.observation["actions"]), history)
+        return _state(e, o, (*s.history, turn)[-self.history_turns :] if self.history_turns else ())
+
+
+def _state(e: int, o: Outcome, history: tuple[tuple[str, str], ...]) -> TextState:
+    actions = tuple(o.observation["actions"])
+    if not actions and not o.terminated:
+        raise WorldError(
+            f"environment {e} offers no action in an episode that has not terminated; where it was cut off "
+            "(truncated), the last state still needs its actions, since its value is learned from"
+        )
+    return TextState(o.observation["task"], o.observation["observation"], actions, history)

@@ -130,7 +130,7 @@ class DQNConfig:
     _target_: str = "???"
     name: str = "???"
     priors: list[str] = field(default_factory=list)
-    # behaviour: with probability epsilon uniform over the support, else w exp(Q/alpha)
+    # behaviour: with probability epsilon a draw from w (uniform, where there is no prior), else from w exp(Q/alpha)
     alpha: float = 0.02  # temperature of the posterior; 0: greedy in Q
     alpha_eval: float | None = None  # null: alpha
     epsilon: float = 0.0

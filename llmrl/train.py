@@ -64,8 +64,8 @@ class Training:
 
     def run(self) -> None:
         cfg = self.cfg
-        self.reporter.begin(self.folder.path.name, self.folder.path, cfg.env_steps)
         try:
+            self.reporter.begin(self.folder.path.name, self.folder.path, cfg.env_steps)
             self.rollout.start()
             self.evaluate()
             while self.env_steps < cfg.env_steps:
@@ -77,8 +77,10 @@ class Training:
                 if finished or _crossed(before, self.env_steps, cfg.checkpoint_every):
                     self.checkpoint()
         finally:
-            self.write_cost()
-            self.close()
+            try:
+                self.write_cost()
+            finally:
+                self.close()
         self.folder.write_summary(self.summary("complete"))
         run_curve(self.folder.path)
 

@@ -24,7 +24,7 @@ class Turn(NamedTuple):
     """A world's answer to a decision. For a reset only the two texts and `expert_actions` count."""
 
     observation: str
-    actions: tuple[str, ...]  # what is admissible next, no two alike; may be empty once the episode is over
+    actions: tuple[str, ...]  # what is admissible next, no two alike; may be empty once the episode has terminated
     reward: float = 0.0
     terminated: bool = False
     truncated: bool = False  # the world's own limits; `max_decisions` is the base class's
@@ -149,8 +149,8 @@ class TextEnv(gymnasium.Env[Observation, str]):
         actions = tuple(turn.actions)
         if len(set(actions)) < len(actions):
             raise ValueError(f"{type(self).__name__} offers an action twice: {actions}")
-        if not actions and not self._over:
-            raise ValueError(f"{type(self).__name__} offers no action although the episode goes on")
+        if not actions and not turn.terminated:  # the value of a truncated episode's last state is learned from
+            raise ValueError(f"{type(self).__name__} offers no action although the episode has not terminated")
         self._actions = self.action_space.menu = actions
 
     def _observation(self, turn: Turn) -> Observation:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
@@ -64,7 +65,8 @@ class EnvPool:
         if not self._workers:
             return [_do(self._local[c.env], c) for c in commands]
         for w, (connection, _) in enumerate(self._workers):
-            connection.send([c for c in commands if c.env % len(self._workers) == w])
+            with suppress(BrokenPipeError):  # that worker has ended: _receive says so
+                connection.send([c for c in commands if c.env % len(self._workers) == w])
         answers = [self._receive(connection) for connection, _ in self._workers]
         queues = [iter(a) for a in answers]
         return [next(queues[c.env % len(self._workers)]) for c in commands]
@@ -72,7 +74,7 @@ class EnvPool:
     def _receive(self, connection: Connection) -> list[Outcome]:
         try:
             answer = connection.recv()
-        except EOFError:
+        except (EOFError, ConnectionResetError):
             raise WorldError("an environment's worker process ended without an answer") from None
         if isinstance(answer, str):
             raise WorldError(answer)
@@ -96,24 +98,32 @@ def _do(env: TextWorld, command: Reset | Step) -> Outcome:
         observation, reward, terminated, truncated, info = env.step(command.action)
         return Outcome(observation, float(reward), terminated, truncated, info)
     except Exception as error:
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        raise WorldError(
-            f"environment {command.env} raised {type(error).__name__}: {error} ({where.filename}:{where.lineno})"
-        ) from error
+        raise _world_error(f"environment {command.env}", error) from error
 
 
 def _serve(connection: Connection, make: Callable[[], TextWorld]) -> None:
-    """A worker: answers lists of commands until the pool closes the pipe."""
+    """A worker: answers lists of commands until the pool closes the pipe, or Ctrl-C."""
     envs: dict[int, TextWorld] = {}
-    while True:
-        try:
+    # EOFError, OSError: the pool is gone, so nobody waits for an answer.
+    with suppress(EOFError, OSError, KeyboardInterrupt):
+        while True:
             commands: list[Reset | Step] = connection.recv()
-        except (EOFError, KeyboardInterrupt):
-            return
-        try:
-            for c in commands:
-                if c.env not in envs:
-                    envs[c.env] = make()
-            connection.send([_do(envs[c.env], c) for c in commands])
-        except WorldError as error:
-            connection.send(str(error))
+            try:
+                for c in commands:
+                    if c.env not in envs:
+                        envs[c.env] = _made(make, c.env)
+                connection.send([_do(envs[c.env], c) for c in commands])
+            except WorldError as error:
+                connection.send(str(error))
+
+
+def _made(make: Callable[[], TextWorld], env: int) -> TextWorld:
+    try:
+        return make()
+    except Exception as error:
+        raise _world_error(f"environment {env}, when it was made,", error) from error
+
+
+def _world_error(who: str, error: Exception) -> WorldError:
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return WorldError(f"{who} raised {type(error).__name__}: {error} ({where.filename}:{where.lineno})")

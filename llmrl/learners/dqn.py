@@ -33,7 +33,7 @@ from llmrl.data.replay import NStepWindow, Replay
 from llmrl.data.transitions import Transition
 from llmrl.encoders.encoder import FeatureTable
 from llmrl.envs.state import TextState
-from llmrl.priors.candidates import Candidates
+from llmrl.priors.candidates import Candidates, draw
 from llmrl.run.seeding import integer, stream
 from llmrl.schema import DQNConfig
 
@@ -59,10 +59,8 @@ class DQN:
     def act(self, states: Sequence[TextState], candidates: Sequence[Candidates]) -> np.ndarray:
         chosen = self._draw(states, candidates, self.cfg.alpha, self.policy)
         explore = self.policy.random(len(states)) < self._epsilon()
-        uniform = [
-            c.actions[int(u * c.actions.size)] for c, u in zip(candidates, self.policy.random(len(states)), strict=True)
-        ]
-        return np.where(explore, uniform, chosen)
+        from_prior = [draw(c, u) for c, u in zip(candidates, self.policy.random(len(states)), strict=True)]
+        return np.where(explore, from_prior, chosen)
 
     def evaluate(
         self, states: Sequence[TextState], candidates: Sequence[Candidates], rng: np.random.Generator, greedy: bool

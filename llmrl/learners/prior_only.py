@@ -10,7 +10,7 @@ import torch
 from llmrl.data.transitions import Transition
 from llmrl.encoders.encoder import FeatureTable
 from llmrl.envs.state import TextState
-from llmrl.priors.candidates import Candidates
+from llmrl.priors.candidates import Candidates, draw
 from llmrl.run.seeding import stream
 from llmrl.schema import NoLearnerConfig
 
@@ -29,7 +29,7 @@ class PriorOnly:
     ) -> np.ndarray:
         if greedy:
             return np.array([c.actions[c.log_weights.argmax()] for c in candidates])
-        return np.array([_draw(c, u) for c, u in zip(candidates, rng.random(len(candidates)), strict=True)])
+        return np.array([draw(c, u) for c, u in zip(candidates, rng.random(len(candidates)), strict=True)])
 
     def observe(self, transitions: Sequence[Transition]) -> None:
         """Nothing is remembered."""
@@ -43,8 +43,3 @@ class PriorOnly:
     def load_state_dict(self, tensors: dict[str, torch.Tensor]) -> None:
         if tensors:
             raise ValueError(f"{type(self).__name__} has no weights, but the checkpoint holds {sorted(tensors)}")
-
-
-def _draw(c: Candidates, u: float) -> int:
-    cumulative = np.cumsum(np.exp(c.log_weights))
-    return int(c.actions[min(np.searchsorted(cumulative, u * cumulative[-1], side="right"), c.actions.size - 1)])

@@ -26,6 +26,12 @@ class Candidates:
         assert abs(np.exp(self.log_weights).sum() - 1) < 1e-6, "an action prior is normalised over its support"
 
 
+def draw(c: Candidates, u: float) -> int:
+    """The action that the uniform number `u` in [0, 1) picks by weight."""
+    cumulative = np.cumsum(np.exp(c.log_weights))
+    return int(c.actions[min(np.searchsorted(cumulative, u * cumulative[-1], side="right"), c.actions.size - 1)])
+
+
 class ActionPrior(Protocol):
     def candidates(self, states: Sequence[TextState], use: Use) -> list[Candidates]:
         """One support per state, in order. What is asked of a model is asked in one batch."""

@@ -89,8 +89,11 @@ class Prior:
         return [self._from_distribution(key, use) for key in keys]
 
     def start_evaluation(self, *name: str | int) -> None:
-        """Evaluations draw from a stream of their own, named by when they happen."""
+        """Evaluations draw from a stream of their own, named by when they happen, and remember no earlier one."""
         self._draws["evaluation"] = stream(self.seed, "prior", "evaluation", *name)
+        self._union = {at: counts for at, counts in self._union.items() if at[0] != "evaluation"}
+        for at in [at for at in self._visits if at[0] == "evaluation"]:
+            del self._visits[at]
 
     def explain(self, state: TextState, use: Use) -> Explanation:
         """Of the candidates that were last given for this state and use; draws nothing, and asks for nothing new."""

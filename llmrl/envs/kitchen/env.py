@@ -23,7 +23,10 @@ def overcooked_tomato(
     max_primitive_steps: int = 200,
     render_mode: str | None = None,
 ) -> KitchenEnv:
-    """Map A: chop a tomato and serve it in the bowl. At best 6 decisions, 28 primitive steps, return 1.11028."""
+    """Map A: chop a tomato and serve it in the bowl.
+
+    The shortest way: 6 decisions, 28 primitive steps, return 1.11028.
+    """
     return KitchenEnv(
         [overcooked_a(TOMATO)],
         reward=reward,
@@ -40,7 +43,10 @@ def overcooked_salad(
     max_primitive_steps: int = 200,
     render_mode: str | None = None,
 ) -> KitchenEnv:
-    """Map A: tomato and lettuce, and an onion nobody asked for. At best 10 decisions, 45 primitive steps, 1.33810."""
+    """Map A: tomato and lettuce, and an onion nobody asked for.
+
+    The shortest way: 10 decisions, 45 primitive steps, return 1.33810.
+    """
     return KitchenEnv(
         [overcooked_a(TOMATO_LETTUCE)],
         reward=reward,
