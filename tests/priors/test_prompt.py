@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import pytest
+
+from llmrl.config import compose
+from llmrl.envs.state import TextState
+from llmrl.priors.prompt import Prompt
+from llmrl.schema import PromptConfig
+
+STATE = TextState(
+    "Leave.", "A hall.", ("go north", "wait"), (("A cellar.", "go up"), ("A stair.", "wait"), ("A stair.", "go up"))
+)
+
+
+def prompt(template: str, **more: object) -> Prompt:
+    return Prompt(PromptConfig("mine", template, **more))  # type: ignore[arg-type]
+
+
+def test_the_default_prompt_is_what_it_shows() -> None:
+    default = Prompt(compose().prompt)
+    assert default.render(TextState("Leave.", "A hall.", ("wait",))) == "Leave.\nA hall.\nNext:"
+    assert default.render(STATE) == "Leave.\nBefore: wait; go up.\nA hall.\nNext:"
+    assert default.continuations(STATE.actions) == [" go north\n", " wait\n"]
+
+
+def test_a_template_has_the_task_the_observation_the_actions_and_the_history() -> None:
+    text = "{{ task }}|{{ observation }}|{{ actions | join(',') }}|{% for o, a in history %}{{ o }}{{ a }};{% endfor %}"
+    assert prompt(text, history_turns=2).render(STATE) == "Leave.|A hall.|go north,wait|A stair.wait;A stair.go up;"
+
+
+@pytest.mark.parametrize(("turns", "shown"), [(0, ""), (1, "go up"), (2, "wait go up"), (9, "go up wait go up")])
+def test_as_much_history_as_asked_for_oldest_first(turns: int, shown: str) -> None:
+    template = "{{ history | map('last') | join(' ') }}"
+    assert prompt(template, history_turns=turns).render(STATE) == shown
+    assert prompt(template, history_turns=1).render(STATE, history_turns=turns) == shown
+
+
+def test_texts_are_rendered_as_they_are() -> None:
+    state = TextState('<b> & "quotes" {{ task }}', "x\n", ("wait",))
+    assert prompt("{{ task }}{{ observation }}\n").render(state) == '<b> & "quotes" {{ task }}x\n\n'
+
+
+def test_prefix_and_end_make_an_action_a_continuation() -> None:
+    assert prompt("x", prefix=' "', end='"').continuations(["wait"]) == [' "wait"']
+
+
+def test_a_template_that_does_not_parse_says_where() -> None:
+    with pytest.raises(ValueError, match=r"prompt 'mine', line 2 of its template: unexpected '}'"):
+        prompt("{{ task }}\n{{ observation }")
+    with pytest.raises(ValueError, match=r"prompt 'mine', line 1 .*[Nn]o filter named 'shout'"):
+        prompt("{{ task | shout }}")
+
+
+@pytest.mark.parametrize("template", ["{{ goal }}", "{{ task.goal }}", "{% for g in goals %}{% endfor %}"])
+def test_a_template_that_names_something_unknown_says_what_there_is(template: str) -> None:
+    with pytest.raises(ValueError, match=r"prompt 'mine': .*goal.*may use task, observation, actions, history"):
+        prompt(template).render(STATE)

@@ -1,0 +1,88 @@
+"""docs/extend.md, done as written: its files in an empty folder, its commands by the real command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent
+BLOCK = re.compile(r"^```(python|yaml|sh)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PAGE = [match.groups() for match in BLOCK.finditer((REPOSITORY / "docs" / "extend.md").read_text())]
+NAME = re.compile(r"^# ([\w/]+\.(?:py|yaml))$", re.MULTILINE)
+FILES = {NAME.findall(text)[0]: text for kind, text in PAGE if kind != "sh"}  # a comment near the top names it
+COMMANDS = [line for kind, text in PAGE if kind == "sh" for line in text.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("person")
+    for name, text in FILES.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    words = {"llmrl": [sys.executable, "-m", "llmrl"], "python": [sys.executable]}[command[0]]
+    environ = os.environ | {
+        "PYTHONPATH": str(REPOSITORY), "LLMRL_CACHE": str(folder / "kept.sqlite3"), "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+    return subprocess.run([*words, *command[1:]], cwd=folder, env=environ, capture_output=True, text=True)
+
+
+def test_the_page_has_the_files_it_lists() -> None:
+    assert set(FILES) == {
+        "doors.py", "hints.py", "tabular.py", "run_doors.py", "mine/env/doors.yaml", "mine/prompt/terse.yaml",
+        "mine/lm/hints.yaml", "mine/learner/tabular.yaml",
+    }  # fmt: skip
+    assert len(COMMANDS) == 6
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_of_the_page_runs(command: str, folder: Path) -> None:
+    before = {p.name for p in folder.glob("runs/*-*")}
+    done = run(folder, *command.split())
+    assert done.returncode == 0, done.stderr + done.stdout
+    made = [p for p in folder.glob("runs/*-*") if p.name not in before]
+    assert len(made) == (2 if command.startswith("python") else 1)
+    for path in made:
+        assert json.loads((path / "summary.json").read_text())["status"] == "complete"
+        rows = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+        assert len(rows) >= 2
+        if "learner=tabular" in command:
+            assert rows[-1]["loss/td"] > 0
+            assert list((path / "checkpoints").glob("*/weights.safetensors"))
+        if "hints" in command:
+            assert rows[-1]["lm/distinct_prompts"] > 0
+
+
+def test_a_model_of_ones_own_is_asked_once_and_says_what_it_cannot(folder: Path) -> None:
+    (command,) = (c for c in COMMANDS if "hints" in c)
+    computed = []
+    for name in ("once", "again"):
+        assert run(folder, *command.split(), f"paths.runs={name}").returncode == 0
+        (path,) = folder.glob(f"{name}/*-*")
+        computed.append(
+            (json.loads((path / "cost.json").read_text())["lm/computed"], (path / "metrics.jsonl").read_text())
+        )
+    assert computed[1] == (0, computed[0][1])
+    refused = run(folder, *command.split(), "prior=generated")
+    assert refused.returncode == 1
+    assert "hints only scores: use prior=sampled or prior=scored" in refused.stderr
+
+
+def test_a_world_of_ones_own_runs_in_workers(folder: Path) -> None:
+    command = next(c for c in COMMANDS if "env=doors" in c).split()
+    results = []
+    for name in ("here", "workers"):
+        done = run(folder, *command, f"paths.runs={name}", f"rollout.workers={2 * (name == 'workers')}")
+        assert done.returncode == 0, done.stderr
+        (path,) = folder.glob(f"{name}/*-*")
+        results.append((path.name, (path / "metrics.jsonl").read_bytes(), (path / "episodes.jsonl").read_bytes()))
+    assert results[0] == results[1]

@@ -1,0 +1,115 @@
+"""Golden curves: a short run of every learner, compared row by row with the one that was kept.
+
+Where the same config gives other results, raise `numerics` in llmrl/schema.py in the same commit (not where only a
+preset's or a default's value changed: that is another config), and write them anew with
+
+    python -m tests.test_golden --write
+
+The language model is the frozen one in tests/golden/lm (tests/golden/make_lm.py made it), never an embedded one.
+Counts and successes are compared exactly, other numbers to one part in 10,000.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import llmrl
+from llmrl.config import compose
+from llmrl.run.load import load_runs
+from llmrl.schema import TrainConfig
+
+GOLDEN = Path(__file__).parent / "golden"
+SHORT = [
+    "env=overcooked_tomato", "env_steps=240", "evaluation.every=80", "evaluation.episodes=6", "rollout.num_envs=4",
+]  # fmt: skip
+MODEL = ["lm=hf", f"lm.model={GOLDEN / 'lm'}", "lm.device=cpu"]
+LEARNS = [
+    "learner.learning_starts=40",
+    "learner.updates=2",
+    "learner.batch=16",
+    "learner.hidden=[32]",
+    "encoder.dim=64",
+]
+PAPER = [
+    "learner.learning_starts=2",
+    "learner.update_every=1",
+    "learner.updates=8",
+    "learner.batch=16",
+    "encoder.dim=64",
+]
+CURVES = {
+    "dqn": ["learner=dqn", *LEARNS],
+    "dqn-soft": ["learner=dqn", "learner.backup=soft", *LEARNS],
+    "dqn-expected": ["learner=dqn", "learner.backup=expected", "learner.discount_by=primitive_steps", *LEARNS],
+    "dqn-sampled": ["learner=dqn", "prior=uniform_k", "learner.backup=sampled", "learner.epsilon=0.1", *LEARNS],
+    "dqn_prior-scored": ["learner=dqn_prior", "prior=scored", "prior.normalise=token", *LEARNS, *MODEL],
+    "dqn_prior-sampled": ["learner=dqn_prior", *LEARNS, *MODEL],
+    "dqn_prior-generated": ["learner=dqn_prior", "prior=generated", *LEARNS, *MODEL],
+    "dqn_prior_paper": ["learner=dqn_prior_paper", *PAPER, *MODEL],
+    "prior_only": ["learner=prior_only", *MODEL],
+    "random": ["learner=random"],
+}
+EXACT = ("success", "length", "coverage")
+
+
+def curve(name: str, root: Path) -> dict[str, Any]:
+    """What is kept of a run."""
+    short = SHORT if name != "dqn_prior_paper" else [o for o in SHORT if not o.startswith("rollout.")]
+    llmrl.train(compose([*short, *CURVES[name], f"paths.runs={root}", f"paths.cache={root / 'kept.sqlite3'}"]))
+    (run,) = load_runs(root)
+    return {"numerics": TrainConfig.numerics, "metrics": run.metrics}
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_a_curve_is_as_it_was(name: str, tmp_path: Path) -> None:
+    golden = json.loads((GOLDEN / f"{name}.json").read_text())
+    found = curve(name, tmp_path)
+    assert found["numerics"] == golden["numerics"], "numerics was raised: write the golden curves anew"
+    assert len(found["metrics"]) == len(golden["metrics"])
+    for now, then in zip(found["metrics"], golden["metrics"], strict=True):
+        where = f"{name} at {then['env_steps']} decisions"
+        assert now.keys() == then.keys(), where
+        for key, value in then.items():
+            exact = value is None or isinstance(value, int) or key.endswith(EXACT)
+            expected = value if exact else pytest.approx(value, rel=1e-4)
+            assert now[key] == expected, f"{where}: {key}"
+
+
+def test_every_learner_and_backup_has_a_curve() -> None:
+    learners = {p.stem for p in (Path(__file__).parent.parent / "configs" / "learner").glob("*.yaml")}
+    assert {o.removeprefix("learner=") for c in CURVES.values() for o in c if o.startswith("learner=")} == learners
+    assert {p.stem for p in GOLDEN.glob("*.json")} == set(CURVES)
+
+
+def test_the_curves_show_learning_and_asking() -> None:
+    """A golden run that never learns, or asks nothing, would not notice a change."""
+    rows = {name: json.loads((GOLDEN / f"{name}.json").read_text())["metrics"] for name in CURVES}
+    for name, metrics in rows.items():
+        if name.startswith("dqn"):
+            assert metrics[-1]["loss/td"] > 0, name
+        if MODEL[0] in CURVES[name]:
+            assert metrics[-1]["lm/queries"] > metrics[0]["lm/queries"] > 0, name
+            assert 0 < metrics[-1]["prior/coverage"] <= 1, name
+    assert rows["dqn_prior-generated"][-1]["lm/parse_failures"] > 0
+    assert len({json.dumps(metrics) for metrics in rows.values()}) == len(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Writes the golden curves anew.")
+    parser.add_argument("--write", action="store_true", required=True)
+    parser.parse_args()
+    for name in CURVES:
+        with tempfile.TemporaryDirectory() as folder:
+            kept = curve(name, Path(folder))
+        (GOLDEN / f"{name}.json").write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
+        print(name, [row["eval/success"] for row in kept["metrics"]])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,269 @@
+"""Whole runs: the same config is the same bytes, and what stops early leaves a folder that can be read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import worlds
+
+import llmrl
+from llmrl.config import compose, free_settings
+from llmrl.envs.pool import WorldError
+from llmrl.progress import Progress, Silent
+from llmrl.run.files import read_lines
+from llmrl.run.load import RunInfo, load_runs
+
+GOLDEN_LM = Path(__file__).parent / "golden" / "lm"
+SAME = ("metrics.jsonl", "episodes.jsonl", "summary.json")
+SMALL = [
+    "env=overcooked_tomato", "env_steps=200", "evaluation.every=100", "evaluation.episodes=4", "rollout.num_envs=6",
+    "env.max_decisions=12", "lm=hf", f"lm.model={GOLDEN_LM}", "lm.device=cpu",
+]  # fmt: skip
+LEARNS = ["learner.learning_starts=40", "learner.batch=16", "learner.hidden=[32]", "encoder.dim=64"]
+KINDS = {
+    "dqn": ["learner=dqn", *LEARNS],
+    "sampled": ["learner=dqn_prior", *LEARNS],
+    "generated": ["learner=dqn_prior", "prior=generated", "prior.behaviour.redraw=visit", *LEARNS],
+    "random": ["learner=random"],
+}
+
+
+def trained(root: Path, *overrides: str, cache: Path | None = None) -> RunInfo:
+    llmrl.train(compose([*SMALL, *overrides, f"paths.runs={root}", f"paths.cache={cache or root / 'kept.sqlite3'}"]))
+    (run,) = load_runs(root)
+    return run
+
+
+def written(run: RunInfo) -> dict[str, bytes]:
+    """Every file that is a function of the config alone."""
+    files = {name: run.path / name for name in SAME}
+    files |= {str(p.relative_to(run.path)): p for p in run.path.glob("checkpoints/*/*")}
+    return {name: p.read_bytes() for name, p in files.items()}
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunInfo]:
+    root = tmp_path_factory.mktemp("reference")
+    return {kind: trained(root / kind, *overrides) for kind, overrides in KINDS.items()}
+
+
+# ---- the same --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_config_is_the_same_bytes(kind: str, reference: dict[str, RunInfo], tmp_path: Path) -> None:
+    again = trained(tmp_path / "again", *KINDS[kind])  # a cold cache
+    assert again.name == reference[kind].name
+    assert written(again) == written(reference[kind])
+    assert again.cost["lm/computed"] == reference[kind].cost["lm/computed"]
+
+
+@pytest.mark.parametrize("kind", ["sampled", "generated"])
+def test_a_warm_cache_changes_nothing_and_asks_nothing(
+    kind: str, reference: dict[str, RunInfo], tmp_path: Path
+) -> None:
+    cold = reference[kind]
+    warm = trained(tmp_path / "warm", *KINDS[kind], cache=cold.path.parent / "kept.sqlite3")
+    assert written(warm) == written(cold)
+    assert cold.cost["lm/computed"] > 0
+    assert (warm.cost["lm/computed"], warm.cost["lm/calls"]) == (0, 0)
+
+
+def test_a_cache_that_another_seed_warmed_changes_nothing(reference: dict[str, RunInfo], tmp_path: Path) -> None:
+    cache = tmp_path / "shared.sqlite3"
+    trained(tmp_path / "other", *KINDS["sampled"], "seed=1", cache=cache)
+    half_warm = trained(tmp_path / "same", *KINDS["sampled"], cache=cache)
+    assert half_warm.cost["lm/cache_hits"] > 0
+    assert half_warm.cost["lm/computed"] > 0
+    assert written(half_warm) == written(reference["sampled"])
+
+
+@pytest.mark.parametrize("kind", ["dqn", "sampled", "random"])
+def test_another_seed_is_another_run(kind: str, reference: dict[str, RunInfo], tmp_path: Path) -> None:
+    other = trained(tmp_path, *KINDS[kind], "seed=1", cache=reference["sampled"].path.parent / "kept.sqlite3")
+    assert other.name != reference[kind].name
+    assert written(other)["episodes.jsonl"] != written(reference[kind])["episodes.jsonl"]
+
+
+def test_rows_add_up(reference: dict[str, RunInfo]) -> None:
+    for run in reference.values():
+        rows, episodes = run.metrics, list(read_lines(run.path / "episodes.jsonl"))
+        assert [row["env_steps"] for row in rows] == [0, 102, 200]  # six at a time, and no decision too many
+        assert rows[-1]["episodes"] == len(episodes)
+        assert run.status == "complete"
+        assert run.summary["eval"]["success"] == rows[-1]["eval/success"]
+        assert run.summary["eval_greedy"]["length"] == rows[-1]["eval_greedy/length"]
+        for row, before in zip(rows[1:], rows, strict=False):
+            new = [e for e in episodes if before["env_steps"] < e["env_steps"] <= row["env_steps"]]
+            assert row["train/success"] == pytest.approx(sum(e["success"] for e in new) / len(new))
+            assert row["train/return"] == pytest.approx(sum(e["return"] for e in new) / len(new))
+        assert sum(e["length"] for e in episodes) <= 200
+
+
+# ---- settings that cannot change a result ----------------------------------------------------------------------------
+
+FREE = {
+    "rollout.workers": ["rollout.workers=2"],
+    "checkpoint_every": ["checkpoint_every=30"],
+    "progress": ["progress=false"],
+    "paths": [],  # every run here has paths of its own
+    "lm.name": ["lm.name=other"],
+    "lm.device": ["lm.device=auto"],
+    "lm.batch_size": ["lm.batch_size=1"],  # more: see below
+    "threads": ["threads=1"],  # more threads may add floats in another order: they are the machine's type
+}
+GPU = torch.cuda.is_available()
+
+
+def test_every_setting_that_is_called_free_is_tried_here() -> None:
+    cfg = compose([*SMALL, "learner=dqn_prior"])
+    free = free_settings({part: cfg[part] for part in cfg})
+    assert {key for key in free if not key.startswith("paths.")} == set(FREE)
+
+
+@pytest.mark.parametrize("key", FREE)
+def test_a_free_setting_changes_no_byte(key: str, reference: dict[str, RunInfo], tmp_path: Path) -> None:
+    if key == "lm.device" and GPU:
+        pytest.skip("another device rounds differently; its answers say where they come from")
+    kind = "sampled"
+    overrides = [o for o in KINDS[kind] if o.partition("=")[0] not in {f.partition("=")[0] for f in FREE[key]}]
+    small = [o for o in SMALL if o.partition("=")[0] not in {f.partition("=")[0] for f in FREE[key]}]
+    cfg = compose([*small, *overrides, *FREE[key], f"paths.runs={tmp_path}", f"paths.cache={tmp_path / 'kept'}"])
+    llmrl.train(cfg)
+    (run,) = load_runs(tmp_path)
+    assert run.name == reference[kind].name
+    found, expected = written(run), written(reference[kind])
+    assert {name: found[name] for name in expected} == expected
+
+
+def test_a_batch_size_moves_no_run_that_finds_its_answers(reference: dict[str, RunInfo], tmp_path: Path) -> None:
+    """Padding adds floats in another order, so new answers may differ in their last digits; kept ones do not."""
+    cache = reference["sampled"].path.parent / "kept.sqlite3"
+    run = trained(tmp_path, *KINDS["sampled"], "lm.batch_size=5", cache=cache)
+    assert run.name == reference["sampled"].name
+    assert written(run) == written(reference["sampled"])
+
+
+# ---- a finished run --------------------------------------------------------------------------------------------------
+
+
+class Heard(Silent):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.rows: list[dict[str, Any]] = []
+        self.ended: dict[str, Any] = {}
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def evaluated(self, row: dict[str, Any]) -> None:
+        self.rows.append(row)
+
+    def done(self, summary: dict[str, Any], cost: dict[str, Any], paths: Any) -> None:
+        self.ended = summary
+
+
+def test_a_finished_run_returns_its_summary_without_computing(
+    reference: dict[str, RunInfo], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, heard = reference["sampled"], Heard()
+    before = {p: p.stat().st_mtime_ns for p in run.path.rglob("*") if p.is_file()}
+    monkeypatch.setattr("llmrl.rollout.Rollout.tick", lambda *_: pytest.fail("computed"))
+    kept = run.path.parent / "kept.sqlite3"
+    cfg = compose([*SMALL, *KINDS["sampled"], f"paths.runs={run.path.parent}", f"paths.cache={kept}"])
+    summary = llmrl.train(cfg, heard)
+    assert summary == heard.ended == json.loads((run.path / "summary.json").read_text())
+    assert heard.rows == []
+    assert "is complete: nothing to compute" in heard.notes[0]
+    assert {p: p.stat().st_mtime_ns for p in run.path.rglob("*") if p.is_file()} == before
+
+
+def test_a_reporter_hears_every_row(tmp_path: Path) -> None:
+    heard = Heard()
+    cfg = compose([*SMALL, *KINDS["random"], f"paths.runs={tmp_path}"])
+    summary = llmrl.train(cfg, heard)
+    (run,) = load_runs(tmp_path)
+    assert heard.rows == run.metrics
+    assert heard.ended == summary == run.summary
+
+
+# ---- what stops early ------------------------------------------------------------------------------------------------
+
+
+def foreign(root: Path, target: str) -> Any:
+    (root / "mine" / "env").mkdir(parents=True, exist_ok=True)
+    (root / "mine" / "env" / "mine.yaml").write_text(f"_target_: {target}\nname: mine\n")
+    small = [o for o in SMALL if not o.startswith("env")]
+    return compose([*small, "env_steps=64", "env=mine", "learner=random", f"paths.runs={root / 'runs'}"], root / "mine")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_failing_world_fails_the_run_and_says_so(workers: int, tmp_path: Path) -> None:
+    cfg = foreign(tmp_path, "worlds.Fragile").copy()
+    cfg._set_flag("readonly", False)
+    cfg.rollout.workers = workers
+    with pytest.raises(WorldError, match="raised ZeroDivisionError: the world has no west") as caught:
+        llmrl.train(cfg)
+    (run,) = load_runs(tmp_path / "runs")
+    assert run.status == "failed"
+    assert any(str(run.path / "log.txt") in note for note in caught.value.__notes__)
+    log = (run.path / "log.txt").read_text()
+    assert "WorldError" in log
+    assert worlds.__file__ in log
+    assert {"config.yaml", "provenance.json", "cost.json"} <= {p.name for p in run.path.iterdir()}
+    assert "eval" not in run.summary
+
+
+class Interrupted(Silent):
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+    def progress(self, p: Progress) -> None:
+        if p.env_steps >= self.at:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_ctrl_c_leaves_a_folder_to_read_and_the_same_command_runs_again(
+    workers: int, reference: dict[str, RunInfo], tmp_path: Path
+) -> None:
+    cfg = compose(
+        [
+            *SMALL,
+            *KINDS["sampled"],
+            f"rollout.workers={workers}",
+            f"paths.runs={tmp_path}",
+            f"paths.cache={tmp_path / 'kept'}",
+        ]
+    )
+    with pytest.raises(KeyboardInterrupt):
+        llmrl.train(cfg, Interrupted(at=130))
+    (run,) = load_runs(tmp_path)
+    assert run.status == "stopped"
+    assert [row["env_steps"] for row in run.metrics] == [0, 102]
+    whole = written(reference["sampled"])
+    for name in ("metrics.jsonl", "episodes.jsonl"):
+        part = (run.path / name).read_bytes()
+        assert part
+        assert whole[name].startswith(part)
+    assert run.cost["lm/computed"] > 0
+    assert run.cost["seconds"] > 0
+
+    heard = Heard()
+    llmrl.train(cfg, heard)
+    assert "set aside" in heard.notes[0]
+    (again,) = load_runs(tmp_path)
+    assert written(again) == whole
+    asked = again.cost["lm/computed"] + run.cost["lm/computed"]
+    assert asked == reference["sampled"].cost["lm/computed"]  # nothing was asked twice
+
+
+def test_a_model_that_is_not_there_is_said_before_anything_is_made(tmp_path: Path) -> None:
+    cfg = compose([o for o in SMALL if not o.startswith("lm.model")] + ["lm.model=./nowhere", f"paths.runs={tmp_path}"])
+    with pytest.raises(ValueError, match=r"\./nowhere.*type lm\.model=FOLDER"):
+        llmrl.train(cfg)
+    assert list(tmp_path.iterdir()) == []

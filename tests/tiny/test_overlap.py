@@ -1,0 +1,115 @@
+"""What counts as the same shape, and the shares that are printed."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmrl.config import compose
+from llmrl.envs.kitchen import text
+from llmrl.envs.kitchen.expert import distance, expert_actions
+from llmrl.envs.kitchen.layouts import FOODS, TOMATO, TOMATO_LETTUCE, overcooked_a
+from llmrl.envs.kitchen.world import Kitchen
+from llmrl.priors.prompt import Prompt
+from scripts.tiny.corpus import CorpusConfig, Example, examples
+from scripts.tiny.overlap import BARE, N, Seen, ngrams, on_the_way, overlap, reachable, slotted
+
+SALAD = overcooked_a(TOMATO_LETTUCE)
+
+
+def told(kitchen: Kitchen, renamed: dict[str, str] | None = None) -> list[Example]:
+    """Every decision on a shortest way, by an author who makes no mistakes, in bare words; foods perhaps renamed."""
+    found = []
+    for state in on_the_way(kitchen):
+        menu = text.menu(kitchen, state)
+        for action in sorted(expert_actions(kitchen, state)):
+            prompt, answer = f"{text.task(kitchen)}\n{text.observation(kitchen, state)}\n", menu[action]
+            for old, new in (renamed or {}).items():
+                prompt, answer = prompt.replace(old, new), answer.replace(old, new)
+            found.append(Example(prompt, answer))
+    return found
+
+
+def test_foods_become_slots_in_order_of_appearance_over_all_texts() -> None:
+    slots = slotted("Serve: beet and apple salad.", "You see an onion and a beet.", "fetch the apple")
+    assert slots == ("Serve: <1> and <2> salad.", "You see a <3> and a <1>.", "fetch the <2>")
+
+
+def test_only_whole_names_are_foods_and_only_their_articles_change() -> None:
+    assert slotted("an old beetroot and an apple") == ("an old beetroot and a <1>",)
+
+
+@given(st.permutations(FOODS), st.permutations(FOODS))
+def test_names_leave_no_trace(one: list[str], other: list[str]) -> None:
+    def tell(foods: list[str]) -> tuple[str, ...]:
+        return slotted(f"You see {'an' if foods[0][0] in 'aeiou' else 'a'} {foods[0]}.", f"{foods[1]}, {foods[0]}")
+
+    assert tell(one) == tell(other) == ("You see a <1>.", "<2>, <1>")
+
+
+def test_ngrams_number_their_slots_anew() -> None:
+    grams = list(ngrams("a beet and an apple.", 3))
+    assert grams == [("a", "<1>", "and"), ("<1>", "and", "a"), ("and", "a", "<1>"), ("a", "<1>", ".")]
+    assert list(ngrams("a beet", 3)) == []
+
+
+def test_a_world_overlaps_itself_in_full_under_other_names() -> None:
+    for renamed in ({}, {"tomato": "carrot", "lettuce": "radish", "onion": "beet"}):
+        seen = Seen.read(told(SALAD, renamed))
+        shares = overlap(SALAD, on_the_way(SALAD), seen)
+        assert {name: share for name, share in shares.items() if name != "lookup"} == pytest.approx(
+            {"pair": 1.0, "+task": 1.0, **{f"n={n}": 1.0 for n in N}}
+        )
+
+
+def test_a_world_overlaps_a_corpus_without_observations_in_nothing() -> None:
+    shares = overlap(SALAD, on_the_way(SALAD), Seen.read([Example("", "How to make beet salad: ...")]))
+    assert set(shares.values()) == {0.0}
+
+
+def test_pairs_are_counted_one_by_one() -> None:
+    tomato = overcooked_a(TOMATO)
+    everything = told(tomato)
+    assert len({(e.prompt, e.answer) for e in everything}) == len(everything)
+    shares = overlap(tomato, on_the_way(tomato), Seen.read(everything[1:]))
+    assert shares["pair"] == shares["+task"] == pytest.approx(1 - 1 / len(everything))
+
+
+def test_the_order_belongs_to_a_pair_only_where_it_is_asked_for() -> None:
+    seen = Seen.read([Example("Cook and serve: beet salad.\nYou see a beet.\n", "fetch the beet")])
+    assert slotted("You see an onion.", "fetch the onion") in seen.pairs
+    assert seen.lookup("Cook and serve: onion salad.", "You see an onion.", ["fetch the onion"])
+    assert not seen.lookup("Cook and serve: apple salad.", "You see an onion.", ["fetch the onion"])
+
+
+def test_a_lookup_answers_with_what_was_told_most_often_and_a_tie_is_an_error() -> None:
+    order, observation = "Cook and serve: beet salad.", "You see a beet."
+
+    def seen(*actions: str) -> Seen:
+        return Seen.read([Example(f"{order}\n{observation}\n", action) for action in actions])
+
+    assert seen("fetch the beet", "fetch the beet", "chop nothing").lookup(order, observation, ["fetch the beet"])
+    assert not seen("chop nothing").lookup(order, observation, ["fetch the beet"])
+    assert not seen("fetch the beet", "chop nothing").lookup(order, observation, ["fetch the beet"])
+
+
+def test_the_way_is_made_of_shortest_ways_and_reachable_states_are_a_sample() -> None:
+    way = on_the_way(SALAD)
+    assert max(distance(SALAD, state) or 0 for state in way) == distance(SALAD, SALAD.initial()) == 10
+    assert {distance(SALAD, state) for state in way} == set(range(1, 11))
+    states = reachable(SALAD, 2000)
+    assert set(way) <= set(states)
+    assert len(states) > len(way)
+    assert set(reachable(SALAD, 100)) < set(states)
+    assert len(reachable(SALAD, 100)) <= 100
+
+
+def test_the_bare_corpus_tells_the_same_decisions_as_the_one_that_was_read() -> None:
+    cfg = CorpusConfig(kitchens=2, walkthroughs=2, howtos=1)
+    bare, read = (list(examples(cfg, prompt)) for prompt in (Prompt(BARE), Prompt(compose([]).prompt)))
+    assert bare[-1] == read[-1]
+    for short, full in zip(bare[:-1], read[:-1], strict=True):
+        assert short.answer == full.answer.strip()
+        assert short.prompt.splitlines() == [full.prompt.splitlines()[0], full.prompt.splitlines()[-2]]
+    assert sum(sum(times.values()) for times in Seen.read(bare).told.values()) == len(bare) - 1
