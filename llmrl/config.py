@@ -27,7 +27,16 @@ from llmrl.overrides import (
     refuse_secrets,
     unknown_key,
 )
-from llmrl.schema import CHOICES, RANGES, SCHEMAS, DQNConfig, NoLearnerConfig, TrainConfig, TransformersLMConfig
+from llmrl.schema import (
+    CHOICES,
+    RANGES,
+    SCHEMAS,
+    DQNConfig,
+    NoLearnerConfig,
+    PriorConfig,
+    TrainConfig,
+    TransformersLMConfig,
+)
 
 if TYPE_CHECKING:
     from llmrl.lm.language_model import ModelIdentity
@@ -45,6 +54,7 @@ __all__ = [
     "run_name",
 ]
 
+SMALLEST_ALPHA = 1e-6  # Q/alpha is a float32
 _PARTS = ("env", "lm", "learner", "encoder")  # chosen by `_target_`
 
 
@@ -99,8 +109,11 @@ def check(cfg: DictConfig, folders: ConfigFolders | None = None) -> DictConfig:
     raw |= {part: raw.get(part) or None for part in _PARTS}  # a YAML file that holds only null composes as {}
     if isinstance(prior := raw.get("prior"), dict) and prior.get("source", "uniform") == "uniform":
         raw["lm"] = raw["prompt"] = None
-    if _schema_of(raw["learner"]) is NoLearnerConfig:
+    schema = _schema_of(raw["learner"])
+    if schema is NoLearnerConfig:
         raw["encoder"] = None
+    if schema is DQNConfig and raw["learner"].get("backup", "max") != "max":
+        raw["learner"]["double_q"] = False
     typed = _typed(TrainConfig, raw)
     _refuse_missing(typed)
     _refuse_values(typed)
@@ -373,8 +386,57 @@ def _refuse_combinations(cfg: DictConfig, folders: ConfigFolders) -> None:
         )
     if prior.source != "uniform" and cfg.prompt is None:
         raise ConfigError(f"prior={prior.name} asks a language model and there is no prompt: add prompt=plain")
-    if OmegaConf.get_type(learner) is DQNConfig and cfg.encoder is None:
+    if cfg.prompt is not None:
+        from llmrl.priors.prompt import Prompt
+
+        try:
+            Prompt(cfg.prompt)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+    _refuse_unread(prior)
+    if OmegaConf.get_type(learner) is DQNConfig:
+        _refuse_learner(cfg)
+
+
+def _refuse_unread(prior: DictConfig) -> None:
+    """A setting that this prior does not read would only rename the run, and a person would think they had tried it."""
+    default, supports = PriorConfig(), ("behaviour", "target", "evaluation")
+    if prior.source == "generated" and all(prior[use].k is None for use in supports):
+        raise ConfigError("prior=generated counts k answers: say how many, as in prior.behaviour.k=5")
+    reads = {"generated": "prior=generated", "scored": "prior=scored or sampled"}
+    for source, keys in {
+        "generated": ("max_tokens", "temperature", "top_p", "limit", "draw_seed"),
+        "scored": ("normalise",),
+    }.items():
+        for key in keys:
+            if prior.source != source and prior[key] != getattr(default, key):
+                raise ConfigError(
+                    f"prior.{key}={_shown(prior[key])}: prior={prior.name} does not read this; {reads[source]} does"
+                )
+    for use in supports:
+        if prior[use].k is None and prior.source != "generated" and prior[use].redraw != "visit":
+            raise ConfigError(
+                f"prior.{use}.redraw={prior[use].redraw}: all admissible actions are considered and nothing is drawn; "
+                f"add prior.{use}.k=5 to draw five"
+            )
+
+
+def _refuse_learner(cfg: DictConfig) -> None:
+    learner = cfg.learner
+    if cfg.encoder is None:
         raise ConfigError(f"learner={learner.name} learns from text and there is no encoder: add encoder=hash")
+    for key in ("alpha", "alpha_eval"):
+        if learner[key] is not None and 0 < learner[key] < SMALLEST_ALPHA:
+            raise ConfigError(
+                f"learner.{key}={learner[key]:g}: it must be 0 (greedy in Q) or at least {SMALLEST_ALPHA:g}"
+            )
+    if (learner.epsilon_final is None) != (learner.epsilon_decay == 0):
+        raise ConfigError(
+            "learner.epsilon_final and learner.epsilon_decay go together: where epsilon ends, and after how many "
+            "decisions; leave both out for a constant epsilon"
+        )
+    if learner.batch > learner.buffer:
+        raise ConfigError(f"learner.batch={learner.batch}: a buffer of {learner.buffer} never holds that many")
 
 
 def _learners(folders: ConfigFolders) -> dict[str, list[str]]:

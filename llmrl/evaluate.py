@@ -38,8 +38,13 @@ def evaluate(
     episodes: int,
     greedy: bool,
     history_turns: int,
+    first_task: int = 0,
 ) -> Evaluation:
-    """`episodes` episodes as of decision `step`; tasks take turns. Nothing of the training is touched."""
+    """`episodes` episodes as of decision `step`. Nothing of the training is touched.
+
+    Tasks take turns from number `first_task` on: where there are more tasks than episodes, later evaluations go on with
+    the others.
+    """
     name = ("evaluation", "greedy" if greedy else "behaviour", step)
     rng = stream(seed, *name)
     prior.start_evaluation(*name)
@@ -47,7 +52,7 @@ def evaluate(
     def choose(states: Sequence[TextState], candidates: Sequence[Candidates]) -> np.ndarray:
         return learner.evaluate(states, candidates, rng, greedy)
 
-    rollout = Rollout(pool, prior, seed, *name, history_turns=history_turns, use="evaluation", task_in_turn=True)
+    rollout = Rollout(pool, prior, seed, *name, history_turns=history_turns, use="evaluation", first_in_turn=first_task)
     finished: list[Episode] = []
     while len(finished) < episodes:
         rollout.start()

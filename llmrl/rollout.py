@@ -48,7 +48,7 @@ class Rollout:
 
     Environment e's n-th episode is reset with a seed and a task that are functions of (seed, name, e, n) alone.
     `history_turns`: how many (observation, action) pairs states carry, the most that any rendered text shows.
-    `task_in_turn`: tasks in order, not drawn.
+    `first_in_turn`: tasks are not drawn but take turns, from the one with this number on.
     """
 
     def __init__(
@@ -59,10 +59,10 @@ class Rollout:
         *name: str | int,
         history_turns: int = 0,
         use: Use = "behaviour",
-        task_in_turn: bool = False,
+        first_in_turn: int | None = None,
     ) -> None:
         self.pool, self.prior, self.seed, self.name, self.use = pool, prior, seed, name, use
-        self.history_turns, self.task_in_turn = history_turns, task_in_turn
+        self.history_turns, self.first_in_turn = history_turns, first_in_turn
         self.states: list[TextState] = []
         self.episode_of = [-1] * pool.num_envs
         self._sums: list[list[float]] = [[] for _ in range(pool.num_envs)]  # return, decisions, primitive steps
@@ -124,8 +124,8 @@ class Rollout:
         tasks = self.pool.task_ids
         if not tasks:
             return None
-        if self.task_in_turn:
-            return tasks[(self.episode_of[e] * self.pool.num_envs + e) % len(tasks)]
+        if self.first_in_turn is not None:
+            return tasks[(self.first_in_turn + self.episode_of[e] * self.pool.num_envs + e) % len(tasks)]
         return tasks[int(stream(self.seed, "task", *where).integers(len(tasks)))]
 
     def _begin(self, e: int, o: Outcome) -> None:

@@ -140,7 +140,7 @@ class DQNConfig:
     gamma: float = 0.99
     discount_by: str = "decisions"  # decisions | primitive_steps (semi-MDP)
     backup: str = "max"  # max | soft | expected | sampled
-    double_q: bool = True
+    double_q: bool = True  # only the max backup has two Qs; false with the others
     n_step: int = 5
     # the network and its optimiser
     hidden: list[int] = field(default_factory=lambda: [128, 128])
@@ -217,6 +217,7 @@ SCHEMAS: dict[str, type] = {
 CHOICES: dict[str, tuple[str, ...]] = {
     "env.reward": ("once", "original"),
     "env.split": ("train", "dev", "test"),
+    "lm.device": ("auto", "cpu", "cuda"),
     "prior.source": ("uniform", "scored", "generated"),
     "prior.normalise": ("none", "token", "word"),
     "prior.behaviour.redraw": ("visit", "never", "union"),

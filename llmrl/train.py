@@ -55,7 +55,7 @@ class Training:
         self.pool: EnvPool = build_pool(cfg, cfg.rollout.num_envs, cfg.rollout.workers)
         self.evaluation_pool = build_pool(cfg, min(cfg.evaluation.episodes, EVALUATION_ENVS), cfg.rollout.workers)
         self.rollout = Rollout(self.pool, self.parts.prior, cfg.seed, "train", history_turns=self.parts.history_turns)
-        self.env_steps = self.primitive_steps = self.episodes = 0
+        self.env_steps = self.primitive_steps = self.episodes = self.evaluations = 0
         self.recent: deque[bool] = deque(maxlen=20)
         self.since = _Since()
         self.last_row: dict[str, Any] = {}
@@ -81,8 +81,8 @@ class Training:
                 self.write_cost()
             finally:
                 self.close()
-        self.folder.write_summary(self.summary("complete"))
         run_curve(self.folder.path)
+        self.folder.write_summary(self.summary("complete"))  # last: nothing that fails comes after it
 
     def tick(self) -> None:
         left = self.cfg.env_steps - self.env_steps
@@ -114,6 +114,7 @@ class Training:
                 episodes=max(1, len(self.evaluation_pool.task_ids)) if greedy and one_each else cfg.evaluation.episodes,
                 greedy=greedy,
                 history_turns=self.parts.history_turns,
+                first_task=self.evaluations * cfg.evaluation.episodes,
             )
             blocks |= result.metrics(prefix)
         row = {
@@ -126,6 +127,7 @@ class Training:
         }
         self.folder.append("metrics", row)
         self.since, self.last_row = _Since(), row
+        self.evaluations += 1
         self.evaluating += time.monotonic() - start
         self.folder.append("timing", {"env_steps": self.env_steps, **self.seconds()})
         self.reporter.evaluated(row)

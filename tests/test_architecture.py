@@ -46,7 +46,9 @@ ALLOWED = {
         "llmrl.envs", "llmrl.rollout", "llmrl.priors.candidates", "llmrl.learners.learner", "llmrl.run.seeding",
     },
     "llmrl.overrides": set(),
-    "llmrl.config": {"llmrl.overrides", "llmrl.schema", "llmrl.lm.identify", "llmrl.lm.language_model"},
+    "llmrl.config": {
+        "llmrl.overrides", "llmrl.schema", "llmrl.lm.identify", "llmrl.lm.language_model", "llmrl.priors.prompt",
+    },  # fmt: skip,
     "llmrl.progress": set(),
     "llmrl.run": {"llmrl", "llmrl.run", "llmrl.config"},
     "llmrl.report": {"llmrl.report", "llmrl.run", "llmrl.config", "llmrl.progress", "llmrl.doctor"},

@@ -171,6 +171,18 @@ def test_every_choice_and_range_names_a_setting() -> None:
         ("lm=hf", ["lm.model=FOLDER_OR_HUB_ID"]),
         ("lm=none lm.dtype=float16", ["lm.dtype: this run has no lm; choose one with lm=hf or tiny"]),
         ("~encoder", ["there is no encoder: add encoder=hash"]),
+        ("prior.temperature=0.5", ["prior=sampled does not read this", "prior=generated does"]),
+        ("prior=generated prior.normalise=word", ["prior=generated does not read this"]),
+        ("prior=scored prior.target.redraw=never", ["nothing is drawn", "prior.target.k=5"]),
+        (
+            "prior=generated prior.behaviour.k=null prior.target.k=null prior.evaluation.k=null",
+            ["say how many, as in prior.behaviour.k=5"],
+        ),
+        ("learner.alpha=1e-9", ["learner.alpha=1e-09", "at least 1e-06"]),
+        ("learner.epsilon_final=0.1", ["go together"]),
+        ("learner.batch=64 learner.buffer=32", ["never holds that many"]),
+        ("lm.device=gpu", ["lm.device=gpu", "auto, cpu, cuda"]),
+        ("prompt.template='{{ goal }}'", ["names goal", "a template may use task, observation, actions, history"]),
         ("~env", ["env is missing: add env="]),
         ("~prompt", ["there is no prompt: add prompt=plain"]),
         ("learner.name=a/b", ["learner.name=a/b", "folder's name"]),
@@ -197,7 +209,7 @@ def test_a_secret_is_refused_and_never_shown(override: str) -> None:
 
 
 def test_a_setting_about_tokens_is_no_secret() -> None:
-    assert compose(["prior.max_tokens=3"]).prior.max_tokens == 3
+    assert compose(["prior=generated", "prior.max_tokens=3"]).prior.max_tokens == 3
 
 
 def test_a_model_that_cannot_be_found_is_a_config_error() -> None:

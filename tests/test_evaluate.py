@@ -55,6 +55,18 @@ def test_means_over_exactly_the_episodes_asked_for(envs: int, episodes: int) -> 
     assert found.metrics("eval") == {"eval/return": 1.0, "eval/success": 1.0, "eval/length": found.length}
 
 
+def test_later_evaluations_go_on_with_the_tasks_that_earlier_ones_left_out() -> None:
+    lengths, walker, seen = (2, 3, 4, 5, 6), Walker(), []
+    for number in range(3):
+        walker.tasks = []
+        evaluate(
+            pool(2, lengths=lengths, wind=0.0), Prior(PriorConfig("uniform"), 0), walker,
+            seed=0, step=number, episodes=2, greedy=True, history_turns=0, first_task=2 * number,
+        )  # fmt: skip
+        seen.append(list(dict.fromkeys(walker.tasks)))
+    assert seen == [[f"Walk {n} rooms east." for n in pair] for pair in ((2, 3), (4, 5), (6, 2))]
+
+
 def test_a_task_that_is_too_long_counts_as_lost() -> None:
     assert run(pool(2, lengths=(2, 9), wind=0.0), episodes=6, greedy=True) == Evaluation(0.5, 0.5, 4.0, 6)
 

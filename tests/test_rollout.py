@@ -79,7 +79,7 @@ def test_an_episodes_seed_and_task_depend_on_its_name_alone() -> None:
 
 @pytest.mark.parametrize("envs", [1, 2, 5])
 def test_tasks_can_take_turns(envs: int) -> None:
-    r = rollout(partial(worlds.Corridor, (1, 2, 3)), envs=envs, task_in_turn=True)
+    r = rollout(partial(worlds.Corridor, (1, 2, 3)), envs=envs, first_in_turn=0)
     for _ in range(3):
         r.start()  # one more episode of each
     order = [c.task for c in r.pool.told]  # type: ignore[attr-defined]

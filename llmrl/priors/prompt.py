@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import jinja2
+from jinja2 import meta
 
 from llmrl.envs.state import TextState
 from llmrl.schema import PromptConfig
+
+KNOWN = ("task", "observation", "actions", "history")  # what a template may use
 
 
 class Prompt:
@@ -20,8 +23,13 @@ class Prompt:
         environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True)
         try:
             self._template = environment.from_string(cfg.template)
+            unknown = meta.find_undeclared_variables(environment.parse(cfg.template)) - set(KNOWN)
         except jinja2.TemplateSyntaxError as error:
             raise ValueError(f"prompt {cfg.id!r}, line {error.lineno} of its template: {error.message}") from None
+        if unknown:
+            raise ValueError(
+                f"prompt {cfg.id!r} names {', '.join(sorted(unknown))}; a template may use {', '.join(KNOWN)}"
+            )
         self.id, self.prefix, self.end, self.history_turns = cfg.id, cfg.prefix, cfg.end, cfg.history_turns
 
     def render(self, state: TextState, history_turns: int | None = None) -> str:
@@ -34,8 +42,7 @@ class Prompt:
                 history=state.history[-turns:] if turns else (),
             )
         except jinja2.UndefinedError as error:
-            known = "task, observation, actions, history"
-            raise ValueError(f"prompt {self.id!r}: {error}; a template may use {known}") from None
+            raise ValueError(f"prompt {self.id!r}: {error}; a template may use {', '.join(KNOWN)}") from None
 
     def continuations(self, actions: Sequence[str]) -> list[str]:
         """The texts to be scored: log p of one is the log-probability that the model writes this action and stops."""

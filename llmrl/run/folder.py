@@ -55,6 +55,9 @@ class RunFolder:
             raise ValueError(
                 f"runs cannot be kept in {root} ({error.strerror}); choose another place with paths.runs=FOLDER"
             ) from None
+        path = _free_or_own(root, name.removesuffix(run_id[:8]), run_id)
+        if read_summary(path).get("status") == "complete":  # shown from a folder that cannot be written, too
+            return cls(path, run_id, True, f"{path} is complete: nothing to compute", None)
         with _opening(root):
             path = _free_or_own(root, name.removesuffix(run_id[:8]), run_id)
             if not path.exists():
@@ -190,7 +193,13 @@ def _free_or_own(root: Path, stem: str, run_id: str) -> Path:
 @contextmanager
 def _opening(root: Path) -> Iterator[None]:
     """One process at a time looks at, sets aside and makes the folders in `root`."""
-    with (root / ".lock").open("ab") as file:
+    try:
+        file = (root / ".lock").open("ab")
+    except OSError as error:
+        raise ValueError(
+            f"nothing can be written in {root} ({error.strerror}); choose another place with paths.runs=FOLDER"
+        ) from None
+    with file:
         fcntl.lockf(file, fcntl.LOCK_EX)
         yield
 

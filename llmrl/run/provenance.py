@@ -32,7 +32,9 @@ def provenance(cfg: DictConfig) -> dict[str, Any]:
 
 
 def machine_type(device: str, threads: int) -> dict[str, Any]:
-    """`device` is that of the language model: auto, cpu or cuda."""
+    """`device` is that of the language model: auto, cpu or cuda. Raises ValueError for one that is not here."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("lm.device=cuda, but torch sees no CUDA device here: use lm.device=cpu or lm.device=auto")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return {

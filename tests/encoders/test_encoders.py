@@ -167,6 +167,7 @@ def test_more_states_than_the_first_room_holds() -> None:
     states = [TextState("t", str(i), ("a",)) for i in range(2500)]
     assert table.ids(states).tolist() == list(range(2500))
     assert table.first_row[:2500].tolist() == list(range(2500))
+    assert table.features[:, 0].tolist() == list(range(2500))
 
 
 def test_states_whose_texts_are_equal_share_an_id() -> None:

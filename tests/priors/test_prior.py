@@ -187,10 +187,13 @@ def test_uses_draw_from_streams_of_their_own() -> None:
 def test_an_evaluation_is_named_by_when_it_happens(source: str, redraw: str) -> None:
     def evaluation(prior: Prior, *name: str | int) -> list[list[float]]:
         prior.start_evaluation(*name)
-        return [at(prior, use="evaluation") for _ in range(12)]
+        return [at(prior, use="evaluation") for _ in range(13)]
 
-    more = {"redraw": redraw, "k": 3, "mix": 0.5}
-    prior, late = make(source, **more), make(source, **more)
+    def fresh() -> Prior:
+        model = Model(lambda prompt, number: MENU[number // 8 % 3])  # each visit reads other answers
+        return make(source, model=model, redraw=redraw, k=3, limit=5, mix=0.5)
+
+    prior, late = fresh(), fresh()
     first, second = evaluation(prior, "behaviour", 0), evaluation(prior, "behaviour", 100)
     assert first != second
     assert evaluation(late, "behaviour", 100) == second

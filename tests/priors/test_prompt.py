@@ -53,5 +53,5 @@ def test_a_template_that_does_not_parse_says_where() -> None:
 
 @pytest.mark.parametrize("template", ["{{ goal }}", "{{ task.goal }}", "{% for g in goals %}{% endfor %}"])
 def test_a_template_that_names_something_unknown_says_what_there_is(template: str) -> None:
-    with pytest.raises(ValueError, match=r"prompt 'mine': .*goal.*may use task, observation, actions, history"):
+    with pytest.raises(ValueError, match=r"prompt 'mine'.*goal.*may use task, observation, actions, history"):
         prompt(template).render(STATE)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import lru_cache
 from itertools import combinations
 from typing import Literal, get_args
 
@@ -59,6 +60,7 @@ def overcooked_a(dish: Dish) -> Kitchen:
     )
 
 
+@lru_cache(maxsize=4096)
 def random_kitchen(split: Split, index: int, ingredients: int | None = None) -> Kitchen:
     """Kitchen number `index` (0, 1, 2, ...) of a split; the same arguments always give the same kitchen.
 
