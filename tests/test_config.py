@@ -182,7 +182,7 @@ def test_every_choice_and_range_names_a_setting() -> None:
         ("learner.epsilon_final=0.1", ["go together"]),
         ("learner.batch=64 learner.buffer=32", ["never holds that many"]),
         ("lm.device=gpu", ["lm.device=gpu", "auto, cpu, cuda"]),
-        ("prompt.template='{{ goal }}'", ["names goal", "a template may use task, observation, actions, history"]),
+        ("prompt.template='{{goal}}'", ["names goal", "a template may use task, observation, actions, history"]),
         ("~env", ["env is missing: add env="]),
         ("~prompt", ["there is no prompt: add prompt=plain"]),
         ("learner.name=a/b", ["learner.name=a/b", "folder's name"]),
