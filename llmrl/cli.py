@@ -222,9 +222,9 @@ def _explained() -> Iterator[None]:
 
 
 def _one_line(error: Exception) -> str:
-    """A ValueError's message is written for a person; for anything else its type and where its traceback is."""
+    """A ValueError's message, and that of an error of ours, is for a person; else the type, and where the traceback is."""
     notes = getattr(error, "__notes__", [])
-    if isinstance(error, ValueError):
+    if isinstance(error, ValueError) or type(error).__module__.startswith("llmrl."):
         return "; ".join([str(error), *notes])
     if not notes:
         notes = ["LLMRL_DEBUG=1 shows the traceback"]
