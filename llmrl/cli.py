@@ -222,7 +222,7 @@ def _explained() -> Iterator[None]:
 
 
 def _one_line(error: Exception) -> str:
-    """A ValueError's message, and that of an error of ours, is for a person; else the type, and where the traceback is."""
+    """A ValueError's message, and that of an error of ours, is for a person; else the type, and where to look."""
     notes = getattr(error, "__notes__", [])
     if isinstance(error, ValueError) or type(error).__module__.startswith("llmrl."):
         return "; ".join([str(error), *notes])
