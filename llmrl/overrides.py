@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher, get_close_matches
@@ -109,6 +110,11 @@ def one_of(key: str, found: object, choices: Iterable[str]) -> str:
 
 def closest_first(name: str, others: Iterable[str]) -> list[str]:
     return sorted(others, key=lambda other: -SequenceMatcher(None, name, other).ratio())
+
+
+def shown(value: Any) -> str:
+    """A value as a person would type it."""
+    return json.dumps(value) if value is None or isinstance(value, bool | list | dict) else str(value)
 
 
 def first_line(error: BaseException) -> str:

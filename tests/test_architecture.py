@@ -46,9 +46,10 @@ ALLOWED = {
         "llmrl.envs", "llmrl.rollout", "llmrl.priors.candidates", "llmrl.learners.learner", "llmrl.run.seeding",
     },
     "llmrl.overrides": set(),
+    "llmrl.checks": {"llmrl.overrides", "llmrl.schema", "llmrl.priors.prompt"},
     "llmrl.config": {
-        "llmrl.overrides", "llmrl.schema", "llmrl.lm.identify", "llmrl.lm.language_model", "llmrl.priors.prompt",
-    },  # fmt: skip,
+        "llmrl.checks", "llmrl.overrides", "llmrl.schema", "llmrl.lm.identify", "llmrl.lm.language_model",
+    },
     "llmrl.progress": set(),
     "llmrl.run": {"llmrl", "llmrl.run", "llmrl.config"},
     "llmrl.report": {"llmrl.report", "llmrl.run", "llmrl.config", "llmrl.progress", "llmrl.doctor"},

@@ -1,0 +1,159 @@
+"""What a typed config may not be: values out of range, parts that do not fit together, settings that nothing reads."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import is_dataclass
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from llmrl.overrides import ConfigError, ConfigFolders, closest_first, one_of, shown
+from llmrl.schema import CHOICES, RANGES, DQNConfig, PriorConfig, TrainConfig
+
+SMALLEST_ALPHA = 1e-6  # Q/alpha is a float32
+
+
+def refuse(cfg: DictConfig, folders: ConfigFolders) -> None:
+    """Raises ConfigError where `cfg`, typed and resolved, cannot run as it was meant."""
+    _refuse_missing(cfg, folders)
+    _refuse_values(cfg)
+    _refuse_combinations(cfg, folders)
+
+
+def _refuse_missing(cfg: DictConfig, folders: ConfigFolders) -> None:
+    missing = sorted(OmegaConf.missing_keys(cfg))
+    if "lm.model" in missing:
+        raise ConfigError(f"lm={cfg.lm.name} needs a model: add lm.model=FOLDER_OR_HUB_ID")
+    for part in ("env", "learner"):
+        if part in missing or cfg[part] is None:
+            raise ConfigError(f"{part} is missing: add {part}={_an_option(folders, part)}")
+    if missing:
+        raise ConfigError(f"no value for {', '.join(missing)}: add {missing[0]}=VALUE")
+
+
+def _an_option(folders: ConfigFolders, group: str) -> str:
+    return "|".join(folders.groups[group])
+
+
+def _refuse_values(cfg: DictConfig) -> None:
+    for key, choices in CHOICES.items():
+        value = _select(cfg, key)
+        if value is not None and value not in choices:
+            raise ConfigError(one_of(key, value, choices))
+    for key, allowed in RANGES.items():
+        value = _select(cfg, key)
+        for number in value if isinstance(value, ListConfig) else [value]:
+            if number is not None and number not in allowed:
+                raise ConfigError(f"{key}={shown(number)}: it must be {allowed}")
+    if cfg.numerics != TrainConfig.numerics:
+        raise ConfigError(
+            f"numerics={cfg.numerics}: this llmrl computes with numerics {TrainConfig.numerics}; "
+            "it names the version of the arithmetic and is not chosen"
+        )
+    for part in ("env", "learner", "prior"):
+        name = cfg[part].get("name")
+        if not isinstance(name, str) or not re.fullmatch(r"[\w.+]+(-[\w.+]+)*", name):
+            raise ConfigError(
+                f"{part}.name={name}: it becomes part of a folder's name; use letters, digits, _ . + and -"
+            )
+
+
+def _select(cfg: DictConfig, key: str) -> Any:
+    """The value of a dotted key that a schema of ours vouches for, else None."""
+    part, _, rest = key.rpartition(".")
+    parent = OmegaConf.select(cfg, part) if part else cfg
+    if not isinstance(parent, DictConfig) or not is_dataclass(OmegaConf.get_type(parent)) or rest not in parent:
+        return None
+    return parent[rest]
+
+
+def _refuse_combinations(cfg: DictConfig, folders: ConfigFolders) -> None:
+    learner, prior = cfg.learner, cfg.prior
+    allowed = learner.get("priors")
+    if allowed is not None and prior.name not in allowed:
+        others = closest_first(
+            learner.name, (name for name, priors in _learners(folders).items() if prior.name in priors)
+        )
+        instead = (
+            f"use learner={' or '.join(others)}"
+            if others
+            else f"say learner.priors=[{','.join([*allowed, prior.name])}]"
+        )
+        raise ConfigError(f"{learner.name} takes prior={' or '.join(allowed)}; for prior={prior.name} {instead}")
+    sources = {
+        name: OmegaConf.select(OmegaConf.load(file), "source") for name, file in folders.groups.get("prior", {}).items()
+    }
+    if sources.get(prior.name, prior.source) != prior.source:
+        others = [name for name, source in sources.items() if source == prior.source]
+        raise ConfigError(
+            f"prior.source={prior.source}: prior={prior.name} is made from {sources[prior.name]}; "
+            f"for {prior.source} use prior={' or '.join(others)}"
+        )
+    if prior.source != "uniform" and cfg.lm is None:
+        raise ConfigError(
+            f"prior={prior.name} asks a language model and there is none: add lm=tiny, "
+            "or lm=hf lm.model=FOLDER_OR_HUB_ID"
+        )
+    if prior.source != "uniform" and cfg.prompt is None:
+        raise ConfigError(f"prior={prior.name} asks a language model and there is no prompt: add prompt=plain")
+    if cfg.prompt is not None:
+        from llmrl.priors.prompt import Prompt
+
+        try:
+            Prompt(cfg.prompt)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+    _refuse_unread(prior)
+    if OmegaConf.get_type(learner) is DQNConfig:
+        _refuse_learner(cfg)
+
+
+def _refuse_unread(prior: DictConfig) -> None:
+    """A setting that this prior does not read would only rename the run, and a person would think they had tried it."""
+    default, supports = PriorConfig(), ("behaviour", "target", "evaluation")
+    if prior.source == "generated" and all(prior[use].k is None for use in supports):
+        raise ConfigError("prior=generated counts k answers: say how many, as in prior.behaviour.k=5")
+    reads = {"generated": "prior=generated", "scored": "prior=scored or sampled"}
+    for source, keys in {
+        "generated": ("max_tokens", "temperature", "top_p", "limit", "draw_seed"),
+        "scored": ("normalise",),
+    }.items():
+        for key in keys:
+            if prior.source != source and prior[key] != getattr(default, key):
+                raise ConfigError(
+                    f"prior.{key}={shown(prior[key])}: prior={prior.name} does not read this; {reads[source]} does"
+                )
+    for use in supports:
+        if prior[use].k is None and prior.source != "generated" and prior[use].redraw != "visit":
+            raise ConfigError(
+                f"prior.{use}.redraw={prior[use].redraw}: all admissible actions are considered and nothing is drawn; "
+                f"add prior.{use}.k=5 to draw five"
+            )
+
+
+def _refuse_learner(cfg: DictConfig) -> None:
+    learner = cfg.learner
+    if cfg.encoder is None:
+        raise ConfigError(f"learner={learner.name} learns from text and there is no encoder: add encoder=hash")
+    for key in ("alpha", "alpha_eval"):
+        if learner[key] is not None and 0 < learner[key] < SMALLEST_ALPHA:
+            raise ConfigError(
+                f"learner.{key}={learner[key]:g}: it must be 0 (greedy in Q) or at least {SMALLEST_ALPHA:g}"
+            )
+    if (learner.epsilon_final is None) != (learner.epsilon_decay == 0):
+        raise ConfigError(
+            "learner.epsilon_final and learner.epsilon_decay go together: where epsilon ends, and after how many "
+            "decisions; leave both out for a constant epsilon"
+        )
+    if learner.batch > learner.buffer:
+        raise ConfigError(f"learner.batch={learner.batch}: a buffer of {learner.buffer} never holds that many")
+
+
+def _learners(folders: ConfigFolders) -> dict[str, list[str]]:
+    """Learner -> the priors it takes, from the config files."""
+    learners = {}
+    for name, file in folders.groups.get("learner", {}).items():
+        node = OmegaConf.load(file)
+        learners[name] = list(OmegaConf.select(node, "learner.priors") or OmegaConf.select(node, "priors") or [])
+    return learners
