@@ -178,8 +178,6 @@ def end_table(summary: dict[str, Any], cost: dict[str, Any]) -> Table:
         kept, computed = cost.get("lm/cache_hits"), cost.get("lm/computed")
         if kept is not None and computed is not None:
             table.add_row("answers", f"{_count(computed)} computed, {_count(kept)} kept from before")
-        if cost.get("lm/outages"):
-            table.add_row("outages", _count(cost["lm/outages"]))
     if cost.get("seconds") is not None:
         table.add_row("time", duration(cost["seconds"]))
     return table

@@ -182,7 +182,6 @@ class Training:
                 "lm/calls": counts.calls,
                 "lm/computed": counts.computed,
                 "lm/cache_hits": counts.hits,
-                "lm/outages": 0,
                 "lm/tokens": counts.scored_tokens,
                 **self.seconds(),
             },

@@ -23,7 +23,7 @@ SUMMARY = {
     "eval_greedy": {"success": 1.0, "return": 1.31, "length": 10.0},
     "lm": {"queries": 12_345, "distinct_prompts": 456, "parse_failures": 3},
 }
-COST = {"lm/computed": 456, "lm/cache_hits": 3_456_789, "lm/outages": 2, "seconds": 3723.4}
+COST = {"lm/computed": 456, "lm/cache_hits": 3_456_789, "seconds": 3723.4}
 NAME = "overcooked_salad-dqn_prior_paper-generated-s19-1a2b3c4d"
 
 

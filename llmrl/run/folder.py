@@ -62,7 +62,7 @@ class RunFolder:
             path = _free_or_own(root, name.removesuffix(run_id[:8]), run_id)
             if not path.exists():
                 return cls._started(path, run_id, None)
-            if read_summary(path).get("status") == "complete" and not in_use(path):
+            if read_summary(path).get("status") == "complete":
                 return cls(path, run_id, True, f"{path} is complete: nothing to compute", None)
             lock = _locked(path)
             aside = next(
