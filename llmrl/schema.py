@@ -14,6 +14,11 @@ from typing import Any, NamedTuple
 RESULT_FREE = {"affects_result": False}
 
 
+def since(default: Any) -> Any:
+    """A setting that came later: at its default, which is what was done before it, runs keep their older names."""
+    return field(default=default, metadata={"absent_default": default})
+
+
 def free(default: Any = MISSING, factory: Any = MISSING) -> Any:
     """A setting that changes speed, place or looks, never a result."""
     if factory is not MISSING:
@@ -43,6 +48,21 @@ class RandomKitchenConfig(KitchenConfig):
     index: int = 0  # the first kitchen
     count: int = 1  # how many, from `index` on; one task each
     ingredients: int | None = 3  # 1, 2, 3, or null: mixed
+
+
+@dataclass
+class FrozenLakeConfig:
+    """gymnasium's FrozenLake-v1, told in words."""
+
+    _target_: str = "???"
+    name: str = "???"
+    size: int = 4  # 4 | 8
+    layout: str = "standard"  # standard: gymnasium's map | random: generated ones, numbered
+    index: int = 0  # random: the first map
+    count: int = 1  # random: how many, from `index` on; one task each
+    slippery: bool = False
+    map: str = "local"  # local: position, the four neighbours, the goal's direction | full: the map as well
+    max_decisions: int = 20  # truncates
 
 
 # ---- what the agent is told: models, prompts, priors -----------------------------------------------------------
@@ -78,6 +98,7 @@ class SupportConfig:
 
     k: int | None = None  # that many draws with replacement; null: all admissible actions
     redraw: str = "visit"  # at each visit of a state | never: the first draws stay | union: all draws so far
+    uniform: bool = since(False)  # this use knows no prior: all admissible actions, equal weight; k is not read
 
 
 @dataclass
@@ -85,7 +106,7 @@ class PriorConfig:
     """w, the action prior, and a support for each of its three uses."""
 
     name: str = "???"
-    source: str = "uniform"  # uniform | scored | generated
+    source: str = "uniform"  # uniform | scored | generated | oracle
     normalise: str = "none"  # scored: divide log p by 1 (none), its tokens (token) or its words (word)
     mix: float = 0.05  # w <- (1-mix) w + mix uniform, before anything is drawn
     behaviour: SupportConfig = field(default_factory=SupportConfig)
@@ -97,6 +118,10 @@ class PriorConfig:
     top_p: float = 1.0
     limit: int = 5  # how many extra answers may be asked for when some do not project
     draw_seed: int | None = None  # null: the run's seed; equal draw seeds share their generations
+    # controls:
+    control: str | None = since(None)  # scored: shuffled (as peaked, and wrong) | marginal (p(a) without the state)
+    error: float = since(0.0)  # oracle: (1-error) on the expert's actions, error on all admissible ones
+    uniform_after: int | None = since(None)  # decisions after which the behaviour knows no prior any more
 
 
 # ---- learning ------------------------------------------------------------------------------------------------
@@ -112,6 +137,21 @@ class EncoderConfig:
     ngrams: int = 3
     history_turns: int = 2
     seed: int = 0  # of the random projection: the same for every run that is to be compared
+
+
+@dataclass
+class ModelEncoderConfig:
+    """Hidden states of a transformers model: `lm` (causal), `bert` (the paper's)."""
+
+    _target_: str = "???"
+    name: str = "???"
+    model: str = "???"  # tiny-1 | a local folder | a hub id
+    revision: str | None = None
+    dtype: str = "float32"
+    pooling: str = "mean"  # cls | mean | last
+    history_turns: int = 2
+    device: str = free("auto")
+    batch_size: int = free(16)  # texts per forward on a GPU; on a CPU 1, so that no row depends on another
 
 
 @dataclass
@@ -159,7 +199,50 @@ class DQNConfig:
     update_every: int = 4  # units between rounds of learning
     updates: int = 1  # gradient steps in a round
     learning_starts: int = 200  # units before the first round
+    # what a no-prior learner may have instead of a prior
+    combine: str = since("posterior")  # posterior: w exp(Q/alpha) | product: the mode of w sigmoid(Q/alpha) (SayCan)
+    count_bonus: float = since(0.0)  # added to the reward: count_bonus / sqrt(visits of (s, a))
+    priority: float = since(0.0)  # exponent of prioritised replay; 0: uniform
+    importance: float = since(0.4)  # prioritised replay: exponent of the importance weights
+    prefill: int = since(0)  # the first decisions are drawn from w alone
+    weights: str | None = since(None)  # a file that Q starts from; its contents name the run, not its path
 
+
+@dataclass
+class DRRNConfig:
+    """Deep reinforcement relevance network (see llmrl/learners/drrn.py): reads text itself, and needs no encoder."""
+
+    _target_: str = "???"
+    name: str = "???"
+    priors: list[str] = field(default_factory=list)
+    history_turns: int = 2  # what its state text shows
+    alpha: float = 0.1  # temperature of the softmax over Q
+    alpha_eval: float | None = None  # null: alpha
+    gamma: float = 0.99
+    discount_by: str = "decisions"  # decisions | primitive_steps
+    n_step: int = 1
+    embedding: int = 64
+    hidden: int = 128
+    lr: float = 1e-3
+    grad_clip: float = 5.0
+    positive_share: float = 0.5  # of a batch: from transitions with a positive reward, where there are any
+    target_rate: float = 0.01
+    buffer: int = 50_000
+    batch: int = 64
+    update_every: int = 4  # decisions between gradient steps
+    learning_starts: int = 200  # decisions before the first gradient step
+
+
+@dataclass
+class BCConfig:
+    """Behaviour cloning: a policy that was learned from a corpus before the run (see llmrl/learners/bc.py)."""
+
+    _target_: str = "???"
+    name: str = "???"
+    priors: list[str] = field(default_factory=list)
+    weights: str = "???"  # a file that scripts/clone.py wrote; its contents name the run, not its path
+    hidden: list[int] = field(default_factory=lambda: [128, 128])
+    alpha: float = 1.0  # temperature of the cloned policy
 
 # ---- the run -------------------------------------------------------------------------------------------------
 
@@ -174,6 +257,9 @@ class RolloutConfig:
 class EvaluationConfig:
     every: int = 200  # decisions
     episodes: int = 30  # of the behaviour policy; the greedy one takes one per task where nothing is random
+    grid: str = since("linear")  # linear: at every multiple of `every` | log: `per_doubling` times from there to twice
+    per_doubling: int = since(4)
+    exact_up_to: int = since(0)  # worlds of at most so many states, history included: success computed, not sampled
 
 
 @dataclass
@@ -204,12 +290,17 @@ class TrainConfig:
 
 
 SCHEMAS: dict[str, type] = {
+    "llmrl.envs.lake.env.frozen_lake": FrozenLakeConfig,
     "llmrl.envs.kitchen.env.overcooked_tomato": KitchenConfig,
     "llmrl.envs.kitchen.env.overcooked_salad": KitchenConfig,
     "llmrl.envs.kitchen.env.overcooked_random": RandomKitchenConfig,
     "llmrl.lm.transformers_lm.TransformersLM": TransformersLMConfig,
     "llmrl.encoders.hash.HashEncoder": EncoderConfig,
+    "llmrl.encoders.model.ModelEncoder": ModelEncoderConfig,
+    "llmrl.encoders.model.BertEncoder": ModelEncoderConfig,
     "llmrl.learners.dqn.DQN": DQNConfig,
+    "llmrl.learners.drrn.DRRN": DRRNConfig,
+    "llmrl.learners.bc.BC": BCConfig,
     "llmrl.learners.prior_only.PriorOnly": NoLearnerConfig,
     "llmrl.learners.random.Random": NoLearnerConfig,
 }
@@ -217,12 +308,19 @@ SCHEMAS: dict[str, type] = {
 CHOICES: dict[str, tuple[str, ...]] = {
     "env.reward": ("once", "original"),
     "env.split": ("train", "dev", "test"),
+    "env.layout": ("standard", "random"),
+    "env.map": ("local", "full"),
     "lm.device": ("auto", "cpu", "cuda"),
-    "prior.source": ("uniform", "scored", "generated"),
+    "prior.source": ("uniform", "scored", "generated", "oracle"),
+    "prior.control": ("shuffled", "marginal"),
     "prior.normalise": ("none", "token", "word"),
     "prior.behaviour.redraw": ("visit", "never", "union"),
     "prior.target.redraw": ("visit", "never", "union"),
     "prior.evaluation.redraw": ("visit", "never", "union"),
+    "encoder.pooling": ("cls", "mean", "last"),
+    "encoder.device": ("auto", "cpu", "cuda"),
+    "evaluation.grid": ("linear", "log"),
+    "learner.combine": ("posterior", "product"),
     "learner.discount_by": ("decisions", "primitive_steps"),
     "learner.backup": ("max", "soft", "expected", "sampled"),
     "learner.loss": ("huber", "mse"),
@@ -254,6 +352,7 @@ class Range(NamedTuple):
 RANGES: dict[str, Range] = {
     **{key: Range(1) for key in ("env.max_decisions", "env.max_primitive_steps", "env.count")},
     "env.index": Range(0),
+    "env.size": Range(4, 8),
     "env.ingredients": Range(1, 3),
     "lm.batch_size": Range(1),
     "prompt.history_turns": Range(0),
@@ -264,6 +363,8 @@ RANGES: dict[str, Range] = {
     "prior.top_p": Range(0, 1, above=True),
     "prior.limit": Range(0),
     "prior.draw_seed": Range(0),
+    "prior.error": Range(0, 1),
+    "prior.uniform_after": Range(0),
     **{f"encoder.{key}": Range(1) for key in ("dim", "ngrams")},
     **{f"encoder.{key}": Range(0) for key in ("history_turns", "seed")},
     **{
@@ -271,6 +372,9 @@ RANGES: dict[str, Range] = {
         for key in ("alpha", "alpha_eval", "weight_decay", "epsilon_decay", "learning_starts")
     },
     **{f"learner.{key}": Range(0, 1) for key in ("epsilon", "epsilon_final", "gamma")},
+    **{f"learner.{key}": Range(0) for key in ("count_bonus", "prefill", "history_turns")},
+    **{f"learner.{key}": Range(0, 1) for key in ("priority", "importance", "positive_share")},
+    "learner.embedding": Range(1),
     "learner.optimism": Range(-inf),
     **{f"learner.{key}": Range(0, above=True) for key in ("lr", "grad_clip")},
     "learner.target_rate": Range(0, 1, above=True),
@@ -282,4 +386,7 @@ RANGES: dict[str, Range] = {
     },
     **{key: Range(0) for key in ("rollout.workers", "seed")},
     "checkpoint_every": Range(1),
+    "evaluation.per_doubling": Range(1),
+    "evaluation.exact_up_to": Range(0),
+    "encoder.batch_size": Range(1),
 }

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple, TypedDict
 import gymnasium
 from gymnasium.error import ResetNeeded
 
+from llmrl.envs.model import WorldModel
+
 MAX_LENGTH = 1 << 16  # characters of a text that the spaces admit
 
 
@@ -52,7 +54,8 @@ class TextEnv(gymnasium.Env[Observation, str]):
     All randomness comes from `self.np_random`, which `reset(seed=...)` seeds, so that the same seed, task and actions
     give the same texts. `info` holds `task_id`; `duration`, the primitive steps of this decision, at least 1;
     `expert_actions`, the texts of all actions on a shortest way to success, where known; and when the episode ends
-    `success`. A world that can be drawn lists "ansi" in its `metadata` and has a `render`.
+    `success`. A world that can be drawn lists "ansi" in its `metadata` and has a `render`; one that can be enumerated
+    has a `model`.
     """
 
     action_space: MenuSpace
@@ -95,6 +98,10 @@ class TextEnv(gymnasium.Env[Observation, str]):
     def _step(self, index: int) -> Turn:
         """Do the admissible action at `index`."""
         raise NotImplementedError
+
+    def model(self, task_id: str) -> WorldModel | None:
+        """The task as a table of what may happen; None where the world has none."""
+        return None
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

@@ -10,7 +10,7 @@ import torch
 
 from llmrl.data.transitions import Transition
 from llmrl.envs.state import TextState
-from llmrl.priors.candidates import Candidates
+from llmrl.priors.candidates import Candidates, Proposal
 
 
 class Learner(Protocol):
@@ -24,6 +24,15 @@ class Learner(Protocol):
         self, states: Sequence[TextState], candidates: Sequence[Candidates], rng: np.random.Generator, greedy: bool
     ) -> np.ndarray:
         """As `act`, from the stream given and without exploration; `greedy` takes the mode."""
+        ...
+
+    def policy(
+        self, states: Sequence[TextState], proposals: Sequence[Proposal], greedy: bool
+    ) -> list[np.ndarray] | None:
+        """How likely `evaluate` takes each action: float64 [actions] per state, its draws of candidates included.
+
+        None where there is no formula; success is then sampled.
+        """
         ...
 
     def observe(self, transitions: Sequence[Transition]) -> None:
