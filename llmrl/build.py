@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from llmrl.config import model_identity
 from llmrl.encoders.encoder import FeatureTable
 from llmrl.envs.pool import EnvPool, TextWorld
+from llmrl.exact import Exact
 from llmrl.learners.learner import Learner
 from llmrl.lm.language_model import LanguageModel
 from llmrl.priors.cache import AnswerCache, Answers
@@ -48,7 +49,8 @@ def build(cfg: DictConfig) -> Parts:
     table = FeatureTable(encoder) if encoder is not None else None
     prior = Prior(run.prior, run.seed, prompt, answers)
     learner = _target(run.learner)(run.learner, run.seed, table)
-    turns = max(prompt.history_turns if prompt else 0, encoder.history_turns if encoder else 0)
+    readers = (prompt, encoder, learner)  # a learner that reads texts itself says how much of the history it shows
+    turns = max(getattr(reader, "history_turns", 0) for reader in readers)
     return Parts(prior, learner, table, answers, turns)
 
 
@@ -59,6 +61,22 @@ def build_pool(cfg: DictConfig, num_envs: int, workers: int = 0) -> EnvPool:
 def build_env(cfg: DictConfig) -> TextWorld:
     """One copy of the world, to look at."""
     return _env(cfg)()
+
+
+def build_exact(cfg: DictConfig, history_turns: int) -> Exact | None:
+    """The world with all its states, for evaluations that are computed; None where it cannot be listed."""
+    if not cfg.evaluation.exact_up_to:
+        return None
+    env = build_env(cfg)
+    model = getattr(env, "model", None)
+    try:
+        if model is None:  # somebody else's world that knows nothing of models
+            return None
+        return Exact.of(
+            (model(task) for task in getattr(env, "task_ids", ())), history_turns, cfg.evaluation.exact_up_to
+        )
+    finally:
+        env.close()
 
 
 def build_answers(cfg: DictConfig) -> Answers:

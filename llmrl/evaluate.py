@@ -17,15 +17,16 @@ from llmrl.run.seeding import stream
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Means over `episodes` episodes."""
+    """Means over episodes."""
 
     ret: float
     success: float  # a share, 0 to 1
     length: float  # decisions
-    episodes: int
+    episodes: int | None  # None: computed, not sampled
 
     def metrics(self, prefix: str) -> dict[str, float]:
-        return {f"{prefix}/return": self.ret, f"{prefix}/success": self.success, f"{prefix}/length": self.length}
+        means = {f"{prefix}/return": self.ret, f"{prefix}/success": self.success, f"{prefix}/length": self.length}
+        return means if self.episodes is not None else means | {f"{prefix}/exact": True}
 
 
 def evaluate(

@@ -12,16 +12,17 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
-from llmrl.build import Parts, build, build_pool
+from llmrl.build import Parts, build, build_exact, build_pool
 from llmrl.config import check, run_id, run_name
 from llmrl.envs.pool import EnvPool
-from llmrl.evaluate import evaluate
+from llmrl.evaluate import Evaluation, evaluate
 from llmrl.priors.cache import AnswerCounts
 from llmrl.progress import Progress, Reporter, Silent
 from llmrl.report.plots import run_curve
 from llmrl.rollout import Episode, Rollout
 from llmrl.run.folder import RunFolder
 from llmrl.run.provenance import provenance
+from llmrl.schema import EvaluationConfig
 
 EVALUATION_ENVS = 32  # at most so many evaluation episodes at once
 
@@ -55,10 +56,13 @@ class Training:
         self.pool: EnvPool = build_pool(cfg, cfg.rollout.num_envs, cfg.rollout.workers)
         self.evaluation_pool = build_pool(cfg, min(cfg.evaluation.episodes, EVALUATION_ENVS), cfg.rollout.workers)
         self.rollout = Rollout(self.pool, self.parts.prior, cfg.seed, "train", history_turns=self.parts.history_turns)
+        self.exact = build_exact(cfg, self.parts.history_turns)
+        self.grid = evaluation_grid(cfg.evaluation, cfg.env_steps)
         self.env_steps = self.primitive_steps = self.episodes = self.evaluations = 0
         self.recent: deque[bool] = deque(maxlen=20)
         self.since = _Since()
         self.last_row: dict[str, Any] = {}
+        self.known_ceiling: float | None = None
         self.started = time.monotonic()
         self.evaluating = 0.0  # seconds
 
@@ -72,7 +76,7 @@ class Training:
                 before = self.env_steps
                 self.tick()
                 finished = self.env_steps == cfg.env_steps
-                if finished or _crossed(before, self.env_steps, cfg.evaluation.every):
+                if finished or any(before < point <= self.env_steps for point in self.grid):
                     self.evaluate()
                 if finished or _crossed(before, self.env_steps, cfg.checkpoint_every):
                     self.checkpoint()
@@ -100,23 +104,12 @@ class Training:
 
     def evaluate(self) -> None:
         """The behaviour policy and the greedy one, and a line of metrics."""
-        cfg, start = self.cfg, time.monotonic()
-        repeats_itself = self.evaluation_pool.deterministic and self.parts.prior.frozen_in_evaluation
-        one_each = repeats_itself and self.parts.learner.greedy_is_deterministic
+        start = time.monotonic()
         blocks: dict[str, float] = {}
         for prefix, greedy in (("eval", False), ("eval_greedy", True)):
-            result = evaluate(
-                self.evaluation_pool,
-                self.parts.prior,
-                self.parts.learner,
-                seed=cfg.seed,
-                step=self.env_steps,
-                episodes=max(1, len(self.evaluation_pool.task_ids)) if greedy and one_each else cfg.evaluation.episodes,
-                greedy=greedy,
-                history_turns=self.parts.history_turns,
-                first_task=self.evaluations * cfg.evaluation.episodes,
-            )
-            blocks |= result.metrics(prefix)
+            found = self.exact.evaluate(self.parts.prior, self.parts.learner, greedy) if self.exact else None
+            blocks |= (found or self.sample(greedy)).metrics(prefix)
+        blocks |= self.ceiling()
         row = {
             "env_steps": self.env_steps,
             "primitive_steps": self.primitive_steps,
@@ -132,6 +125,29 @@ class Training:
         self.folder.append("timing", {"env_steps": self.env_steps, **self.seconds()})
         self.reporter.evaluated(row)
         self.report()
+
+    def ceiling(self) -> dict[str, float]:
+        """`prior/ceiling`, which learning does not change: it is computed once."""
+        if self.exact is not None and self.known_ceiling is None:
+            self.known_ceiling = self.exact.ceiling(self.parts.prior)
+        return {} if self.known_ceiling is None else {"prior/ceiling": self.known_ceiling}
+
+    def sample(self, greedy: bool) -> Evaluation:
+        """Whole episodes; of the greedy policy one per task, where it does the same each time."""
+        cfg = self.cfg
+        repeats_itself = self.evaluation_pool.deterministic and self.parts.prior.frozen_in_evaluation
+        one_each = repeats_itself and self.parts.learner.greedy_is_deterministic
+        return evaluate(
+            self.evaluation_pool,
+            self.parts.prior,
+            self.parts.learner,
+            seed=cfg.seed,
+            step=self.env_steps,
+            episodes=max(1, len(self.evaluation_pool.task_ids)) if greedy and one_each else cfg.evaluation.episodes,
+            greedy=greedy,
+            history_turns=self.parts.history_turns,
+            first_task=self.evaluations * cfg.evaluation.episodes,
+        )
 
     def checkpoint(self) -> None:
         counters = {"env_steps": self.env_steps, "primitive_steps": self.primitive_steps, "episodes": self.episodes}
@@ -210,6 +226,18 @@ class _Since:
             "prior/coverage": self.covered / self.with_expert if self.with_expert else None,
             **{name: _mean(values) for name, values in self.values.items()},
         }
+
+
+def evaluation_grid(cfg: EvaluationConfig, env_steps: int) -> list[int]:
+    """After how many decisions a run is evaluated, besides at its start and at its end; in order.
+
+    linear: every, 2 every, 3 every, ...  log: round(every 2^(i / per_doubling)), i = 0, 1, 2, ...
+    """
+    points: list[int] = []
+    while not points or points[-1] < env_steps:
+        i = len(points)
+        points.append((i + 1) * cfg.every if cfg.grid == "linear" else round(cfg.every * 2 ** (i / cfg.per_doubling)))
+    return points[:-1]
 
 
 def _episode_row(e: Episode) -> dict[str, Any]:

@@ -29,7 +29,7 @@ class Outcome(NamedTuple):
 
 
 class WorldModel(Protocol):
-    """One task of a world. States are whatever the world likes, as long as rewards and outcomes depend on them alone."""
+    """One task of a world. States are what the world likes, as long as rewards and outcomes depend on them alone."""
 
     task: str  # the text that every state of an episode shows
     max_decisions: int  # truncates

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, get_args
 
 from llmrl.envs.base import TextEnv, Turn
 from llmrl.envs.kitchen import drawing, text
 from llmrl.envs.kitchen.expert import expert_actions
 from llmrl.envs.kitchen.layouts import TOMATO, TOMATO_LETTUCE, Split, overcooked_a, random_kitchen
-from llmrl.envs.kitchen.world import Effect, Item, Kitchen, KitchenState
-
-Reward = Literal["once", "original"]
-
-STEP_COST, CHOPPED, SERVED, WRONGLY_SERVED = -0.001, 0.2, 1.0, -0.1
+from llmrl.envs.kitchen.model import KitchenModel
+from llmrl.envs.kitchen.pay import NOTHING_PAID, Pay, Reward
+from llmrl.envs.kitchen.world import Item, Kitchen, KitchenState
+from llmrl.envs.model import Shown
 
 
 def overcooked_tomato(
@@ -103,21 +101,22 @@ class KitchenEnv(TextEnv):
         max_primitive_steps: int = 200,
         render_mode: str | None = None,
     ) -> None:
-        if reward not in get_args(Reward):
-            raise ValueError(f"reward={reward!r}: choose one of {', '.join(get_args(Reward))}")
-        if not 0 < gamma_primitive <= 1:
-            raise ValueError(f"gamma_primitive={gamma_primitive}: a discount is above 0 and at most 1")
+        self.pay = Pay(reward, gamma_primitive)
         if max_primitive_steps < 1:
             raise ValueError(f"max_primitive_steps={max_primitive_steps}: an episode needs at least 1 primitive step")
         super().__init__([k.name for k in kitchens], max_decisions=max_decisions, render_mode=render_mode)
         self.kitchens = dict(zip(self.task_ids, kitchens, strict=True))
-        self.reward, self.gamma_primitive, self.max_primitive_steps = reward, gamma_primitive, max_primitive_steps
+        self.max_primitive_steps = max_primitive_steps
         self.kitchen: Kitchen = kitchens[0]  # that of the episode
         self.state: KitchenState = self.kitchen.initial()
         self.primitive_steps = 0
-        self._paid: set[Item] = set()
-        self._scenes: dict[tuple[str, KitchenState], _Scene] = {}
+        self._paid: frozenset[Item] = NOTHING_PAID
+        self._scenes: dict[tuple[str, KitchenState], Shown] = {}
         self._menus: dict[tuple[str, ...], tuple[str, ...]] = {}
+
+    def model(self, task_id: str) -> KitchenModel:
+        kitchen = self.kitchens[task_id]
+        return KitchenModel(kitchen, self.pay, self.max_decisions, self.max_primitive_steps, self._scene)
 
     def render(self) -> str:
         """The kitchen and the cook in plain text, at most 80 columns wide, whatever `render_mode` says."""
@@ -127,50 +126,34 @@ class KitchenEnv(TextEnv):
         self.kitchen = self.kitchens[task_id]
         self.state = self.kitchen.initial()
         self.primitive_steps = 0
-        self._paid = set()
-        scene = self._scene()
-        return text.task(self.kitchen), Turn(scene.observation, scene.menu, expert_actions=scene.expert_actions)
+        self._paid = NOTHING_PAID
+        shown = self._scene(self.kitchen, self.state)
+        return text.task(self.kitchen), Turn(shown.observation, shown.actions, expert_actions=shown.expert_actions)
 
     def _step(self, index: int) -> Turn:
         effect = self.kitchen.apply(self.state, index)
         self.state = effect.state
         self.primitive_steps += effect.steps
-        scene = self._scene()
+        pay, self._paid = self.pay(self.kitchen, effect, self._paid)
+        shown = self._scene(self.kitchen, self.state)
         return Turn(
-            scene.observation,
-            scene.menu,
-            reward=self._pay(effect),
+            shown.observation,
+            shown.actions,
+            reward=pay,
             terminated=self.state.served,
             truncated=self.primitive_steps >= self.max_primitive_steps,
             success=self.state.served,
             duration=effect.steps,
-            expert_actions=scene.expert_actions,
+            expert_actions=shown.expert_actions,
         )
 
-    def _pay(self, effect: Effect) -> float:
-        last = self.gamma_primitive ** (effect.steps - 1)
-        pay = STEP_COST * sum(self.gamma_primitive**i for i in range(effect.steps))
-        if effect.chopped in self.kitchen.dish and effect.chopped not in self._paid:
-            pay += CHOPPED * last
-            if self.reward == "once":
-                self._paid.add(effect.chopped)
-        if effect.delivery:
-            pay += (SERVED if effect.delivery > 0 else WRONGLY_SERVED) * last
-        return pay
-
-    def _scene(self) -> _Scene:
+    def _scene(self, kitchen: Kitchen, state: KitchenState) -> Shown:
         """Everything the state alone decides, made once: a state is met again and again."""
-        key = (self.kitchen.name, self.state)
-        scene = self._scenes.get(key)
-        if scene is None:
-            menu = text.menu(self.kitchen, self.state)
+        key = (kitchen.name, state)
+        shown = self._scenes.get(key)
+        if shown is None:
+            menu = text.menu(kitchen, state)
             menu = self._menus.setdefault(menu, menu)  # many states share a menu
-            best = frozenset(menu[action] for action in expert_actions(self.kitchen, self.state))
-            scene = self._scenes[key] = _Scene(text.observation(self.kitchen, self.state), menu, best)
-        return scene
-
-
-class _Scene(NamedTuple):
-    observation: str
-    menu: tuple[str, ...]
-    expert_actions: frozenset[str]
+            best = frozenset(menu[action] for action in expert_actions(kitchen, state))
+            shown = self._scenes[key] = Shown(text.observation(kitchen, state), menu, best)
+        return shown
