@@ -56,7 +56,7 @@ class FrozenLakeConfig:
 
     _target_: str = "???"
     name: str = "???"
-    size: int = 4  # 4 | 8
+    size: int = 4  # standard: 4 or 8 | random: 4 to 8
     layout: str = "standard"  # standard: gymnasium's map | random: generated ones, numbered
     index: int = 0  # random: the first map
     count: int = 1  # random: how many, from `index` on; one task each

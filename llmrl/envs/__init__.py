@@ -5,8 +5,9 @@ from __future__ import annotations
 import gymnasium
 
 for _id, _factory in {
-    "OvercookedTomato-v0": "overcooked_tomato",
-    "OvercookedSalad-v0": "overcooked_salad",
-    "OvercookedRandom-v0": "overcooked_random",
+    "OvercookedTomato-v0": "kitchen.env:overcooked_tomato",
+    "OvercookedSalad-v0": "kitchen.env:overcooked_salad",
+    "OvercookedRandom-v0": "kitchen.env:overcooked_random",
+    "FrozenLake-v0": "lake.env:frozen_lake",
 }.items():
-    gymnasium.register(id=f"llmrl/{_id}", entry_point=f"llmrl.envs.kitchen.env:{_factory}")
+    gymnasium.register(id=f"llmrl/{_id}", entry_point=f"llmrl.envs.{_factory}")
