@@ -34,7 +34,7 @@ BAR = 12  # columns of a full bar
 CHANGEABLE = (
     "seed", "env.", "lm.", "prompt.", "prior.", "learner.alpha", "learner.alpha_eval", "threads", "paths.cache",
 )  # fmt: skip
-NO_EFFECT = ("prior.behaviour.", "prior.target.")  # what is played is the evaluation's support
+NO_EFFECT = ("prior.behaviour.", "prior.target.", "prior.uniform_after")  # what is played is the evaluation's support
 
 
 def play(game: Game, console: Console, ask: Callable[[Text], str] | None = None, steps: int | None = None) -> None:
@@ -120,7 +120,8 @@ def changed_config(run: RunInfo, overrides: Sequence[str], config_dir: Path | No
             if key not in known:
                 raise ConfigError(unknown_key(key, str(value), known))
             if key.startswith(NO_EFFECT):
-                raise ConfigError(f"{key}: playing draws from prior.evaluation.{key.rpartition('.')[2]}; set that")
+                setting = "uniform" if key == "prior.uniform_after" else key.rpartition(".")[2]
+                raise ConfigError(f"{key}: playing draws from prior.evaluation.{setting}; set that")
             if not any(key == name or (name.endswith(".") and key.startswith(name)) for name in CHANGEABLE):
                 names = ", ".join(f"{name}*" if name.endswith(".") else name for name in CHANGEABLE)
                 raise ConfigError(f"{key}: it is too late to change this; a run is played with another {names}")
@@ -176,12 +177,13 @@ class Game:
         self.ret, self.decisions, self.primitive_steps = 0.0, 0, 0
 
     def decide(self) -> Decision:
-        (candidates,) = self.prior.candidates([self.state], "evaluation")
+        expert = self.outcome.info.get("expert_actions")
+        (candidates,) = self.prior.candidates([self.state], "evaluation", [expert])
         q, posterior = None, np.exp(candidates.log_weights)
         if isinstance(self.learner, _HasPosterior):
             q, posterior = self.learner.posterior(self.state, candidates)
         (chosen,) = self.learner.evaluate([self.state], [candidates], self.rng, self.greedy)
-        explanation = self.prior.explain(self.state, "evaluation")
+        explanation = self.prior.explain(self.state, "evaluation", expert)
         return Decision(self.state, candidates, explanation, q, posterior, int(chosen))
 
     def take(self, state: TextState, action: int) -> None:
@@ -202,7 +204,8 @@ class Game:
             expert = self.outcome.info.get("expert_actions")
             if decision.explanation.answers:
                 parts += [_answers_table(decision), Text("")]
-            parts += [_actions_table(decision, expert or (), self.prior.cfg.source), self._legend(decision, expert)]
+            informed = self.prior.cfg.source != "uniform" and not self.prior.cfg.evaluation.uniform
+            parts += [_actions_table(decision, expert or (), informed), self._legend(decision, expert)]
         else:
             success = bool(self.outcome.info.get("success", False))
             how = "success" if success else "no success" if self.outcome.terminated else "no success: out of time"
@@ -257,13 +260,14 @@ def bar(share: float) -> str:
     return "█" * (eighths // 8) + ("", *"▏▎▍▌▋▊▉")[eighths % 8]
 
 
-def _actions_table(d: Decision, expert: Sequence[str] | frozenset[str], source: str) -> Table:
+def _actions_table(d: Decision, expert: Sequence[str] | frozenset[str], informed: bool) -> Table:
+    """`informed`: whether a prior is known here, so that its weights are worth a column."""
     draws, weights = d.explanation.draws, d.explanation.weights
     w = dict(zip(d.candidates.actions.tolist(), np.exp(d.candidates.log_weights).tolist(), strict=True))
     pi = dict(zip(d.candidates.actions.tolist(), d.posterior.tolist(), strict=True))
     q = dict(zip(d.candidates.actions.tolist(), d.q.tolist(), strict=True)) if d.q is not None else {}
     shown: dict[str, Callable[[int], str]] = {}
-    if source != "uniform" and (weights is not None or draws is None):
+    if informed and (weights is not None or draws is None):
         shown["prior"] = lambda a: _percent(weights[a] if weights is not None else w.get(a, 0.0))
     if draws is not None:
         shown["drawn"] = lambda a: f"{round(w[a] * draws)}/{draws}" if a in w else "-"

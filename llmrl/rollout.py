@@ -79,7 +79,7 @@ class Rollout:
         """One decision in each environment (or in the `active` ones)."""
         envs = list(range(self.pool.num_envs)) if active is None else list(active)
         states = [self.states[e] for e in envs]
-        candidates = self.prior.candidates(states, self.use)
+        candidates = self.prior.candidates(states, self.use, [self._expert[e] for e in envs])
         actions = [int(a) for a in choose(states, candidates)]
         tick = Tick([], [], 0, 0)
         for e, c, s in zip(envs, candidates, states, strict=True):
@@ -90,7 +90,8 @@ class Rollout:
         outcomes = self.pool.run([Step(e, s.actions[a]) for e, s, a in zip(envs, states, actions, strict=True)])
         after = [self._after(e, s, a, o) for e, s, a, o in zip(envs, states, actions, outcomes, strict=True)]
         alive = [n for n, o in zip(after, outcomes, strict=True) if not o.terminated]
-        target = iter(self.prior.candidates(alive, "target") if learning and alive else [])
+        experts = [o.info.get("expert_actions") for o in outcomes if not o.terminated]
+        target = iter(self.prior.candidates(alive, "target", experts) if learning and alive else [])
         ended: list[int] = []
         for e, s, a, o, n in zip(envs, states, actions, outcomes, after, strict=True):
             duration = int(o.info.get("duration", 1))

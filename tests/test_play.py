@@ -102,6 +102,23 @@ def test_a_trained_agent_shows_prior_draws_q_and_posterior(trained: RunInfo) -> 
     assert sum(len(row["bar"]) for row in drawn) >= BAR - 1
 
 
+@pytest.mark.parametrize(
+    ("settings", "prior"),
+    [
+        (["prior=shuffled"], True),
+        (["prior=marginal"], True),
+        (["prior=oracle", "prior.error=0.5"], True),
+        (["prior.evaluation.uniform=true"], False),
+    ],
+)
+def test_controls_show_what_was_drawn_from(settings: list[str], prior: bool, llama_folder: str) -> None:
+    game = Game(compose(["env=overcooked_tomato", "lm=hf", f"lm.model={llama_folder}", *settings]), "untrained", False)
+    table = list(rows(shown(game, steps=1)))
+    assert ("prior" in table[0], "drawn" in table[0]) == (prior, prior)
+    if settings[0] == "prior=oracle":
+        assert [row["prior"] for row in table] == ["60%", "10%", "10%", "10%", "10%"]
+
+
 def test_q_is_the_checkpoints_not_the_initial_networks(trained: RunInfo) -> None:
     settings = [f"{key}={value}" for key, value in (("lm.device", "cpu"), ("prior.evaluation.k", "null"))]
     game = open_game([trained.name, *settings], trained.path.parent)

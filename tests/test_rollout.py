@@ -131,9 +131,9 @@ def test_without_learning_nothing_is_kept_or_begun_again() -> None:
     class Asked(Prior):
         uses: list[str] = []  # noqa: RUF012
 
-        def candidates(self, states: Sequence[TextState], use: Any) -> list[Candidates]:
+        def candidates(self, states: Sequence[TextState], use: Any, experts: Any = None) -> list[Candidates]:
             self.uses.append(use)
-            return super().candidates(states, use)
+            return super().candidates(states, use, experts)
 
     pool = Recording(worlds.Corridor, 2)
     prior = Asked(PriorConfig("uniform"), 0)
@@ -187,7 +187,7 @@ class One:
     def __init__(self, index: int) -> None:
         self.index = index
 
-    def candidates(self, states: Sequence[TextState], use: str) -> list[Candidates]:
+    def candidates(self, states: Sequence[TextState], use: str, experts: Any = None) -> list[Candidates]:
         return [Candidates(np.array([self.index]), np.zeros(1)) for _ in states]
 
     def start_evaluation(self, *name: str | int) -> None:
@@ -210,6 +210,53 @@ def test_coverage_counts_nothing_where_no_expert_is_known() -> None:
 
     for tick in ticks(rollout(Unknown), 8):
         assert (tick.covered, tick.with_expert) == (0, 0)
+
+
+# ---- what an oracle is told ------------------------------------------------------------------------------------------
+
+
+class Told(Prior):
+    """Remembers which expert it was told of, for which state and use."""
+
+    def __init__(self, cfg: PriorConfig) -> None:
+        super().__init__(cfg, 0)
+        self.told: list[tuple[str, str, frozenset[str] | None]] = []
+
+    def candidates(self, states: Sequence[TextState], use: Any, experts: Any = None) -> list[Candidates]:
+        self.told += [(use, s.observation, e) for s, e in zip(states, experts, strict=True)]
+        return super().candidates(states, use, experts)
+
+
+class Turning(worlds.Corridor):
+    """Its expert goes west in every other room."""
+
+    def _turn(self) -> Any:
+        return super()._turn()._replace(expert_actions=frozenset({("go east", "go west")[self.at % 2]}))
+
+
+@pytest.mark.parametrize("use", ["behaviour", "evaluation"])
+def test_a_prior_is_told_the_expert_of_each_state(use: Any) -> None:
+    prior = Told(PriorConfig("oracle", "oracle", mix=0.0))
+    r = Rollout(EnvPool(partial(Turning, wind=0.0), 3), prior, 0, "x", use=use)
+    r.start()
+    for _ in range(12):
+        tick = r.tick(lambda states, candidates: np.array([c.actions[0] for c in candidates]), [2, 0])
+        assert (tick.covered, tick.with_expert) == (2, 2)
+    assert {u for u, _, _ in prior.told} == {use, "target"}
+    for _, observation, expert in prior.told:
+        room = int(observation.removesuffix(".")[-1])
+        assert expert == {("go east", "go west")[room % 2]}
+
+
+def test_an_oracle_in_a_world_that_never_tells_is_an_error_at_the_first_tick() -> None:
+    class Silent(worlds.Corridor):
+        def _turn(self) -> Any:
+            return super()._turn()._replace(expert_actions=None)
+
+    r = Rollout(EnvPool(Silent, 2), Prior(PriorConfig("oracle", "oracle"), 0), 0, "train")
+    r.start()
+    with pytest.raises(ValueError, match=r"prior=oracle needs the actions of an expert, and this world names none"):
+        r.tick(east)
 
 
 # ---- worlds that break the rules -------------------------------------------------------------------------------------

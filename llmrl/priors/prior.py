@@ -1,12 +1,17 @@
 """The action prior w(a|s) and the supports S(s) drawn from it.
 
 A source gives a distribution over the admissible actions: `uniform`, `scored` (softmax of the model's log-probability
-of every action) or `generated` (the model's free answers, projected). From it each use draws its own support: k draws
-with replacement, whose counts are the weights, or all admissible actions. `sampled` is `scored` with k draws;
-`uniform_k` is `uniform` with k draws.
+of every action), `generated` (the model's free answers, projected) or `oracle` (an expert's actions, with errors). From
+it each use draws its own support: k draws with replacement, whose counts are the weights, or all admissible actions.
+`sampled` is `scored` with k draws; `uniform_k` is `uniform` with k draws.
 
 Mixing, w <- (1-mix) w + mix uniform, is applied to the distribution that is drawn from: a support of k actions stays
 one, k=1 remains the prior alone, and no action is for ever out of reach.
+
+Controls replace the scored distribution before it is mixed. `shuffled` permutes it, by one permutation per rendered
+prompt and menu: as peaked as the real prior, and wrong. `marginal` is p(a) without the state: the menu is scored after
+the same prompt with an empty observation and no history. The task stays, since it is no part of the state, and so does
+the menu, where the template shows it; what is left is how likely the model finds each action anywhere.
 """
 
 from __future__ import annotations
@@ -14,19 +19,20 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from llmrl.envs.state import TextState
 from llmrl.lm.language_model import Sampling
 from llmrl.priors.cache import Answers
-from llmrl.priors.candidates import Candidates, Use
-from llmrl.priors.project import project
+from llmrl.priors.candidates import Candidates, Proposal, Use
+from llmrl.priors.generated import FreeAnswers
 from llmrl.priors.prompt import Prompt
 from llmrl.run.seeding import stream
 from llmrl.schema import PriorConfig, SupportConfig
 
-Key = tuple[str, tuple[str, ...]]  # what an answer depends on: the rendered prompt (or observation) and the menu
+Experts = Sequence[frozenset[str] | None]
 
 
 @dataclass
@@ -34,7 +40,6 @@ class PriorCounts:
     """Functions of the run's logic alone: the same with a cold and a warm cache."""
 
     queries: int = 0  # states at which the prior was asked for an action's candidates
-    parse_failures: int = 0  # answers that named no admissible action
     fallback: int = 0  # supports that are uniform because no answer named one
 
 
@@ -53,40 +58,68 @@ class Prior:
     def __init__(
         self, cfg: PriorConfig, seed: int, prompt: Prompt | None = None, answers: Answers | None = None
     ) -> None:
-        if cfg.source != "uniform" and (prompt is None or answers is None):
-            raise ValueError(f"prior.source={cfg.source} asks a language model: choose one with lm=tiny or lm=hf")
         self.cfg, self.seed, self.prompt, self.answers = cfg, seed, prompt, answers
-        draw_seed = seed if cfg.draw_seed is None else cfg.draw_seed
-        stop = prompt.end if prompt is not None else ""
-        self._sampling = Sampling(cfg.max_tokens, cfg.temperature, cfg.top_p, stop, draw_seed)
         self.counts = PriorCounts()
         self._supports: dict[Use, SupportConfig] = {
             "behaviour": cfg.behaviour, "target": cfg.target, "evaluation": cfg.evaluation,
         }  # fmt: skip
+        self._asks = cfg.source in ("scored", "generated") and not all(s.uniform for s in self._supports.values())
+        if self._asks and (prompt is None or answers is None):
+            raise ValueError(f"prior.source={cfg.source} asks a language model: choose one with lm=tiny or lm=hf")
+        self._free: FreeAnswers | None = None
+        if answers is not None:
+            draw_seed = seed if cfg.draw_seed is None else cfg.draw_seed
+            stop = prompt.end if prompt is not None else ""
+            sampling = Sampling(cfg.max_tokens, cfg.temperature, cfg.top_p, stop, draw_seed)
+            self._free = FreeAnswers(answers, sampling, cfg.limit)
         self._draws = {use: stream(seed, "prior", use) for use in self._supports}
-        self._rendered: dict[TextState, str] = {}
-        self._distributions: dict[Key, np.ndarray] = {}  # uniform, scored: p [A], mixed
-        self._generated: dict[Key, list[int | None]] = {}  # the projected answers read so far, in index order
-        self._union: dict[tuple[Use, Key], np.ndarray] = {}  # counts of all draws so far
-        self._visits: defaultdict[tuple[Use, Key], int] = defaultdict(int)  # generated, redrawn at each visit
-
-    @property
-    def distinct_prompts(self) -> int:
-        return len({text for text, _ in self._generated or self._distributions}) if self.prompt is not None else 0
+        self._rendered: dict[TextState, tuple[str, str]] = {}
+        self._prompts: set[str] = set()  # those whose answers a run was given
+        self._decisions = 0  # the behaviour's, as far as uniform_after
+        self._expert_is_known = False
+        self._distributions: dict[_Key, np.ndarray] = {}  # uniform, scored, oracle: p [A], mixed
+        self._union: dict[tuple[Use, _Key], np.ndarray] = {}  # counts of all draws so far
+        self._visits: defaultdict[tuple[Use, _Key], int] = defaultdict(int)  # generated, redrawn at each visit
 
     @property
     def frozen_in_evaluation(self) -> bool:
         """Whether a state has the same candidates each time it is evaluated."""
-        return self.cfg.evaluation.k is None or self.cfg.evaluation.redraw == "never"
+        support = self.cfg.evaluation
+        takes_all = support.k is None and self.cfg.source != "generated"
+        return support.uniform or takes_all or support.redraw == "never"
 
-    def candidates(self, states: Sequence[TextState], use: Use) -> list[Candidates]:
-        if self.cfg.source != "uniform" and use != "target":  # a target's state is asked again when it is acted in
-            self.counts.queries += len(states)
-        keys = [self._key(s) for s in states]
-        if self.cfg.source == "generated":
-            return self._from_answers(keys, use)
-        self._learn_distributions(keys)
-        return [self._from_distribution(key, use) for key in keys]
+    def candidates(self, states: Sequence[TextState], use: Use, experts: Experts | None = None) -> list[Candidates]:
+        """`ActionPrior.candidates`. Raises ValueError for an oracle in a world that names no expert's actions."""
+        informed = self._informed(use, len(states))
+        keys = self._keys(states[:informed], None if experts is None else experts[:informed])
+        if self._asks:
+            self._prompts.update(key.asked for key in keys)
+            # Where the behaviour asks, a target's state counts when it is acted in.
+            if use != "target" or self._knows_nothing("behaviour"):
+                self.counts.queries += len(keys)
+        given = self._from_answers(keys, use) if self.cfg.source == "generated" else self._drawn(keys, use)
+        return given + [_weighted(np.ones(len(s.actions))) for s in states[informed:]]
+
+    def proposals(self, states: Sequence[TextState], experts: Experts | None = None) -> list[Proposal] | None:
+        """What the evaluation's candidates are drawn from, wherever that is the same at every visit; else None.
+
+        None: a support that grows (union), and free answers, of which each visit reads others. Nothing is drawn or
+        counted, though a model may be asked. Raises ValueError as `candidates`.
+        """
+        support, source = self.cfg.evaluation, self.cfg.source
+        if support.uniform:
+            return [Proposal(np.full(len(s.actions), 1 / len(s.actions)), None) for s in states]
+        if support.redraw != "never" and (source == "generated" or (support.redraw == "union" and support.k)):
+            return None
+        keys = self._keys(states, experts)
+        if source == "generated":
+            given = self._from_answers(keys, "evaluation", count=False)
+        elif support.k is None or support.redraw == "visit":
+            self._learn_distributions(keys)
+            return [Proposal(self._distributions[key], support.k) for key in keys]
+        else:
+            given = self._drawn(keys, "evaluation")
+        return [Proposal(_on_all(c, len(key.actions)), None) for c, key in zip(given, keys, strict=True)]
 
     def start_evaluation(self, *name: str | int) -> None:
         """Evaluations draw from a stream of their own, named by when they happen, and remember no earlier one."""
@@ -95,48 +128,91 @@ class Prior:
         for at in [at for at in self._visits if at[0] == "evaluation"]:
             del self._visits[at]
 
-    def explain(self, state: TextState, use: Use) -> Explanation:
+    def explain(self, state: TextState, use: Use, expert: frozenset[str] | None = None) -> Explanation:
         """Of the candidates that were last given for this state and use; draws nothing, and asks for nothing new."""
-        key, support = self._key(state), self._supports[use]
+        if self._knows_nothing(use):
+            return Explanation(np.full(len(state.actions), 1 / len(state.actions)), [], None)
+        (key,), support = self._keys([state], [expert]), self._supports[use]
         union = self._union.get((use, key))
         if self.cfg.source != "generated":
             return Explanation(self._distributions[key], [], support.k if union is None else int(union.sum()))
-        assert self.answers is not None
+        assert self._free is not None
         k = self._answers_wanted(use)
         start = max(0, self._visits.get((use, key), 0) - 1) * (k + self.cfg.limit)
-        named = self._generated[key][start : start + k + self.cfg.limit]
-        valid = [i for i, index in enumerate(named) if index is not None][:k]
-        if len(valid) == k:
-            named = named[: valid[-1] + 1]
-        (texts,) = self.answers.generations([key[0]], start + len(named), self._sampling)
-        answers = list(zip(texts[start:], named, strict=True))
+        answers = self._free.used(key.question, start, k)
+        valid = sum(index is not None for _, index in answers)
         if not valid or support.k is None:
             return Explanation(None, answers, None)
-        return Explanation(None, answers, len(valid) if union is None else int(union.sum()))
+        return Explanation(None, answers, valid if union is None else int(union.sum()))
 
-    # ---- distributions: uniform and scored -------------------------------------------------------------------------
+    def lm_metrics(self) -> dict[str, int]:
+        return {
+            "lm/queries": self.counts.queries,
+            "lm/distinct_prompts": len(self._prompts),
+            "lm/parse_failures": self._free.parse_failures if self._free is not None else 0,
+            "prior/fallback": self.counts.fallback,
+        }
 
-    def _learn_distributions(self, keys: Sequence[Key]) -> None:
+    # ---- who knows the prior ---------------------------------------------------------------------------------------
+
+    def _knows_nothing(self, use: Use) -> bool:
+        after = self.cfg.uniform_after
+        forgot = use == "behaviour" and after is not None and self._decisions >= after
+        return self._supports[use].uniform or forgot
+
+    def _informed(self, use: Use, states: int) -> int:
+        """How many of the next `states`, from the first on, are told what the prior says."""
+        if self._knows_nothing(use):
+            return 0
+        if use != "behaviour" or self.cfg.uniform_after is None:
+            return states
+        left = self.cfg.uniform_after - self._decisions
+        self._decisions += states
+        return min(states, left)
+
+    # ---- distributions: uniform, scored, oracle --------------------------------------------------------------------
+
+    def _drawn(self, keys: Sequence[_Key], use: Use) -> list[Candidates]:
+        self._learn_distributions(keys)
+        return [self._from_distribution(key, use) for key in keys]
+
+    def _learn_distributions(self, keys: Sequence[_Key]) -> None:
         new = [key for key in dict.fromkeys(keys) if key not in self._distributions]
         if not new:
             return
         if self.cfg.source == "uniform":
-            self._distributions |= {key: np.full(len(key[1]), 1 / len(key[1])) for key in new}
+            self._distributions |= {key: np.full(len(key.actions), 1 / len(key.actions)) for key in new}
             return
+        rows = [self._oracle(key) for key in new] if self.cfg.source == "oracle" else self._scored(new)
+        self._distributions |= {key: self._mixed(p) for key, p in zip(new, rows, strict=True)}
+
+    def _scored(self, keys: Sequence[_Key]) -> list[np.ndarray]:
         assert self.prompt is not None
         assert self.answers is not None
-        texts = [self.prompt.continuations(actions) for _, actions in new]
-        for key, row in zip(new, self.answers.scores([prompt for prompt, _ in new], texts), strict=True):
+        rows = []
+        texts = [self.prompt.continuations(key.actions) for key in keys]
+        for key, scores in zip(keys, self.answers.scores([key.asked for key in keys], texts), strict=True):
             divide_by = {
-                "none": [1] * len(row),
-                "token": [score.tokens for score in row],  # TWOSOME's token normalisation (arXiv 2401.14151)
-                "word": [len(action.split()) for action in key[1]],  # ... and its word normalisation
+                "none": [1] * len(scores),
+                "token": [score.tokens for score in scores],  # TWOSOME's token normalisation (arXiv 2401.14151)
+                "word": [len(action.split()) for action in key.actions],  # ... and its word normalisation
             }[self.cfg.normalise]
-            logits = np.array([score.logprob for score in row]) / np.array(divide_by)
+            logits = np.array([score.logprob for score in scores]) / np.array(divide_by)
             p = np.exp(logits - logits.max())
-            self._distributions[key] = self._mixed(p / p.sum())
+            p /= p.sum()
+            if self.cfg.control == "shuffled":
+                p = p[stream(self.seed, "shuffled", key.text, *key.actions).permutation(p.size)]
+            rows.append(p)
+        return rows
 
-    def _from_distribution(self, key: Key, use: Use) -> Candidates:
+    def _oracle(self, key: _Key) -> np.ndarray:
+        is_expert = np.array([action in key.experts for action in key.actions], dtype=np.float64)
+        uniform = np.full(is_expert.size, 1 / is_expert.size)
+        if not is_expert.any():
+            return uniform
+        return (1 - self.cfg.error) * is_expert / is_expert.sum() + self.cfg.error * uniform
+
+    def _from_distribution(self, key: _Key, use: Use) -> Candidates:
         support, p = self._supports[use], self._distributions[key]
         if support.k is None:
             return _weighted(p)
@@ -147,11 +223,14 @@ class Prior:
 
     # ---- generated ---------------------------------------------------------------------------------------------
 
-    def _from_answers(self, keys: Sequence[Key], use: Use) -> list[Candidates]:
+    def _from_answers(self, keys: Sequence[_Key], use: Use, count: bool = True) -> list[Candidates]:
         """The first k answers that project, in index order, among the first k+limit; none: uniform, and counted.
 
         A support that is redrawn reads the next k+limit answers at each visit.
         """
+        if not keys:
+            return []
+        assert self._free is not None
         support = self._supports[use]
         k = self._answers_wanted(use)
         starts = []
@@ -159,21 +238,11 @@ class Prior:
             starts.append(self._visits[use, key] * (k + self.cfg.limit))
             if support.redraw != "never":
                 self._visits[use, key] += 1
-        short = list(zip(keys, starts, strict=True))
-        for extra in range(self.cfg.limit + 1):
-            self._read_answers([(key, start + k + extra) for key, start in short])
-            short = [
-                (key, start) for key, start in short if _valid(self._generated[key][start : start + k + extra]) < k
-            ]
-            if not short:
-                break
         out = []
-        for key, start in zip(keys, starts, strict=True):
-            window = self._generated[key][start : start + k + self.cfg.limit]
-            chosen = [index for index in window if index is not None][:k]
-            size = len(key[1])
+        for key, chosen in zip(keys, self._free.named([key.question for key in keys], starts, k, count), strict=True):
+            size = len(key.actions)
             if not chosen:
-                self.counts.fallback += 1
+                self.counts.fallback += count
                 out.append(_weighted(np.ones(size)))
             elif support.k is None:  # all admissible, weighted by the counts
                 out.append(_weighted(self._mixed(np.bincount(chosen, minlength=size) / len(chosen)), keep_zeros=True))
@@ -183,28 +252,12 @@ class Prior:
         return out
 
     def _answers_wanted(self, use: Use) -> int:
-        k = self._supports[use].k or max(s.k or 0 for s in self._supports.values())
+        k = self._supports[use].k or max(s.k or 0 for s in self._supports.values() if not s.uniform)
         if not k:
             raise ValueError("prior.source=generated counts k answers: set prior.behaviour.k (5 in the paper)")
         return k
 
-    def _read_answers(self, wanted: Sequence[tuple[Key, int]]) -> None:
-        """Makes the first `end` projected answers of each (key, end) known."""
-        assert self.prompt is not None
-        assert self.answers is not None
-        by_count: defaultdict[int, list[Key]] = defaultdict(list)
-        for key, end in dict.fromkeys(wanted):
-            if len(self._generated.setdefault(key, [])) < end:
-                by_count[end].append(key)
-        for n, keys in by_count.items():
-            answers = self.answers.generations([prompt for prompt, _ in keys], n, self._sampling)
-            for key, texts in zip(keys, answers, strict=True):
-                known = self._generated[key]
-                fresh = [project(text, key[1]) for text in texts[len(known) : n]]
-                self.counts.parse_failures += fresh.count(None)
-                known.extend(fresh)
-
-    def _mix_draws(self, key: Key, chosen: np.ndarray, size: int, use: Use) -> np.ndarray:
+    def _mix_draws(self, key: _Key, chosen: np.ndarray, size: int, use: Use) -> np.ndarray:
         """Each draw comes from the uniform distribution with probability `mix`."""
         if self.cfg.mix == 0:
             return chosen
@@ -214,34 +267,57 @@ class Prior:
 
     # ---- shared --------------------------------------------------------------------------------------------------
 
-    def _key(self, state: TextState) -> Key:
-        if self.prompt is None:
-            return state.observation, state.actions
-        text = self._rendered.get(state)
-        if text is None:
-            text = self._rendered[state] = self.prompt.render(state)
-        return text, state.actions
+    def _keys(self, states: Sequence[TextState], experts: Experts | None) -> list[_Key]:
+        if self.cfg.source != "oracle":
+            return [self._key(s) for s in states]
+        known = [None] * len(states) if experts is None else experts
+        self._expert_is_known |= any(e is not None for e in known)
+        if states and not self._expert_is_known:
+            raise ValueError(
+                f"prior={self.cfg.name} needs the actions of an expert, and this world names none (expert_actions in "
+                "its info): choose another prior, or a world that knows the shortest ways to success"
+            )
+        return [
+            self._key(s)._replace(experts=frozenset(e or ()).intersection(s.actions))
+            for s, e in zip(states, known, strict=True)
+        ]
 
-    def _frozen(self, key: Key) -> np.random.Generator:
+    def _key(self, state: TextState) -> _Key:
+        if self.prompt is None:
+            return _Key(state.observation, state.actions)
+        texts = self._rendered.get(state)
+        if texts is None:
+            text = asked = self.prompt.render(state)
+            if self.cfg.control == "marginal":
+                asked = self.prompt.render(TextState(state.task, "", state.actions))
+            texts = self._rendered[state] = text, asked
+        return _Key(texts[0], state.actions, texts[1])
+
+    def _frozen(self, key: _Key) -> np.random.Generator:
         """The stream of one prompt: whoever asks, and whenever, the first draws are the same."""
-        return stream(self.seed, "frozen", key[0], *key[1])
+        return stream(self.seed, "frozen", key.text, *key.actions, *sorted(key.experts))
 
     def _mixed(self, p: np.ndarray) -> np.ndarray:
         return (1 - self.cfg.mix) * p + self.cfg.mix / p.size
 
-    def _so_far(self, key: Key, counts: np.ndarray, use: Use) -> np.ndarray:
+    def _so_far(self, key: _Key, counts: np.ndarray, use: Use) -> np.ndarray:
         if self._supports[use].redraw != "union":
             return counts
         self._union[use, key] = counts + self._union.get((use, key), 0)
         return self._union[use, key]
 
-    def lm_metrics(self) -> dict[str, int]:
-        return {
-            "lm/queries": self.counts.queries,
-            "lm/distinct_prompts": self.distinct_prompts,
-            "lm/parse_failures": self.counts.parse_failures,
-            "prior/fallback": self.counts.fallback,
-        }
+
+class _Key(NamedTuple):
+    """What a state's distribution and its frozen draws depend on."""
+
+    text: str  # the rendered prompt; the observation where nothing is rendered
+    actions: tuple[str, ...]
+    asked: str = ""  # the prompt that the model is asked: `text`, unless it is the marginal's
+    experts: frozenset[str] = frozenset()  # oracle: states that render alike may differ in them
+
+    @property
+    def question(self) -> tuple[str, tuple[str, ...]]:
+        return self.asked, self.actions
 
 
 def _weighted(weights: np.ndarray, keep_zeros: bool = False) -> Candidates:
@@ -250,5 +326,7 @@ def _weighted(weights: np.ndarray, keep_zeros: bool = False) -> Candidates:
         return Candidates(actions, np.log(weights[actions] / weights.sum()))
 
 
-def _valid(answers: Sequence[int | None]) -> int:
-    return sum(index is not None for index in answers)
+def _on_all(c: Candidates, size: int) -> np.ndarray:
+    weights = np.zeros(size)
+    weights[c.actions] = np.exp(c.log_weights)
+    return weights

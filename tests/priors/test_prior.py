@@ -1,80 +1,17 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from priors.table_model import CELLAR, HALL, LOGPROBS, MENU, USES, Model, at, make, weights
 
 from llmrl.envs.state import TextState
-from llmrl.lm.language_model import ModelIdentity, Sampling, Score
-from llmrl.priors.cache import AnswerCache, Answers
-from llmrl.priors.candidates import Candidates, Use
+from llmrl.priors.candidates import Use
 from llmrl.priors.prior import Prior
-from llmrl.priors.prompt import Prompt
-from llmrl.schema import PriorConfig, PromptConfig, SupportConfig
-
-MENU = ("go north", "open the red door", "wait")
-LOGPROBS = {" go north\n": -1.0, " open the red door\n": -2.0, " wait\n": -4.0}
-TOKENS = {" go north\n": 3, " open the red door\n": 5, " wait\n": 2}
-HALL = TextState("Leave.", "A hall.", MENU)
-CELLAR = TextState("Leave.", "A cellar.", MENU)
-USES: tuple[Use, ...] = ("behaviour", "target", "evaluation")
-PROMPT = PromptConfig("p", "{{ task }} {{ observation }}{% for o, a in history %} {{ a }}{% endfor %}", history_turns=1)
-
-
-class Model:
-    """Scores from a table; generations from `say(prompt, number)`, numbers counted from the first seed of a prompt."""
-
-    identity = ModelIdentity("table", "0", "float32", "0")
-    engine = "table"
-    provenance: dict[str, str] = {}  # noqa: RUF012
-
-    def __init__(self, say: Callable[[str, int], str] | None = None) -> None:
-        self.say = say or (lambda prompt, number: MENU[number % 3])
-        self.asked: list[tuple[str, int]] = []
-        self.draw_seeds: list[int] = []
-        self.calls = 0
-        self._first: dict[tuple[str, int], int] = {}
-
-    def score(self, prompts: Sequence[str], continuations: Sequence[Sequence[str]]) -> list[list[Score]]:
-        self.calls += 1
-        return [[Score(LOGPROBS[text], TOKENS[text]) for text in texts] for texts in continuations]
-
-    def sample(self, prompts: Sequence[str], seeds: Sequence[Sequence[int]], sampling: Sampling) -> list[list[str]]:
-        self.calls += 1
-        self.draw_seeds.append(sampling.draw_seed)
-        out = []
-        for prompt, mine in zip(prompts, seeds, strict=True):
-            first = self._first.setdefault((prompt, sampling.draw_seed), mine[0])
-            self.asked += [(prompt, seed - first) for seed in mine]
-            out.append([self.say(prompt, seed - first) for seed in mine])
-        return out
-
-
-def make(source: str, seed: int = 0, model: Model | None = None, cache: str | Path = ":memory:", **cfg: Any) -> Prior:
-    model = model or Model()
-    shared = {key: cfg.pop(key) for key in ("k", "redraw") if key in cfg}
-    uses = {use: cfg.pop(use, None) or SupportConfig(**shared) for use in USES}
-    if source == "uniform":
-        return Prior(PriorConfig("x", source, **{"mix": 0.0} | cfg | uses), seed)
-    answers = Answers(AnswerCache(cache), model.identity, model.engine, lambda: model)
-    return Prior(PriorConfig("x", source, **{"mix": 0.0} | cfg | uses), seed, Prompt(PROMPT), answers)
-
-
-def weights(c: Candidates, size: int = len(MENU)) -> list[float]:
-    out = np.zeros(size)
-    out[c.actions] = np.exp(c.log_weights)
-    return out.tolist()
-
-
-def at(prior: Prior, state: TextState = HALL, use: Use = "behaviour") -> list[float]:
-    (candidates,) = prior.candidates([state], use)
-    return weights(candidates)
-
+from llmrl.schema import PriorConfig, SupportConfig
 
 # ---- every source and support ----------------------------------------------------------------------------------------
 
@@ -234,9 +171,9 @@ def test_history_that_the_prompt_does_not_show_changes_nothing() -> None:
     long = TextState("Leave.", "A hall.", MENU, (("x", "wait"), ("y", "go north")))
     short = TextState("Leave.", "A hall.", MENU, (("y", "go north"),))
     assert at(prior, long) == at(prior, short)
-    assert prior.distinct_prompts == 1
+    assert prior.lm_metrics()["lm/distinct_prompts"] == 1
     at(prior, HALL)
-    assert prior.distinct_prompts == 2
+    assert prior.lm_metrics()["lm/distinct_prompts"] == 2
 
 
 def test_a_union_keeps_all_draws_so_far() -> None:
@@ -266,12 +203,18 @@ def says(*answers: str) -> Model:
     return Model(lambda prompt, number: answers[number] if number < len(answers) else "...")
 
 
+def failed(prior: Prior) -> tuple[int, int]:
+    """(parse failures, fallbacks)"""
+    metrics = prior.lm_metrics()
+    return metrics["lm/parse_failures"], metrics["prior/fallback"]
+
+
 def test_the_first_k_that_project_count_in_index_order() -> None:
     model = says("wait", "dance", "Go north!", "sing", "wait", "open the red door", "open the red door")
     prior = make("generated", model=model, k=3, limit=5, redraw="never")
     assert at(prior) == pytest.approx([1 / 3, 0, 2 / 3])
     assert [number for _, number in model.asked] == [0, 1, 2, 3, 4]  # no more than needed
-    assert prior.counts.parse_failures == 2
+    assert prior.lm_metrics()["lm/parse_failures"] == 2
 
 
 def test_fewer_stay_fewer() -> None:
@@ -279,13 +222,13 @@ def test_fewer_stay_fewer() -> None:
     prior = make("generated", model=model, k=3, limit=2, redraw="never")
     assert at(prior) == pytest.approx([0.5, 0, 0.5])
     assert len(model.asked) == 3 + 2
-    assert (prior.counts.parse_failures, prior.counts.fallback) == (3, 0)
+    assert failed(prior) == (3, 0)
 
 
 def test_none_at_all_is_uniform_and_counted() -> None:
     prior = make("generated", model=says(), k=3, limit=2, redraw="never")
     assert at(prior) == pytest.approx([1 / 3] * 3)
-    assert (prior.counts.parse_failures, prior.counts.fallback) == (5, 1)
+    assert failed(prior) == (5, 1)
 
 
 def test_a_parse_failure_is_counted_once_an_answer() -> None:
@@ -293,7 +236,7 @@ def test_a_parse_failure_is_counted_once_an_answer() -> None:
     prior = make("generated", model=model, k=3, limit=2, redraw="never")
     for use in (*USES, *USES):
         prior.candidates([HALL, HALL], use)
-    assert prior.counts.parse_failures == 3
+    assert prior.lm_metrics()["lm/parse_failures"] == 3
     assert len(model.asked) == 5
 
 

@@ -1,0 +1,71 @@
+"""Free answers of a language model, projected onto menus: what `prior.source=generated` counts."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from llmrl.lm.language_model import Sampling
+from llmrl.priors.cache import Answers
+from llmrl.priors.project import project
+
+Question = tuple[str, tuple[str, ...]]  # the rendered prompt and the menu
+
+
+class FreeAnswers:
+    """The projected answers to each question in index order, as many as were needed so far.
+
+    `limit`: how many extra answers may be read where some name no action.
+    """
+
+    def __init__(self, answers: Answers, sampling: Sampling, limit: int) -> None:
+        self.limit = limit
+        self.parse_failures = 0  # answers that named no admissible action
+        self._answers, self._sampling = answers, sampling
+        self._known: dict[Question, list[int | None]] = {}
+        self._counted: defaultdict[Question, int] = defaultdict(int)
+
+    def named(self, questions: Sequence[Question], starts: Sequence[int], k: int, count: bool) -> list[list[int]]:
+        """The actions that answers name: of each question's, from number `start` on, the first k that project.
+
+        They are sought among k+limit; fewer stay fewer. `count`: whether what is read counts as `parse_failures`.
+        """
+        short = list(zip(questions, starts, strict=True))
+        for extra in range(self.limit + 1):
+            self._read([(question, start + k + extra) for question, start in short], count)
+            short = [(q, start) for q, start in short if len(_valid(self._known[q][start : start + k + extra])) < k]
+            if not short:
+                break
+        return [
+            [index for index in self._known[q][start : start + k + self.limit] if index is not None][:k]
+            for q, start in zip(questions, starts, strict=True)
+        ]
+
+    def used(self, question: Question, start: int, k: int) -> list[tuple[str, int | None]]:
+        """The answers behind `named`, which was called before: each text, and the action that it names."""
+        named = self._known[question][start : start + k + self.limit]
+        valid = _valid(named)[:k]
+        if len(valid) == k:
+            named = named[: valid[-1] + 1]
+        (texts,) = self._answers.generations([question[0]], start + len(named), self._sampling)
+        return list(zip(texts[start:], named, strict=True))
+
+    def _read(self, wanted: Sequence[tuple[Question, int]], count: bool) -> None:
+        """Makes the first `end` projected answers of each (question, end) known."""
+        by_count: defaultdict[int, list[Question]] = defaultdict(list)
+        for question, end in dict.fromkeys(wanted):
+            if len(self._known.setdefault(question, [])) < end:
+                by_count[end].append(question)
+        for n, questions in by_count.items():
+            found = self._answers.generations([prompt for prompt, _ in questions], n, self._sampling)
+            for question, texts in zip(questions, found, strict=True):
+                known = self._known[question]
+                known.extend(project(text, question[1]) for text in texts[len(known) : n])
+        if count:
+            for question, end in wanted:
+                self.parse_failures += self._known[question][self._counted[question] : end].count(None)
+                self._counted[question] = max(self._counted[question], end)
+
+
+def _valid(named: Sequence[int | None]) -> list[int]:
+    return [i for i, index in enumerate(named) if index is not None]
