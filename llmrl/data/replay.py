@@ -1,4 +1,9 @@
-"""Replay of n-step transitions: integers and small arrays, first in, first out."""
+"""Replay of n-step transitions: integers and small arrays, first in, first out.
+
+Prioritised, it draws transition i of N with chance P(i) = p_i^priority / sum_j p_j^priority, where p_i is the size of
+the error that was made on it when it was last drawn, and weights its loss by (N P(i))^-importance, the largest weight
+of a batch being 1 (Schaul et al., "Prioritized Experience Replay", arXiv 1511.05952, proportional variant).
+"""
 
 from __future__ import annotations
 
@@ -9,7 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from llmrl.data.sum_tree import SumTree
 from llmrl.data.transitions import Transition
+
+SMALLEST_ERROR = 1e-6  # what was learned perfectly is still drawn some time
 
 
 class NStep(NamedTuple):
@@ -46,19 +54,26 @@ class NStepWindow:
 
 @dataclass
 class Batch:
+    places: np.ndarray  # int64 [B], where they lie in the ring
     rows: np.ndarray  # int64 [B], feature rows of (s, a)
     returns: np.ndarray  # float32 [B]
     discounts: np.ndarray  # float32 [B]
     next_rows: np.ndarray  # int64 [B, C], feature rows of the target's support; -1 pads
     next_log_weights: np.ndarray  # float32 [B, C], log w; -inf where padded
+    weights: np.ndarray | None  # float32 [B], of each one's loss; None: all 1
 
 
 class Replay:
-    """A ring of `capacity` transitions; the support's width grows to the widest one seen."""
+    """A ring of `capacity` transitions; the support's width grows to the widest one seen.
 
-    def __init__(self, capacity: int, rng: np.random.Generator) -> None:
-        self.capacity, self.rng = capacity, rng
+    `priority`: 0 draws uniformly. What is new has the largest priority there has been.
+    """
+
+    def __init__(self, capacity: int, rng: np.random.Generator, priority: float = 0.0, importance: float = 0.0) -> None:
+        self.capacity, self.rng, self.priority, self.importance = capacity, rng, priority, importance
         self.size = 0
+        self._chances = SumTree(capacity) if priority > 0 else None  # p^priority
+        self._largest = 1.0
         self._next = 0
         self._rows = np.zeros(capacity, dtype=np.int64)
         self._returns = np.zeros(capacity, dtype=np.float32)
@@ -76,9 +91,32 @@ class Replay:
         self._rows[i], self._returns[i], self._discounts[i] = row, ret, discount
         self._next_rows[i], self._next_log_weights[i] = -1, -np.inf
         self._next_rows[i, :width], self._next_log_weights[i, :width] = next_rows, next_log_weights
+        if self._chances is not None:
+            self._chances[np.array([i])] = np.array([self._largest])
         self._next = (i + 1) % self.capacity
         self.size = min(self.size + 1, self.capacity)
 
     def sample(self, batch: int) -> Batch:
-        i = self.rng.integers(self.size, size=batch)
-        return Batch(self._rows[i], self._returns[i], self._discounts[i], self._next_rows[i], self._next_log_weights[i])
+        if self._chances is None:
+            i, weights = self.rng.integers(self.size, size=batch), None
+        else:  # one draw from each of `batch` equal parts of the total, as in the paper
+            total = self._chances.total
+            i = self._chances.find((np.arange(batch) + self.rng.random(batch)) / batch * total)
+            weights = (self.size * self._chances[i] / total) ** -self.importance
+            weights = (weights / weights.max()).astype(np.float32)
+        return Batch(
+            i,
+            self._rows[i],
+            self._returns[i],
+            self._discounts[i],
+            self._next_rows[i],
+            self._next_log_weights[i],
+            weights,
+        )
+
+    def erred(self, places: np.ndarray, errors: np.ndarray) -> None:
+        """`errors` [B]: y - Q at the transitions that lie at `places`. Nothing to do where draws are uniform."""
+        if self._chances is not None:
+            chances = (np.abs(errors) + SMALLEST_ERROR) ** self.priority
+            self._chances[places] = chances
+            self._largest = max(self._largest, float(chances.max()))

@@ -15,14 +15,22 @@ B, the backup, over S' and its own w:
     expected   sum_a' pi(a'|s') Q                   expected Sarsa under (1), pi from the online Q
     sampled    Q at one draw from pi(.|s')          Sarsa under (1)
 
+Beside the family, for comparison:
+    combine=product  pi takes the mode of w(a|s) sigmoid(Q(s,a)/alpha)     SayCan (Ahn et al., arXiv 2204.01691)
+    count_bonus c    r + c / sqrt(N(s,a)) is learned from, N the visits    MBIE-EB (Strehl & Littman 2008, eq. 6)
+    priority         replay by the size of the last error                  see llmrl/data/replay.py
+    prefill n        the first n decisions are drawn from w alone
+    weights          Q starts from what was learned before the run
+
 Q(s,a) is a small network on a frozen encoding of the pair's text; encodings are kept, so learning never encodes twice.
 """
 
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Sequence
-from itertools import pairwise
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -33,7 +41,9 @@ from llmrl.data.replay import NStepWindow, Replay
 from llmrl.data.transitions import Transition
 from llmrl.encoders.encoder import FeatureTable
 from llmrl.envs.state import TextState
-from llmrl.priors.candidates import Candidates, draw
+from llmrl.learners.posterior import choice_probabilities
+from llmrl.learners.weights import network, read_weights
+from llmrl.priors.candidates import Candidates, Proposal, draw
 from llmrl.run.seeding import integer, stream
 from llmrl.schema import DQNConfig
 
@@ -45,32 +55,43 @@ class DQN:
 
     def __init__(self, cfg: DQNConfig, seed: int, table: FeatureTable) -> None:
         self.cfg, self.table = cfg, table
-        self.q = _network(table.encoder.dim, cfg.hidden, cfg.optimism, integer(seed, "initialisation"))
+        self.q = _initialised(cfg, table, integer(seed, "initialisation"))
         self.target = copy.deepcopy(self.q).requires_grad_(False)
         self.optimiser = torch.optim.AdamW(self.q.parameters(), lr=cfg.lr, weight_decay=cfg.weight_decay, fused=True)
         self.window = NStepWindow(cfg.n_step, cfg.gamma, cfg.discount_by == "primitive_steps")
-        self.replay = Replay(cfg.buffer, stream(seed, "replay"))
-        self.policy = stream(seed, "policy")
+        self.replay = Replay(cfg.buffer, stream(seed, "replay"), cfg.priority, cfg.importance)
+        self.visits: Counter[int] = Counter()  # of feature rows, one for each rendered (s, a)
+        self.rng = stream(seed, "policy")
         self.backup = stream(seed, "backup")
         self.decisions = self.episodes = self.steps = self.rounds = 0
 
     # ---- behaviour, equation (1) -----------------------------------------------------------------------------------
 
     def act(self, states: Sequence[TextState], candidates: Sequence[Candidates]) -> np.ndarray:
-        chosen = self._draw(states, candidates, self.cfg.alpha, self.policy)
-        explore = self.policy.random(len(states)) < self._epsilon()
-        from_prior = [draw(c, u) for c, u in zip(candidates, self.policy.random(len(states)), strict=True)]
-        return np.where(explore, from_prior, chosen)
+        chosen = self._draw(states, candidates, self.cfg.alpha, self.rng)
+        prefills = self.decisions + np.arange(len(states)) < self.cfg.prefill
+        explores = prefills | (self.rng.random(len(states)) < self._epsilon())
+        from_prior = [draw(c, u) for c, u in zip(candidates, self.rng.random(len(states)), strict=True)]
+        return np.where(explores, from_prior, chosen)
 
     def evaluate(
         self, states: Sequence[TextState], candidates: Sequence[Candidates], rng: np.random.Generator, greedy: bool
     ) -> np.ndarray:
-        return self._draw(states, candidates, 0.0 if greedy else self._alpha_eval, rng)
+        return self._draw(states, candidates, self._temperature(greedy), rng)
+
+    def policy(
+        self, states: Sequence[TextState], proposals: Sequence[Proposal], greedy: bool
+    ) -> list[np.ndarray] | None:
+        q = self._q_of_all(states)
+        alpha = self._temperature(greedy)
+        if self.cfg.combine == "product":  # over k draws it has no formula
+            return _modes_of_product(proposals, q, alpha) if all(p.k is None for p in proposals) else None
+        return choice_probabilities(q, proposals, alpha)
 
     def posterior(self, state: TextState, candidates: Candidates) -> tuple[np.ndarray, np.ndarray]:
         """(Q [C], pi [C]) at one state, as `evaluate` draws from it."""
         q = self._q_of(self.table.ids([state]), [candidates])[0, : candidates.actions.size]
-        logits = _logits(q, torch.from_numpy(candidates.log_weights).float(), self._alpha_eval)
+        logits = self._logits(q, torch.from_numpy(candidates.log_weights).float(), self._temperature(greedy=False))
         return q.numpy(), logits.softmax(-1).numpy()
 
     def _draw(
@@ -78,9 +99,12 @@ class DQN:
     ) -> np.ndarray:
         q_BC = self._q_of(self.table.ids(states), candidates)
         log_w_BC = torch.from_numpy(_padded([c.log_weights for c in candidates], -np.inf)).float()
-        logits_BC = _logits(q_BC, log_w_BC, alpha)
-        picked = _categorical(logits_BC, rng)
+        picked = _categorical(self._logits(q_BC, log_w_BC, alpha), rng)
         return np.array([c.actions[i] for c, i in zip(candidates, picked, strict=True)])
+
+    def _logits(self, q_BC: Tensor, log_w_BC: Tensor, alpha: float) -> Tensor:
+        """log pi up to a constant."""
+        return (_product if self.cfg.combine == "product" else _posterior)(q_BC, log_w_BC, alpha)
 
     @torch.no_grad()
     def _q_of(self, ids: np.ndarray, candidates: Sequence[Candidates]) -> Tensor:
@@ -88,16 +112,28 @@ class DQN:
         rows = _padded([c.actions + self.table.first_row[i] for i, c in zip(ids, candidates, strict=True)], -1)
         return self._values(rows.astype(np.int64), self.q)[0]
 
+    @torch.no_grad()
+    def _q_of_all(self, states: Sequence[TextState]) -> list[np.ndarray]:
+        """Q [actions] of each state, float64; a few thousand rows at a time, so that memory stays small."""
+        ids = self.table.ids(states)
+        first_rows = self.table.first_row[ids]
+        sizes = [len(s.actions) for s in states]
+        rows = torch.from_numpy(np.concatenate([np.arange(a, a + n) for a, n in zip(first_rows, sizes, strict=True)]))
+        q = torch.cat([self.q(self.table.features.index_select(0, some)).squeeze(-1) for some in rows.split(4096)])
+        return np.split(q.double().numpy(), np.cumsum(sizes)[:-1])
+
     def _values(self, rows: np.ndarray | Tensor, *networks: nn.Module) -> list[Tensor]:
         """Q [B, C] of feature rows, by each network; a negative row is padding, and -inf."""
         rows_BC = torch.as_tensor(rows)
         there = rows_BC >= 0
         features = self.table.features.index_select(0, rows_BC[there])
         empty = torch.full(rows_BC.shape, -torch.inf)
-        return [empty.masked_scatter(there, network(features)) for network in networks]
+        return [empty.masked_scatter(there, net(features)) for net in networks]
 
-    @property
-    def _alpha_eval(self) -> float:
+    def _temperature(self, greedy: bool) -> float:
+        """Of an evaluation."""
+        if greedy and self.cfg.combine == "posterior":  # a product is greedy as it is, and still needs its alpha
+            return 0.0
         return self.cfg.alpha if self.cfg.alpha_eval is None else self.cfg.alpha_eval
 
     def _epsilon(self) -> float:
@@ -113,7 +149,7 @@ class DQN:
         for t in transitions:
             self.decisions += 1
             self.episodes += t.terminated or t.truncated
-            for n in self.window.add(t):
+            for n in self.window.add(self._with_bonus(t)):
                 row = self.table.first_row_of(n.first.state) + n.first.action
                 candidates = n.last.next_candidates
                 if candidates is None:  # terminated: the discount is 0, any one row will do
@@ -121,6 +157,13 @@ class DQN:
                 else:
                     rows = self.table.first_row_of(n.last.next_state) + candidates.actions
                     self.replay.add(row, n.ret, n.discount, rows, candidates.log_weights)
+
+    def _with_bonus(self, t: Transition) -> Transition:
+        if self.cfg.count_bonus == 0:
+            return t
+        row = self.table.first_row_of(t.state) + t.action
+        self.visits[row] += 1
+        return replace(t, reward=t.reward + self.cfg.count_bonus / self.visits[row] ** 0.5)
 
     def update(self) -> dict[str, float]:
         done = self.decisions if self.cfg.update_unit == "decisions" else self.episodes
@@ -140,11 +183,15 @@ class DQN:
         q_B = self.q(self.table.features.index_select(0, torch.from_numpy(b.rows))).squeeze(-1)
         assert q_B.shape == y_B.shape == (self.cfg.batch,)
         error = F.smooth_l1_loss if self.cfg.loss == "huber" else F.mse_loss
-        loss = error(q_B, y_B, reduction=self.cfg.reduction)
+        losses_B = error(q_B, y_B, reduction="none")
+        if b.weights is not None:
+            losses_B = losses_B * torch.from_numpy(b.weights)
+        loss = losses_B.mean() if self.cfg.reduction == "mean" else losses_B.sum()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.q.parameters(), self.cfg.grad_clip)
         self.optimiser.step()
+        self.replay.erred(b.places, (y_B - q_B).detach().numpy())
         self.steps += 1
         if self.steps % self.cfg.target_every == 0:
             with torch.no_grad():  # theta_target <- theta_target + rate (theta - theta_target)
@@ -165,7 +212,7 @@ class DQN:
             if alpha == 0:  # the limit: the best action that w allows
                 return q_target_BC.masked_fill(log_w_BC == -torch.inf, -torch.inf).amax(-1)
             return alpha * (log_w_BC + q_target_BC / alpha).logsumexp(-1)
-        logits_BC = _logits(online[0], log_w_BC, alpha)
+        logits_BC = self._logits(online[0], log_w_BC, alpha)
         if self.cfg.backup == "expected":
             return (logits_BC.softmax(-1) * q_target_BC.masked_fill(rows_BC < 0, 0.0)).sum(-1)
         assert self.cfg.backup == "sampled"
@@ -181,26 +228,42 @@ class DQN:
         self.q.load_state_dict(tensors)
 
 
-def _network(dim: int, hidden: Sequence[int], optimism: float, seed: int) -> nn.Sequential:
-    sizes = [dim, *hidden]
+def _initialised(cfg: DQNConfig, table: FeatureTable, seed: int) -> nn.Sequential:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        layers: list[nn.Module] = []
-        for i, o in pairwise(sizes):
-            layers += [nn.Linear(i, o), nn.ReLU()]
-        last = nn.Linear(sizes[-1], 1)
-    with torch.no_grad():
-        last.bias.add_(optimism)
-    return nn.Sequential(*layers, last)
+        q = network(table.encoder.dim, cfg.hidden)
+    if cfg.weights is not None:
+        q.load_state_dict(read_weights(cfg.weights, "q", table.encoder, cfg.hidden))
+    else:
+        last = q[-1]
+        assert isinstance(last, nn.Linear)
+        with torch.no_grad():
+            last.bias.add_(cfg.optimism)
+    return q
 
 
-def _logits(q_BC: Tensor, log_w_BC: Tensor, alpha: float) -> Tensor:
+def _posterior(q_BC: Tensor, log_w_BC: Tensor, alpha: float) -> Tensor:
     """log of equation (1) up to a constant; alpha=0 keeps the best of Q, ties by w."""
     if alpha == 0:
-        best = q_BC.masked_fill(log_w_BC == -torch.inf, -torch.inf)
-        tied = best == best.amax(-1, keepdim=True)
-        return torch.where(tied, log_w_BC, -torch.inf)
+        return _best(q_BC, log_w_BC)
     return log_w_BC + torch.where(log_w_BC == -torch.inf, 0.0, q_BC / alpha)
+
+
+def _product(q_BC: Tensor, log_w_BC: Tensor, alpha: float) -> Tensor:
+    """The mode of w sigmoid(Q/alpha), ties by w."""
+    return _best(log_w_BC + F.logsigmoid(q_BC / alpha), log_w_BC)
+
+
+def _modes_of_product(proposals: Sequence[Proposal], q: Sequence[np.ndarray], alpha: float) -> list[np.ndarray]:
+    with np.errstate(divide="ignore"):
+        log_w_BC = torch.from_numpy(_padded([np.log(p.weights) for p in proposals], -np.inf)).float()
+    pi_BC = _product(torch.from_numpy(_padded(q, -np.inf)).float(), log_w_BC, alpha).double().softmax(-1).numpy()
+    return [pi_C[: p.weights.size] for pi_C, p in zip(pi_BC, proposals, strict=True)]
+
+
+def _best(score_BC: Tensor, log_w_BC: Tensor) -> Tensor:
+    best = score_BC.masked_fill(log_w_BC == -torch.inf, -torch.inf)
+    return torch.where(best == best.amax(-1, keepdim=True), log_w_BC, -torch.inf)
 
 
 def _categorical(logits_BC: Tensor, rng: np.random.Generator) -> np.ndarray:

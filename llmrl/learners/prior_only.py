@@ -10,7 +10,7 @@ import torch
 from llmrl.data.transitions import Transition
 from llmrl.encoders.encoder import FeatureTable
 from llmrl.envs.state import TextState
-from llmrl.priors.candidates import Candidates, draw
+from llmrl.priors.candidates import Candidates, Proposal, draw
 from llmrl.run.seeding import stream
 from llmrl.schema import NoLearnerConfig
 
@@ -19,10 +19,10 @@ class PriorOnly:
     greedy_is_deterministic = True
 
     def __init__(self, cfg: NoLearnerConfig, seed: int, table: FeatureTable | None) -> None:
-        self.policy = stream(seed, "policy")
+        self.rng = stream(seed, "policy")
 
     def act(self, states: Sequence[TextState], candidates: Sequence[Candidates]) -> np.ndarray:
-        return self.evaluate(states, candidates, self.policy, greedy=False)
+        return self.evaluate(states, candidates, self.rng, greedy=False)
 
     def evaluate(
         self, states: Sequence[TextState], candidates: Sequence[Candidates], rng: np.random.Generator, greedy: bool
@@ -30,6 +30,15 @@ class PriorOnly:
         if greedy:
             return np.array([c.actions[c.log_weights.argmax()] for c in candidates])
         return np.array([draw(c, u) for c, u in zip(candidates, rng.random(len(candidates)), strict=True)])
+
+    def policy(
+        self, states: Sequence[TextState], proposals: Sequence[Proposal], greedy: bool
+    ) -> list[np.ndarray] | None:
+        if not greedy:  # one of k draws from w is a draw from w
+            return [p.weights for p in proposals]
+        if any(p.k is not None for p in proposals):
+            return None
+        return [np.eye(p.weights.size)[p.weights.argmax()] for p in proposals]
 
     def observe(self, transitions: Sequence[Transition]) -> None:
         """Nothing is remembered."""

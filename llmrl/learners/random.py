@@ -8,7 +8,7 @@ import numpy as np
 
 from llmrl.envs.state import TextState
 from llmrl.learners.prior_only import PriorOnly
-from llmrl.priors.candidates import Candidates
+from llmrl.priors.candidates import Candidates, Proposal
 
 
 class Random(PriorOnly):
@@ -20,3 +20,8 @@ class Random(PriorOnly):
         self, states: Sequence[TextState], candidates: Sequence[Candidates], rng: np.random.Generator, greedy: bool
     ) -> np.ndarray:
         return super().evaluate(states, candidates, rng, greedy=False)
+
+    def policy(
+        self, states: Sequence[TextState], proposals: Sequence[Proposal], greedy: bool
+    ) -> list[np.ndarray] | None:
+        return super().policy(states, proposals, greedy=False)

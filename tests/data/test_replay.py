@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmrl.data.replay import NStepWindow, Replay
+from llmrl.data.replay import SMALLEST_ERROR, NStepWindow, Replay
 from llmrl.data.transitions import Transition
 from llmrl.envs.state import TextState
 from llmrl.priors.candidates import Candidates
@@ -97,3 +97,54 @@ def test_a_seed_names_the_batches() -> None:
         return [replay.sample(8).rows.tolist() for _ in range(3)]
 
     assert batches(1) == batches(1) != batches(2)
+
+
+def prioritised(errors: list[float], priority: float, importance: float) -> Replay:
+    replay = Replay(len(errors), np.random.default_rng(0), priority, importance)
+    for number in range(len(errors)):
+        add(replay, number, 1)
+    replay.erred(np.arange(len(errors)), np.array(errors))
+    return replay
+
+
+def test_large_errors_are_drawn_in_proportion_to_their_power() -> None:
+    errors = [0.5, -2.0, 0.0, 1.0]
+    replay = prioritised(errors, 0.6, 0.4)
+    p = (np.abs(errors) + SMALLEST_ERROR) ** 0.6
+    p /= p.sum()
+    drawn = replay.sample(10_000).rows  # one from each of 10,000 equal parts: no chance but at the seams
+    assert np.bincount(drawn, minlength=4) / drawn.size == pytest.approx(p, abs=1e-3)
+
+
+def test_importance_undoes_what_priority_does() -> None:
+    errors = [0.5, -2.0, 0.3, 1.0]
+    p = (np.abs(errors) + SMALLEST_ERROR) ** 0.6
+    p /= p.sum()
+    batch = prioritised(errors, 0.6, 0.7).sample(64)
+    weights = (4 * p[batch.rows]) ** -0.7
+    assert batch.weights == pytest.approx(weights / weights.max(), rel=1e-6)
+    assert (batch.rows == batch.places).all()
+    whole = prioritised(errors, 0.6, 1.0).sample(20_000)
+    even = np.bincount(whole.rows, weights=whole.weights, minlength=4)
+    assert even / even.sum() == pytest.approx(np.full(4, 0.25), abs=1e-3)  # importance 1: as if drawn uniformly
+
+
+def test_what_is_new_has_the_largest_priority_there_has_been() -> None:
+    replay = Replay(3, np.random.default_rng(0), priority=1.0, importance=0.0)
+    for number in range(3):
+        add(replay, number, 1)
+    replay.erred(np.arange(3), np.array([9.0, 3.0, 0.0]))
+    replay.erred(np.array([0]), np.array([3.0]))
+    add(replay, 3, 1)  # where 0 was
+    drawn = np.bincount(replay.sample(12_000).rows, minlength=4) / 12_000
+    assert drawn == pytest.approx([0, 3 / 12, 0, 9 / 12], abs=1e-3)
+
+
+def test_without_priority_draws_are_uniform_and_nothing_is_weighted() -> None:
+    replay, same = Replay(8, np.random.default_rng(1)), np.random.default_rng(1)
+    for number in range(8):
+        add(replay, number, 1)
+    replay.erred(np.array([0]), np.array([100.0]))
+    batch = replay.sample(16)
+    assert batch.weights is None
+    assert batch.rows.tolist() == same.integers(8, size=16).tolist()

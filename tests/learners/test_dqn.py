@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import product
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -12,8 +15,9 @@ from llmrl.data.transitions import Transition
 from llmrl.encoders.encoder import FeatureTable
 from llmrl.encoders.hash import HashEncoder
 from llmrl.envs.state import TextState
-from llmrl.learners.dqn import DQN, _categorical, _logits
-from llmrl.priors.candidates import Candidates
+from llmrl.learners.dqn import DQN, _categorical, _posterior, _product
+from llmrl.learners.weights import network, write_weights
+from llmrl.priors.candidates import Candidates, Proposal
 from llmrl.schema import DQNConfig, EncoderConfig
 
 ACTIONS = ("left", "right", "up", "down")
@@ -65,11 +69,11 @@ def test_the_posterior_multiplies_the_prior_and_the_likelihood() -> None:
 def test_zero_temperature_is_greedy_and_ties_go_by_weight() -> None:
     q = torch.tensor([[1.0, 2.0, 2.0, 0.0]])
     log_w = torch.log(torch.tensor([[0.4, 0.1, 0.3, 0.2]]))
-    assert _logits(q, log_w, 0.0).softmax(-1)[0].tolist() == pytest.approx([0, 0.25, 0.75, 0])
+    assert _posterior(q, log_w, 0.0).softmax(-1)[0].tolist() == pytest.approx([0, 0.25, 0.75, 0])
 
 
 def test_a_padded_or_weightless_candidate_is_never_drawn() -> None:
-    logits = _logits(torch.tensor([[5.0, -torch.inf, 9.0]]), torch.tensor([[0.0, -torch.inf, -torch.inf]]), 0.5)
+    logits = _posterior(torch.tensor([[5.0, -torch.inf, 9.0]]), torch.tensor([[0.0, -torch.inf, -torch.inf]]), 0.5)
     rng = np.random.default_rng(0)
     assert {int(_categorical(logits, rng)[0]) for _ in range(50)} == {0}
 
@@ -184,3 +188,157 @@ def test_epsilon_decays_to_its_final_value() -> None:
 def test_optimism_raises_every_value() -> None:
     q = learner().posterior(STATE, weighted([1, 1, 1, 1]))[0]
     assert learner(optimism=2.0).posterior(STATE, weighted([1, 1, 1, 1]))[0] == pytest.approx(q + 2, rel=1e-5)
+
+
+# ---- the chances of its actions, computed --------------------------------------------------------------------------
+
+
+class Even:
+    """In place of a generator: evenly spaced numbers, so that shares are chances to within one of `size`."""
+
+    def random(self, shape: tuple[int, int]) -> np.ndarray:
+        return ((np.arange(shape[0]) + 0.5) / shape[0]).reshape(shape)
+
+
+def shares(agent: DQN, candidates: Candidates, greedy: bool, size: int = 2000) -> np.ndarray:
+    chosen = agent.evaluate([STATE] * size, [candidates] * size, Even(), greedy)  # type: ignore[arg-type]
+    return np.bincount(chosen, minlength=len(ACTIONS)) / size
+
+
+PROPOSED = np.array([0.4, 0.0, 0.5, 0.1])
+
+
+@pytest.mark.parametrize("greedy", [False, True])
+@pytest.mark.parametrize("settings_", [{"alpha": 0.05}, {"alpha": 0.5, "alpha_eval": 0.02}, {"alpha_eval": 0.0}])
+def test_the_policy_is_what_evaluation_does_over_all_draws(greedy: bool, settings_: dict[str, float]) -> None:
+    agent = learner(epsilon=0.5, **settings_)  # epsilon has no part in an evaluation
+    expected = np.zeros(4)
+    for drawn in product([0, 2, 3], repeat=3):
+        counts = np.bincount(drawn, minlength=4)
+        there = np.flatnonzero(counts)
+        expected += PROPOSED[list(drawn)].prod() * shares(agent, weighted(list(counts[there]), list(there)), greedy)
+    (found,) = agent.policy([STATE], [Proposal(PROPOSED, 3)], greedy)  # type: ignore[misc]
+    assert found == pytest.approx(expected, abs=2e-3)
+
+
+@pytest.mark.parametrize("greedy", [False, True])
+@pytest.mark.parametrize("settings_", [{"alpha": 0.05}, {"combine": "product", "alpha": 0.5}])
+def test_the_policy_on_all_candidates_is_what_evaluation_does(greedy: bool, settings_: dict[str, object]) -> None:
+    agent, there = learner(**settings_), np.flatnonzero(PROPOSED)
+    expected = shares(agent, weighted(list(PROPOSED[there]), list(there)), greedy)
+    states, proposals = [NEXT, STATE], [Proposal(np.full(4, 0.25), None), Proposal(PROPOSED, None)]
+    found = agent.policy(states, proposals, greedy)
+    assert found is not None
+    assert found[1] == pytest.approx(expected, abs=2e-3)
+
+
+def test_a_product_over_draws_has_no_formula() -> None:
+    assert learner(combine="product").policy([STATE], [Proposal(PROPOSED, 3)], greedy=True) is None
+
+
+def test_a_policy_is_the_same_alone_and_among_thousands() -> None:
+    agent = learner(alpha=0.1)
+    states = [TextState("Find the door.", f"Room {i}.", ACTIONS[: 2 + i % 3]) for i in range(2000)]
+    proposals = [Proposal(np.full(len(s.actions), 1 / len(s.actions)), 5) for s in states]
+    together = agent.policy(states, proposals, greedy=False)
+    assert together is not None
+    for i in (0, 777, 1999):
+        assert together[i] == pytest.approx(agent.policy([states[i]], [proposals[i]], False)[0], abs=1e-5)  # type: ignore[index]
+
+
+# ---- what it may have instead of a prior, or beside it -------------------------------------------------------------
+
+
+VALUES = st.lists(st.floats(-2, 2, width=32), min_size=4, max_size=4)
+
+
+@given(VALUES, st.lists(st.integers(0, 5), min_size=4, max_size=4))
+def test_a_product_takes_the_mode_of_the_prior_times_the_squashed_value(q: list[float], counts: list[int]) -> None:
+    w = np.array(counts) + 0.01
+    w[counts.index(min(counts))] = 0.0  # never taken
+    w /= w.sum()
+    with np.errstate(divide="ignore"):
+        pi = _product(torch.tensor([q]), torch.from_numpy(np.log(w)).float()[None], 0.3).softmax(-1)[0].numpy()
+    score = w / (1 + np.exp(-np.array(q) / 0.3))
+    assert (score[pi > 0] >= score.max() * (1 - 1e-5)).all()
+    assert pi[w == 0] == pytest.approx(0)
+
+
+def test_a_product_whose_values_are_equal_is_the_mode_of_the_prior_and_equals_share_by_weight() -> None:
+    log_w = torch.log(torch.tensor([[0.4, 0.1, 0.4, 0.1]]))
+    assert _product(torch.full((1, 4), 0.7), log_w, 0.3).softmax(-1)[0].tolist() == pytest.approx([0.5, 0, 0.5, 0])
+
+
+def test_a_product_explores_by_the_prior() -> None:
+    candidates = [weighted([1, 1, 1, 1])] * 4000
+    greedy = learner(combine="product").act([STATE] * 4000, candidates)
+    assert len(set(greedy.tolist())) == 1
+    explored = learner(combine="product", epsilon=1.0).act([STATE] * 4000, candidates)
+    assert np.bincount(explored) / 4000 == pytest.approx(np.full(4, 0.25), abs=0.04)  # more than five deviations
+
+
+def test_a_count_bonus_falls_with_the_root_of_the_visits_of_the_rendered_pair() -> None:
+    agent = learner(n_step=1, count_bonus=0.5)
+    paid = [transition(1.0) for _ in range(3)]
+    agent.observe(paid[:2])
+    agent.observe(paid[2:])
+    assert agent.replay._returns[:3].tolist() == pytest.approx([1 + 0.5 / n**0.5 for n in (1, 2, 3)])
+    assert [t.reward for t in paid] == [1.0] * 3  # what was paid stays what was paid
+    other = Transition(0, NEXT, 1, 0.0, 1, True, False, STATE, None)
+    agent.observe([other])
+    assert agent.replay._returns[3] == pytest.approx(0.5)
+
+
+def test_a_count_bonus_enters_every_reward_of_an_n_step_return() -> None:
+    agent = learner(n_step=2, gamma=0.5, count_bonus=1.0)
+    agent.observe([transition(0.0), transition(0.0)])
+    assert agent.replay._returns[0] == pytest.approx(1 + 0.5 / 2**0.5)
+
+
+def test_the_first_decisions_of_a_prefilled_learner_are_the_priors() -> None:
+    q, _ = learner().posterior(STATE, weighted([1, 1, 1, 1]))
+    worst, best = int(q.argmin()), int(q.argmax())
+    candidates = [weighted([1 - 1e-12 if i == worst else 1e-12 for i in range(4)])] * 3
+    agent = learner(alpha=1e-6, prefill=4)
+    assert agent.act([STATE] * 3, candidates).tolist() == [worst] * 3
+    agent.observe([transition(0.0)] * 3)
+    assert agent.act([STATE] * 3, candidates).tolist() == [worst, best, best]  # the fourth, and no more
+
+
+def test_large_errors_are_learned_from_more_often() -> None:
+    agent = learner(n_step=1, batch=4, priority=1.0, importance=0.0, update_every=1, lr=1e-6)
+    for reward in (0.0, 0.0, 0.0, 50.0):
+        agent.observe([transition(reward, terminated=True)])
+    for _ in range(8):
+        agent._gradient_step()
+    assert np.bincount(agent.replay.sample(400).places, minlength=4)[3] > 380
+
+
+def test_importance_weighs_the_loss() -> None:
+    """Errors of 1, 1, 2 and 4 eighths of the total: a batch of 8, one draw from each eighth, holds 1, 1, 2 and 4."""
+    rewards, drawn = np.array([0.0, 1.0, 2.0, 4.0]), np.array([1, 1, 2, 4])
+
+    def gradient(importance: float) -> float:
+        agent = learner(
+            n_step=1, batch=8, loss="mse", grad_clip=1e9, buffer=4, priority=1.0, importance=importance, hidden=[]
+        )
+        agent.observe([transition(reward, terminated=True) for reward in rewards])
+        agent.replay.erred(np.arange(4), drawn.astype(np.float64))
+        agent._gradient_step()
+        return float(agent.q[0].bias.grad)  # of the mean of w (Q - y)^2: its mean of 2 w (Q - y)
+
+    q = learner(hidden=[]).posterior(STATE, weighted([1], [1]))[0][0]
+    assert gradient(0.0) == pytest.approx((2 * drawn * (q - rewards)).sum() / 8, rel=1e-4)
+    assert gradient(1.0) == pytest.approx((2 * drawn * (q - rewards) / drawn).sum() / 8, rel=1e-4)
+
+
+def test_q_and_its_target_start_from_a_file(tmp_path: Path) -> None:
+    encoder, file = HashEncoder(EncoderConfig(dim=32)), tmp_path / "q.safetensors"
+    torch.manual_seed(5)
+    kept = network(32, [16])
+    write_weights(file, kept, "q", encoder, [16], {})
+    agent = learner(weights=str(file))
+    for net in (agent.q, agent.target):
+        assert all(torch.equal(a, b) for a, b in zip(net.parameters(), kept.parameters(), strict=True))
+    with pytest.raises(ValueError, match=r"learner.hidden=\[16\]"):
+        learner(weights=str(file), hidden=[8])
