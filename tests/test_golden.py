@@ -18,9 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from omegaconf import DictConfig, OmegaConf
 
 import llmrl
 from llmrl.config import compose
+from llmrl.encoders.hash import HashEncoder
+from llmrl.learners.weights import What, network, write_weights
 from llmrl.run.load import load_runs
 from llmrl.schema import TrainConfig
 
@@ -49,22 +53,50 @@ CURVES = {
     "dqn-soft": ["learner=dqn", "learner.backup=soft", *LEARNS],
     "dqn-expected": ["learner=dqn", "learner.backup=expected", "learner.discount_by=primitive_steps", *LEARNS],
     "dqn-sampled": ["learner=dqn", "prior=uniform_k", "learner.backup=sampled", "learner.epsilon=0.1", *LEARNS],
+    "dqn-prioritised": ["learner=dqn", "learner.priority=0.6", "learner.count_bonus=0.1", *LEARNS],
+    "dqn_prefilled": ["learner=dqn_prefilled", "prior.uniform_after=120", "learner.prefill=120", *LEARNS, *MODEL],
     "dqn_prior-scored": ["learner=dqn_prior", "prior=scored", "prior.normalise=token", *LEARNS, *MODEL],
     "dqn_prior-sampled": ["learner=dqn_prior", *LEARNS, *MODEL],
     "dqn_prior-generated": ["learner=dqn_prior", "prior=generated", *LEARNS, *MODEL],
     "dqn_prior_paper": ["learner=dqn_prior_paper", *PAPER, *MODEL],
+    "drrn": [
+        "learner=drrn",
+        "learner.learning_starts=40",
+        "learner.batch=16",
+        "learner.embedding=8",
+        "learner.hidden=8",
+        "learner.n_step=3",
+        "learner.discount_by=primitive_steps",
+    ],
+    "bc": ["learner=bc", "learner.hidden=[32]", "encoder.dim=64"],
+    "dqn_pretrained": ["learner=dqn_pretrained", *LEARNS],
+    "saycan": ["learner=saycan", *LEARNS, *MODEL],
     "prior_only": ["learner=prior_only", *MODEL],
     "random": ["learner=random"],
 }
+TRAINED: dict[str, What] = {"bc": "policy", "dqn_pretrained": "q"}  # what the file they start from holds
 EXACT = ("success", "length", "coverage")
 
 
 def curve(name: str, root: Path) -> dict[str, Any]:
     """What is kept of a run."""
     short = SHORT if name != "dqn_prior_paper" else [o for o in SHORT if not o.startswith("rollout.")]
-    llmrl.train(compose([*short, *CURVES[name], f"paths.runs={root}", f"paths.cache={root / 'kept.sqlite3'}"]))
+    overrides = [*short, *CURVES[name], f"paths.runs={root}", f"paths.cache={root / 'kept.sqlite3'}"]
+    if name in TRAINED:
+        overrides.append(f"learner.weights={root / 'trained.safetensors'}")
+        _write_trained(root / "trained.safetensors", TRAINED[name], compose(overrides))
+    llmrl.train(compose(overrides))
     (run,) = load_runs(root)
     return {"numerics": TrainConfig.numerics, "metrics": run.metrics}
+
+
+def _write_trained(path: Path, what: What, cfg: DictConfig) -> None:
+    """Weights as they were drawn: whatever they are, the run starts from them."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        net = network(cfg.encoder.dim, cfg.learner.hidden)
+    encoder = HashEncoder(OmegaConf.to_object(cfg.encoder))  # type: ignore[arg-type]
+    write_weights(path, net, what, encoder, cfg.learner.hidden, {})
 
 
 @pytest.mark.parametrize("name", CURVES)
@@ -92,7 +124,7 @@ def test_the_curves_show_learning_and_asking() -> None:
     """A golden run that never learns, or asks nothing, would not notice a change."""
     rows = {name: json.loads((GOLDEN / f"{name}.json").read_text())["metrics"] for name in CURVES}
     for name, metrics in rows.items():
-        if name.startswith("dqn"):
+        if name.startswith(("dqn", "drrn", "saycan")):
             assert metrics[-1]["loss/td"] > 0, name
         if MODEL[0] in CURVES[name]:
             assert metrics[-1]["lm/queries"] > metrics[0]["lm/queries"] > 0, name

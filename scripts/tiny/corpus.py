@@ -6,7 +6,7 @@ are absent (tests/tiny prove it). A walkthrough is told decision by decision in 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,7 +15,7 @@ import numpy as np
 from llmrl.envs.kitchen import text
 from llmrl.envs.kitchen.expert import expert_actions
 from llmrl.envs.kitchen.layouts import random_kitchen
-from llmrl.envs.kitchen.world import Kitchen
+from llmrl.envs.kitchen.world import Effect, Kitchen
 from llmrl.envs.state import TextState
 from llmrl.priors.prompt import Prompt
 
@@ -32,6 +32,7 @@ class CorpusConfig:
     max_history: int = 4  # each decision is told with 0 to this many earlier actions
     howtos: int = 1500
     seed: int = 1
+    texts: int | None = None  # keep so many of all texts, drawn evenly; None: all
 
 
 @dataclass(frozen=True)
@@ -42,34 +43,70 @@ class Example:
     answer: str
 
 
+@dataclass(frozen=True)
+class Decision:
+    """One decision of a walkthrough."""
+
+    told: TextState  # with all of the episode so far
+    shown: int  # how many earlier actions a text about it tells
+    action: int  # what the author does
+    good: frozenset[int]  # the actions that begin a shortest way to the dish
+    effect: Effect  # what came of it
+
+
 def examples(cfg: CorpusConfig, prompt: Prompt) -> Iterator[Example]:
-    rng = np.random.Generator(np.random.PCG64(cfg.seed))
-    read = kitchens(cfg)
-    for kitchen in read:
-        for _ in range(cfg.walkthroughs):
-            yield from _walkthrough(kitchen, cfg, prompt, rng)
-    for _ in range(cfg.howtos):
-        yield Example("", _howto(read[int(rng.integers(len(read)))], rng))
+    """Raises ValueError where `texts` asks for more than there are."""
+    if cfg.texts is None:
+        yield from _told(cfg, prompt)
+        return
+    every = list(_told(cfg, prompt))
+    if cfg.texts > len(every):
+        raise ValueError(f"texts={cfg.texts}: {cfg.kitchens} kitchens give {len(every)}; ask for more kitchens")
+    yield from (every[i] for i in np.linspace(0, len(every), cfg.texts, endpoint=False, dtype=int))
+
+
+def generator(cfg: CorpusConfig) -> np.random.Generator:
+    """The stream that all of a corpus is drawn from, in its order."""
+    return np.random.Generator(np.random.PCG64(cfg.seed))
 
 
 def kitchens(cfg: CorpusConfig) -> list[Kitchen]:
     return [random_kitchen("train", index) for index in range(cfg.kitchens)]
 
 
-def _walkthrough(kitchen: Kitchen, cfg: CorpusConfig, prompt: Prompt, rng: np.random.Generator) -> Iterator[Example]:
+def walkthroughs(cfg: CorpusConfig, read: Sequence[Kitchen], rng: np.random.Generator) -> Iterator[Iterator[Decision]]:
+    """Those of `read`, kitchen by kitchen. One has to be gone through before the next: they share a stream."""
+    for kitchen in read:
+        for _ in range(cfg.walkthroughs):
+            yield _walkthrough(kitchen, cfg, rng)
+
+
+def _told(cfg: CorpusConfig, prompt: Prompt) -> Iterator[Example]:
+    rng = generator(cfg)
+    read = kitchens(cfg)
+    for walkthrough in walkthroughs(cfg, read, rng):
+        for d in walkthrough:
+            answer = f"{prompt.prefix}{d.told.actions[d.action]}{prompt.end}"
+            yield Example(prompt.render(d.told, history_turns=d.shown), answer)
+    for _ in range(cfg.howtos):
+        yield Example("", _howto(read[int(rng.integers(len(read)))], rng))
+
+
+def _walkthrough(kitchen: Kitchen, cfg: CorpusConfig, rng: np.random.Generator) -> Iterator[Decision]:
     state = kitchen.initial()
     history: list[tuple[str, str]] = []
     mistakes = rng.uniform(*cfg.mistakes)
     for _ in range(cfg.max_decisions):
         observation, menu = text.observation(kitchen, state), text.menu(kitchen, state)
-        good = sorted(expert_actions(kitchen, state))
+        good = expert_actions(kitchen, state)
         knows = cfg.author == "cook" and good and rng.random() >= mistakes
-        action = int(rng.choice(good)) if knows else int(rng.integers(len(menu)))
+        action = int(rng.choice(sorted(good))) if knows else int(rng.integers(len(menu)))
         shown = int(rng.integers(0, cfg.max_history + 1))
+        effect = kitchen.apply(state, action)
         told = TextState(text.task(kitchen), observation, menu, tuple(history))
-        yield Example(prompt.render(told, history_turns=shown), f"{prompt.prefix}{menu[action]}{prompt.end}")
+        yield Decision(told, shown, action, frozenset(good), effect)
         history.append((observation, menu[action]))
-        state = kitchen.apply(state, action).state
+        state = effect.state
         if state.served:
             return
 
