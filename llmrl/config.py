@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from llmrl.checks import refuse
+from llmrl.checks import USES, asks_a_model, refuse
 from llmrl.overrides import (
     ConfigError,
     ConfigFolders,
@@ -28,7 +28,10 @@ from llmrl.overrides import (
 )
 from llmrl.schema import (
     SCHEMAS,
+    BCConfig,
     DQNConfig,
+    DRRNConfig,
+    ModelEncoderConfig,
     NoLearnerConfig,
     TrainConfig,
     TransformersLMConfig,
@@ -90,7 +93,8 @@ def cells(overrides: Sequence[str], config_dir: Path | None = None) -> list[list
 def check(cfg: DictConfig, folders: ConfigFolders | None = None) -> DictConfig:
     """A composed config, checked against the schemas: typed, resolved, read-only, without what cannot change a result.
 
-    Where nothing asks a model, `lm` and `prompt` become null; where nothing is learned, `encoder`. A part whose
+    Where nothing asks a model, `lm` and `prompt` become null; where nothing is learned, or the learner reads texts
+    itself, `encoder`; for a use that knows no prior, its `k` and `redraw` become what they are then. A part whose
     `_target_` is somebody else's is taken as it is. Raises ConfigError.
     """
     folders = folders or ConfigFolders(config_folder())
@@ -102,14 +106,17 @@ def check(cfg: DictConfig, folders: ConfigFolders | None = None) -> DictConfig:
     raw: dict[str, Any] = {str(key): value for key, value in plain.items()}
     refuse_secrets(raw)
     raw |= {part: raw.get(part) or None for part in _PARTS}  # a YAML file that holds only null composes as {}
-    if isinstance(prior := raw.get("prior"), dict) and prior.get("source", "uniform") == "uniform":
-        raw["lm"] = raw["prompt"] = None
     schema = _schema_of(raw["learner"])
-    if schema is NoLearnerConfig:
+    if schema in (NoLearnerConfig, DRRNConfig):
         raw["encoder"] = None
     if schema is DQNConfig and raw["learner"].get("backup", "max") != "max":
         raw["learner"]["double_q"] = False
     typed = _typed(TrainConfig, raw)
+    for use in USES:
+        if typed.prior[use].uniform:
+            typed.prior[use].k, typed.prior[use].redraw = None, "visit"
+    if not asks_a_model(typed.prior):
+        typed.lm = typed.prompt = None
     refuse(typed, folders)
     OmegaConf.set_struct(typed, True)
     OmegaConf.set_readonly(typed, True)
@@ -120,9 +127,11 @@ def run_id(cfg: DictConfig) -> str:
     """What names the run: SHA-256, in hex, over canonical JSON of every setting that can change its result."""
     cfg = check(cfg)
     settings = result_settings(cfg)
-    identity = model_identity(cfg)
-    if identity is not None:
-        settings["lm"] |= asdict(identity)
+    for part in ("lm", "encoder"):
+        if identity := model_identity(cfg, part):
+            settings[part] |= asdict(identity)
+    if _schema_of(cfg.learner) in (DQNConfig, BCConfig) and cfg.learner.weights is not None:
+        settings["learner"]["weights"] = _contents(cfg.learner.weights)
     text = json.dumps(settings, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -132,17 +141,18 @@ def run_name(cfg: DictConfig, digits: int = 8) -> str:
     return f"{cfg.env.name}-{cfg.learner.name}-{cfg.prior.name}-s{cfg.seed}-{run_id(cfg)[:digits]}"
 
 
-def model_identity(cfg: DictConfig) -> ModelIdentity | None:
-    """The identity of the run's language model, with its resolved revision; None where none is asked.
+def model_identity(cfg: DictConfig, part: str = "lm") -> ModelIdentity | None:
+    """The identity of the model behind `lm` or `encoder`, with its resolved revision; None where there is none.
 
     Raises ConfigError for a model that cannot be found.
     """
-    if cfg.lm is None or _schema_of(cfg.lm) is not TransformersLMConfig:
+    node = cfg[part]
+    if node is None or _schema_of(node) not in (TransformersLMConfig, ModelEncoderConfig):
         return None
     from llmrl.lm.identify import identify
 
     try:
-        return identify(cfg.lm.model, cfg.lm.revision, cfg.lm.dtype)
+        return identify(node.model, node.revision, node.dtype, part)
     except ValueError as error:
         raise ConfigError(str(error)) from error
 
@@ -187,6 +197,17 @@ def config_folder() -> Path:
             f"llmrl's configs are missing: neither {package} nor {package.parent} has configs/train.yaml; reinstall"
         )
     return found
+
+
+def _contents(weights: str) -> str:
+    """A file's SHA-256: what is in it, wherever it lies."""
+    try:
+        with Path(weights).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ConfigError(
+            f"learner.weights={weights}: there is no such file to read ({error.strerror}); scripts/clone.py makes one"
+        ) from None
 
 
 def _free(schema: type, path: str, parts: Mapping[str, type]) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
 import llmrl.lm.identify
-from llmrl.config import compose, free_settings, result_settings, run_id, run_name
+from llmrl.config import ConfigError, compose, free_settings, result_settings, run_id, run_name
 from llmrl.lm.language_model import ModelIdentity
 from llmrl.schema import PromptConfig
 
@@ -30,7 +31,7 @@ def test_the_order_of_overrides_does_not_matter(overrides: list[str]) -> None:
 def identity(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model's identity without the model: a name, and what was asked for."""
 
-    def identify(model: str, revision: str | None = None, dtype: str = "float32") -> ModelIdentity:
+    def identify(model: str, revision: str | None, dtype: str, part: str) -> ModelIdentity:
         return ModelIdentity(Path(model).name, revision or "aaaa", dtype, "bbbb")
 
     monkeypatch.setattr(llmrl.lm.identify, "identify", identify)
@@ -66,6 +67,7 @@ BASES = {
     "salad": compose(),
     "kitchens": compose(["env=overcooked_random", "learner=dqn"]),
     "prior": compose(["learner=random"]),
+    "bert": compose(["learner=dqn", "encoder=bert"]),
 }
 FIELDS = {(base, key): affects for base, cfg in BASES.items() for key, affects in _leaves(cfg).items()}
 
@@ -113,6 +115,37 @@ def test_the_models_identity_names_the_run(monkeypatch: pytest.MonkeyPatch) -> N
     ):
         monkeypatch.setattr(llmrl.lm.identify, "identify", lambda *_, other=other: other)
         assert run_id(cfg) != before
+
+
+@pytest.mark.parametrize("option", ["lm", "bert"])
+def test_the_identity_of_the_encoders_model_names_the_run(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def with_encoder(*more: str) -> str:
+        return run_id(compose(["learner=dqn", f"encoder={option}", *more]))
+
+    before = with_encoder("encoder.model=/here/some-model")
+    assert with_encoder("encoder.model=/there/some-model") == before
+    assert with_encoder("encoder.model=/here/some-model", "encoder.device=cpu", "encoder.batch_size=2") == before
+    for other in ("encoder.revision=cccc", "encoder.dtype=bfloat16", "encoder.pooling=last", "encoder.history_turns=0"):
+        assert with_encoder("encoder.model=/here/some-model", other) != before
+    monkeypatch.setattr(llmrl.lm.identify, "identify", lambda *_: ModelIdentity("some-model", "aaaa", "float32", "new"))
+    assert with_encoder("encoder.model=/here/some-model") != before
+
+
+@pytest.mark.parametrize("learner", ["dqn", "dqn_pretrained", "bc"])
+def test_the_contents_of_the_weights_name_the_run_wherever_they_lie(learner: str, tmp_path: Path) -> None:
+    def with_weights(file: Path) -> str:
+        return run_id(compose([f"learner={learner}", f"learner.weights={file}"]))
+
+    here, there, other = (tmp_path / name for name in ("a.safetensors", "b.safetensors", "c.safetensors"))
+    for file, contents in ((here, b"one"), (there, b"one"), (other, b"two")):
+        file.write_bytes(contents)
+    assert with_weights(here) == with_weights(there)
+    assert with_weights(here) != with_weights(other)
+    if learner == "dqn":
+        assert with_weights(here) != run_id(compose(["learner=dqn"])) == run_id(compose(["learner=dqn"]))
+    for nothing in (tmp_path / "absent.safetensors", tmp_path):
+        with pytest.raises(ConfigError, match=rf"learner\.weights={re.escape(str(nothing))}: there is no such file"):
+            with_weights(nothing)
 
 
 def test_a_new_setting_at_its_old_behaviour_leaves_old_names_alone() -> None:

@@ -24,6 +24,7 @@ class HashEncoder:
     def __init__(self, cfg: EncoderConfig) -> None:
         if cfg.dim < 1 or cfg.ngrams < 1:
             raise ValueError(f"encoder.dim={cfg.dim} and encoder.ngrams={cfg.ngrams} must be at least 1")
+        self.cfg = cfg
         self.dim, self.history_turns, self.ngrams = cfg.dim, cfg.history_turns, cfg.ngrams
         generator = np.random.Generator(np.random.PCG64(cfg.seed))
         self._projection = torch.from_numpy(generator.standard_normal((BUCKETS, cfg.dim), dtype=np.float32))

@@ -16,33 +16,34 @@ DTYPES = ("float32", "bfloat16", "float16")
 _EMBEDDED = Path(__file__).parent / "tiny"
 
 
-def identify(model: str, revision: str | None = None, dtype: str = "float32") -> ModelIdentity:
+def identify(model: str, revision: str | None = None, dtype: str = "float32", part: str = "lm") -> ModelIdentity:
     """The identity of `model`: an embedded one ("tiny-1"), a local folder, or a hub id.
 
     A folder's revision is a SHA-256 over its config.json, *.safetensors and *.bin; each file's hash is remembered in
     the user's cache folder by path, size and time, so only the first call reads the weights. A hub model's revision is
     the commit that `revision` (a branch, tag or commit; None: the default branch) stands for. `tokenizer` is the
-    SHA-256 of tokenizer.json, or of the tokenizer serialised where there is no such file.
+    SHA-256 of tokenizer.json, or of the tokenizer serialised where there is no such file. `part` of the config is the
+    one whose settings an error names.
 
     Raises ValueError for an unknown dtype, a folder that holds no model or is not the one `revision` names, and a hub
     model that is neither downloaded nor within reach.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype {dtype!r} is unknown: use one of {', '.join(DTYPES)}")
-    folder = local_folder(model)
+    folder = local_folder(model, part)
     if folder is None:
-        commit, tokenizer = _hub_revision_and_tokenizer(model, revision)
+        commit, tokenizer = _hub_revision_and_tokenizer(model, revision, part)
         return ModelIdentity(model, commit, dtype, tokenizer)
     found = _folder_revision(folder)
     if revision is not None and (len(revision) < 8 or not found.startswith(revision)):
         raise ValueError(
             f"the weights in {folder} have revision {found[:16]}, not {revision!r}: "
-            f"set lm.revision={found[:16]} if this is the model you mean, lm.revision=null to take any"
+            f"set {part}.revision={found[:16]} if this is the model you mean, {part}.revision=null to take any"
         )
     return ModelIdentity(folder.name, found, dtype, _tokenizer_hash(folder / "tokenizer.json", folder))
 
 
-def local_folder(model: str) -> Path | None:
+def local_folder(model: str, part: str = "lm") -> Path | None:
     """Where `model` lies on this machine, or None for a hub id.
 
     Raises ValueError for a path that is no folder.
@@ -54,23 +55,23 @@ def local_folder(model: str) -> Path | None:
     if model.count("/") == 1 and model[0] not in "./~":
         return None
     raise ValueError(
-        f"language model {model!r}: there is no such folder, embedded model or hub id; "
-        "type lm.model=FOLDER (as written by save_pretrained), lm=tiny, or lm.model=OWNER/NAME"
+        f"{part}.model={model!r}: there is no such folder, embedded model or hub id; type {part}.model=FOLDER (as "
+        f"written by save_pretrained), {part}.model=tiny-1, or {part}.model=OWNER/NAME"
     )
 
 
-def unavailable(model: str, revision: str | None, cause: Exception) -> ValueError:
+def unavailable(model: str, revision: str | None, cause: Exception, part: str = "lm") -> ValueError:
     """What to tell a person whose hub model cannot be had."""
     at = f" at revision {revision!r}" if revision else ""
     reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
     return ValueError(
-        f"language model {model!r}{at} is not a folder here, not downloaded, and the hub did not give it ({reason}). "
+        f"{part}.model={model!r}{at} is not a folder here, not downloaded, and the hub did not give it ({reason}). "
         f"Check the name; run `hf download {model}` where there is a network (`hf auth login` first if it is gated); "
-        "or type lm.model=FOLDER"
+        f"or type {part}.model=FOLDER"
     )
 
 
-def _hub_revision_and_tokenizer(model: str, revision: str | None) -> tuple[str, str]:
+def _hub_revision_and_tokenizer(model: str, revision: str | None, part: str) -> tuple[str, str]:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -83,7 +84,7 @@ def _hub_revision_and_tokenizer(model: str, revision: str | None) -> tuple[str, 
     try:
         commit = download("config.json", revision).parent.name  # <cache>/snapshots/<commit>/config.json
     except (OSError, HfHubHTTPError, HFValidationError, ValueError) as error:
-        raise unavailable(model, revision, error) from error
+        raise unavailable(model, revision, error, part) from error
     try:
         tokenizer = _tokenizer_hash(download("tokenizer.json", commit), model, commit)
     except (EntryNotFoundError, LocalEntryNotFoundError):

@@ -1,4 +1,4 @@
-"""Gets a causal language model and its tokenizer from a folder or the hub, whole and quietly."""
+"""Gets a model and its tokenizer from a folder or the hub, whole and quietly."""
 
 from __future__ import annotations
 
@@ -15,50 +15,57 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from llmrl.lm.identify import local_folder, unavailable
 
+UNREAD = "pooler."  # a BERT saved with another head has no pooler, and no hidden state depends on one
 
-def load(model: str, revision: str, dtype: str, device: str) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+
+def load(
+    model: str, revision: str, dtype: str, device: str, architecture: Any = AutoModelForCausalLM, part: str = "lm"
+) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     """The tokenizer and the model, in evaluation mode on `device`. `revision` is a hub commit; a folder has just one.
+
+    `architecture` is the class of transformers that reads the weights, `part` of the config the one that asks.
 
     Raises ValueError for a model that is out of reach, does not load, or lacks weights.
     """
-    folder = local_folder(model)
+    folder = local_folder(model, part)
+    kind = "causal language model" if architecture is AutoModelForCausalLM else "model"
     source, commit = (str(folder), None) if folder else (model, revision)
     try:
         with _quiet():
             try:  # asking the hub about files that are here would cost half a minute where there is no network
-                tokenizer, (network, info) = _from_pretrained(source, commit, dtype, local_files_only=True)
+                tokenizer, (network, info) = _from_pretrained(architecture, source, commit, dtype, local=True)
             except OSError:
                 if folder is not None:
                     raise
-                tokenizer, (network, info) = _from_pretrained(source, commit, dtype, local_files_only=False)
+                tokenizer, (network, info) = _from_pretrained(architecture, source, commit, dtype, local=False)
     except (OSError, ValueError, RuntimeError, HfHubHTTPError, SafetensorError) as error:
         if folder is None:
-            raise unavailable(model, revision, error) from error
+            raise unavailable(model, revision, error, part) from error
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{source} holds no causal language model that transformers loads: {reason}") from error
-    absent = [*info["missing_keys"], *info["mismatched_keys"]]
+        raise ValueError(f"{source} holds no {kind} that transformers loads: {reason}") from error
+    absent = [key for key in (*info["missing_keys"], *info["mismatched_keys"]) if not key.startswith(UNREAD)]
     if absent:
         raise ValueError(
             f"{source} lacks {len(absent)} weights of a {type(network).__name__} (such as {absent[0]}), which would be "
-            "random numbers: give a model that was saved as a causal language model"
+            f"random numbers: give a model that was saved as a {kind}"
         )
     return tokenizer, network.to(device).eval()
 
 
-def _from_pretrained(source: str, commit: str | None, dtype: str, local_files_only: bool) -> tuple[Any, Any]:
-    where: dict[str, Any] = {"revision": commit, "local_files_only": local_files_only}
+def _from_pretrained(architecture: Any, source: str, commit: str | None, dtype: str, local: bool) -> tuple[Any, Any]:
+    where: dict[str, Any] = {"revision": commit, "local_files_only": local}
     tokenizer = AutoTokenizer.from_pretrained(source, **where)
     # No attn_implementation: transformers then takes sdpa where the architecture has it.
     weights = getattr(torch, dtype)
-    return tokenizer, AutoModelForCausalLM.from_pretrained(source, dtype=weights, output_loading_info=True, **where)
+    return tokenizer, architecture.from_pretrained(source, dtype=weights, output_loading_info=True, **where)
 
 
-def choose_device(wanted: str) -> str:
+def choose_device(wanted: str, part: str = "lm") -> str:
     """Either "cpu" or "cuda". Raises ValueError for one that is unknown or not here."""
     if wanted not in ("auto", "cpu", "cuda"):
         raise ValueError(f"device {wanted!r} is unknown: use auto, cpu or cuda")
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device=cuda, but torch sees no CUDA device here: use lm.device=cpu (or auto)")
+        raise ValueError(f"{part}.device=cuda, but torch sees no CUDA device here: use {part}.device=cpu (or auto)")
     return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -18,28 +19,35 @@ from llmrl.run.versions import git_state, package_versions
 
 def provenance(cfg: DictConfig) -> dict[str, Any]:
     """provenance.json of a run. `machine_type` is what byte-identity is promised on."""
-    model = model_identity(cfg)
+    model, encoder = model_identity(cfg), model_identity(cfg, "encoder")
+    devices = {part: cfg[part].get("device", "cpu") for part in ("lm", "encoder") if cfg[part] is not None}
     return {
         "llmrl": llmrl.__version__,
         "git": git_state(),
         "python": platform.python_version(),
         "packages": package_versions(),
-        "machine_type": machine_type("cpu" if cfg.lm is None else cfg.lm.get("device", "cpu"), cfg.threads),
+        "machine_type": machine_type(devices, cfg.threads),
         "machine": {"platform": platform.platform(), "cpus": os.cpu_count()},
         "model": None if model is None else asdict(model),
+        "encoder": None if encoder is None else asdict(encoder),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
-def machine_type(device: str, threads: int) -> dict[str, Any]:
-    """`device` is that of the language model: auto, cpu or cuda. Raises ValueError for one that is not here."""
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("lm.device=cuda, but torch sees no CUDA device here: use lm.device=cpu or lm.device=auto")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+def machine_type(devices: Mapping[str, str], threads: int) -> dict[str, Any]:
+    """`devices` are those of the models, by part: auto, cpu or cuda. Raises ValueError for one that is not here."""
+    found = set()
+    for part, device in devices.items():
+        if device == "cuda" and not torch.cuda.is_available():
+            raise ValueError(
+                f"{part}.device=cuda, but torch sees no CUDA device here: use {part}.device=cpu or {part}.device=auto"
+            )
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        found.add(torch.cuda.get_device_name(device) if device.startswith("cuda") else device)
     return {
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
+        "device": " and ".join(sorted(found)) or "cpu",
         "threads": threads,
         "torch": torch.__version__,
     }
