@@ -13,8 +13,11 @@ import hashlib
 import json
 import math
 import time
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,9 +28,82 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTraine
 from llmrl.config import compose
 from llmrl.priors.prompt import Prompt
 from scripts.tiny.corpus import CorpusConfig, Example, examples
+from scripts.tiny.quality import Exam, exam, measure
 
 END = "<|end|>"
 PROMPT_WEIGHT = 0.1
+VOCAB = 512  # at most: a corpus may not give so many pairs to merge
+
+
+@dataclass(frozen=True)
+class Training:
+    width: int = 192
+    layers: int = 3
+    steps: int = 1200  # 0: weights as they were drawn
+    batch_tokens: int = 4096  # with padding
+    lr: float = 3e-3
+    seed: int = 1
+    threads: int = 1
+
+
+class Row(NamedTuple):
+    tokens: np.ndarray  # int32 [T]: end, prompt, answer
+    prompt: int  # how many of them come before the answer
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What a model reads, in its own tokens."""
+
+    tokenizer: PreTrainedTokenizerFast
+    rows: list[Row]
+
+
+def build(out: Path, corpus: CorpusConfig, vocab: int, training: Training, held_out: Exam) -> dict[str, Any]:
+    """Trains a model, writes it to `out` in the way of save_pretrained, and returns its card.
+
+    The card, written last as card.json, has the settings (`corpus`, `vocab`, `training`), the size of the corpus
+    (`corpus_texts`, `corpus_tokens`), what the model was trained on (`worlds`: kitchens, `episodes`: walkthroughs,
+    `tokens_trained`: tokens that a loss was taken on, repeats counted, `seconds`: of training, by the clock), its
+    `parameters`, the hash of its weights, and `expert_mass` and `log_likelihood` as `quality.measure` has them.
+    """
+    torch.set_num_threads(training.threads)
+    read_in = read(corpus, vocab)
+    start = time.monotonic()
+    model, tokens_trained = train(read_in.rows, len(read_in.tokenizer), training)
+    seconds = time.monotonic() - start
+
+    out.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(out)
+    read_in.tokenizer.save_pretrained(out)
+    _check_tokenizer(out, read_in)
+    card = {
+        "corpus": asdict(corpus),
+        "corpus_texts": len(read_in.rows),
+        "corpus_tokens": sum(len(row.tokens) for row in read_in.rows),
+        "worlds": corpus.kitchens if training.steps else 0,
+        "episodes": corpus.kitchens * corpus.walkthroughs if training.steps else 0,
+        "tokens_trained": tokens_trained,
+        "seconds": round(seconds, 1),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "vocab": vocab,
+        "training": asdict(training),
+        **measure(out, held_out),
+        "sha256": hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest(),
+    }
+    (out / "card.json").write_text(json.dumps(card, indent=1) + "\n")
+    return card
+
+
+@cache
+def read(cfg: CorpusConfig, vocab: int) -> Corpus:
+    """The texts of `cfg` and a tokenizer of (at most) `vocab` tokens learned from them; made once per process."""
+    start = time.monotonic()
+    texts = list(examples(cfg, Prompt(compose([]).prompt)))
+    tokenizer = build_tokenizer(texts, vocab)
+    rows = encode(texts, tokenizer)
+    print(f"{len(rows)} texts by {cfg.author} authors in {time.monotonic() - start:.0f} s", flush=True)
+    return Corpus(tokenizer, rows)
 
 
 def build_tokenizer(corpus: list[Example], vocab_size: int) -> PreTrainedTokenizerFast:
@@ -47,25 +123,29 @@ def build_tokenizer(corpus: list[Example], vocab_size: int) -> PreTrainedTokeniz
     )
 
 
-def encode(corpus: list[Example], tokenizer: PreTrainedTokenizerFast) -> list[tuple[list[int], int]]:
-    """(token ids, length of the prompt among them) of every text. Prompt and answer are tokenised apart, as in use."""
+def encode(corpus: list[Example], tokenizer: PreTrainedTokenizerFast) -> list[Row]:
+    """Prompt and answer are tokenised apart, as in use."""
     backend = tokenizer.backend_tokenizer
     prompts = backend.encode_batch([e.prompt for e in corpus])
     answers = backend.encode_batch([e.answer for e in corpus])
     end = tokenizer.eos_token_id
-    return [([end, *p.ids, *a.ids], len(p.ids) + 1) for p, a in zip(prompts, answers, strict=True)]
+    return [
+        Row(np.array([end, *p.ids, *a.ids], dtype=np.int32), len(p.ids) + 1)
+        for p, a in zip(prompts, answers, strict=True)
+    ]
 
 
-def train(rows: list[tuple[list[int], int]], vocab_size: int, args: argparse.Namespace) -> LlamaForCausalLM:
-    torch.manual_seed(args.seed)
+def train(rows: Sequence[Row], vocab_size: int, cfg: Training) -> tuple[LlamaForCausalLM, int]:
+    """The trained model, and how many tokens a loss was taken on."""
+    torch.manual_seed(cfg.seed)
     model = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=vocab_size,
-            hidden_size=args.width,
-            intermediate_size=args.width * 8 // 3,
-            num_hidden_layers=args.layers,
-            num_attention_heads=args.width // 32,
-            num_key_value_heads=args.width // 32,
+            hidden_size=cfg.width,
+            intermediate_size=cfg.width * 8 // 3,
+            num_hidden_layers=cfg.layers,
+            num_attention_heads=cfg.width // 32,
+            num_key_value_heads=cfg.width // 32,
             max_position_embeddings=1024,
             tie_word_embeddings=True,
             bos_token_id=0,
@@ -77,26 +157,26 @@ def train(rows: list[tuple[list[int], int]], vocab_size: int, args: argparse.Nam
     others = [p for p in model.parameters() if p.ndim <= 1]
     optimiser = torch.optim.AdamW(
         [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}],
-        lr=args.lr,
+        lr=cfg.lr,
         betas=(0.9, 0.95),
     )
-    rng = np.random.Generator(np.random.PCG64(args.seed))
-    batches = _batches(rows, args.batch_tokens, rng)
+    rng = np.random.Generator(np.random.PCG64(cfg.seed))
+    batches = _batches(rows, cfg.batch_tokens, rng)
     start, step, seen, running = time.monotonic(), 0, 0, math.nan
     model.train()
-    while step < args.steps:
+    while step < cfg.steps:
         for batch in batches:
-            if step >= args.steps:
+            if step >= cfg.steps:
                 break
-            rate = args.lr * min(1.0, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * step / args.steps))
+            rate = cfg.lr * min(1.0, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * step / cfg.steps))
             for group in optimiser.param_groups:
-                group["lr"] = max(rate, args.lr * 0.02)
-            length = max(len(rows[i][0]) for i in batch)
+                group["lr"] = max(rate, cfg.lr * 0.02)
+            length = max(len(rows[i].tokens) for i in batch)
             ids = torch.zeros(len(batch), length, dtype=torch.long)
             weight = torch.zeros(len(batch), length)
             for r, i in enumerate(batch):
                 tokens, prompt = rows[i]
-                ids[r, : len(tokens)] = torch.tensor(tokens)
+                ids[r, : len(tokens)] = torch.from_numpy(tokens)
                 weight[r, 1:prompt] = PROMPT_WEIGHT
                 weight[r, prompt : len(tokens)] = 1.0
             logits = model(input_ids=ids, use_cache=False).logits[:, :-1]  # right padding: no real token sees it
@@ -112,71 +192,57 @@ def train(rows: list[tuple[list[int], int]], vocab_size: int, args: argparse.Nam
             if step % 100 == 0:
                 rate_s = seen / (time.monotonic() - start)
                 print(
-                    f"step {step}/{args.steps}  loss {running:.4f}  {seen / 1e6:.2f}M tokens  {rate_s:.0f}/s",
+                    f"step {step}/{cfg.steps}  loss {running:.4f}  {seen / 1e6:.2f}M tokens  {rate_s:.0f}/s",
                     flush=True,
                 )
-        batches = _batches(rows, args.batch_tokens, rng)
-    return model.eval()
+        batches = _batches(rows, cfg.batch_tokens, rng)
+    return model.eval(), seen
 
 
-def _batches(rows: list[tuple[list[int], int]], tokens: int, rng: np.random.Generator) -> list[list[int]]:
+def _batches(rows: Sequence[Row], tokens: int, rng: np.random.Generator) -> list[list[int]]:
     """Rows of similar length together, each batch at most `tokens` with padding; batches in random order."""
-    order = sorted(range(len(rows)), key=lambda i: (len(rows[i][0]), rng.random()))
+    order = sorted(range(len(rows)), key=lambda i: (len(rows[i].tokens), rng.random()))
     batches: list[list[int]] = [[]]
     for i in order:
-        if batches[-1] and (len(batches[-1]) + 1) * len(rows[i][0]) > tokens:
+        if batches[-1] and (len(batches[-1]) + 1) * len(rows[i].tokens) > tokens:
             batches.append([])
         batches[-1].append(i)
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
+def _check_tokenizer(out: Path, corpus: Corpus) -> None:
+    """What AutoTokenizer makes of the folder has to be the tokenizer that the model was trained with."""
+    again, backend = AutoTokenizer.from_pretrained(out), corpus.tokenizer.backend_tokenizer
+    for row in corpus.rows[:: max(1, len(corpus.rows) // 500)]:
+        text = backend.decode(row.tokens.tolist())  # without the end token in front
+        assert again(text)["input_ids"] == backend.encode(text).ids, text
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--author", choices=["cook", "random"], default="cook")
+    parser.add_argument("--author", choices=["cook", "random"], default=CorpusConfig.author)
     parser.add_argument("--kitchens", type=int, default=CorpusConfig.kitchens)
     parser.add_argument("--mistakes", type=float, nargs=2, default=CorpusConfig.mistakes)
-    parser.add_argument("--vocab", type=int, default=512)
-    parser.add_argument("--width", type=int, default=192)
-    parser.add_argument("--layers", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=1200)
-    parser.add_argument("--batch-tokens", type=int, default=4096)
-    parser.add_argument("--lr", type=float, default=3e-3)
+    parser.add_argument("--vocab", type=int, default=VOCAB)
+    parser.add_argument("--width", type=int, default=Training.width)
+    parser.add_argument("--layers", type=int, default=Training.layers)
+    parser.add_argument("--steps", type=int, default=Training.steps)
+    parser.add_argument("--batch-tokens", type=int, default=Training.batch_tokens)
+    parser.add_argument("--lr", type=float, default=Training.lr)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-
-    start = time.monotonic()
-    cfg = CorpusConfig(kitchens=args.kitchens, mistakes=tuple(args.mistakes), author=args.author, seed=args.seed)
-    corpus = list(examples(cfg, Prompt(compose([]).prompt)))
-    print(f"{len(corpus)} texts in {time.monotonic() - start:.0f} s", flush=True)
-    tokenizer = build_tokenizer(corpus, args.vocab)
-    rows = encode(corpus, tokenizer)
-    tokens = sum(len(ids) for ids, _ in rows)
-    model = train(rows, len(tokenizer), args)
-
-    args.out.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(args.out)
-    tokenizer.save_pretrained(args.out)
-    again = AutoTokenizer.from_pretrained(args.out)
-    for example in corpus[:: max(1, len(corpus) // 500)]:
-        text = example.prompt + example.answer
-        assert again(text)["input_ids"] == tokenizer.backend_tokenizer.encode(text).ids, text
-    weights = args.out / "model.safetensors"
-    card = {
-        "corpus": asdict(cfg),
-        "corpus_texts": len(corpus),
-        "corpus_tokens": tokens,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "training": {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items() if k != "out"},
-        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
-    }
-    (args.out / "card.json").write_text(json.dumps(card, indent=1) + "\n")
-    print(
-        f"{args.out}: {card['parameters']} parameters, {weights.stat().st_size / 1e6:.1f} MB, "
-        f"{time.monotonic() - start:.0f} s"
+    corpus = CorpusConfig(
+        kitchens=args.kitchens,
+        mistakes=tuple(args.mistakes),
+        author=args.author,
+        howtos=CorpusConfig.howtos if args.author == "cook" else 0,  # who knows nothing gives no advice
+        seed=args.seed,
     )
+    training = Training(args.width, args.layers, args.steps, args.batch_tokens, args.lr, args.seed, args.threads)
+    card = build(args.out, corpus, args.vocab, training, exam())
+    print(f"{args.out}: {card['parameters']} parameters, {card['seconds']:.0f} s of training")
 
 
 if __name__ == "__main__":

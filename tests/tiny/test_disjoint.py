@@ -133,9 +133,9 @@ def test_the_card_describes_the_folder() -> None:
     assert parameters == card()["parameters"]
     assert 1_000_000 <= parameters <= 4_000_000
     assert card()["corpus"]["author"] == "cook"
-    assert {key: card()["training"][key] for key in ("kitchens", "mistakes", "author", "seed")} == {
-        key: card()["corpus"][key] for key in ("kitchens", "mistakes", "author", "seed")
-    }
+    told_twice = card()["training"].keys() & card()["corpus"].keys()
+    assert "seed" in told_twice
+    assert all(card()["training"][key] == card()["corpus"][key] for key in told_twice)
 
 
 def test_both_tokenizers_agree_on_texts_of_the_corpus() -> None:
