@@ -1,0 +1,112 @@
+"""Which runs a person means: folders, globs, parts of names, and KEY=VALUE over the resolved configs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from fnmatch import fnmatch
+from glob import glob
+from pathlib import Path
+from typing import Any
+
+from llmrl.config import ConfigError
+from llmrl.report.groups import settings
+from llmrl.report.tables import flatten
+from llmrl.run.load import RunInfo, is_run, load_runs
+
+
+def sides(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What was typed before `--against`, and after it. Raises ConfigError where one of them is missing."""
+    for word in words:
+        if word.startswith("--") and word != "--against":
+            raise ConfigError(f"no such option: {word}; `llmrl compare --help` lists them")
+    before, against, after = _split(words)
+    if not before or not after or not against:
+        raise ConfigError("two sides are needed, as in `llmrl compare dqn_prior --against dqn`")
+    if "--against" in after:
+        raise ConfigError("--against is there twice; several groups may stand before it, and one after it")
+    return before, after
+
+
+def select(words: Sequence[str], root: Path) -> list[RunInfo]:
+    """All runs that are named and have every KEY=VALUE; without names, those under `root` that have.
+
+    A name is a run's folder, a folder of runs, a glob of either, or a part of names of runs under `root`: between
+    dashes if there is such a part (`dqn` is then not `dqn_prior`), else anywhere. A value is one of several with
+    commas; `learner=dqn` stands for `learner.name=dqn`. Raises ConfigError saying what did not match.
+    """
+    filters = [word for word in words if "=" in word and not Path(word).exists()]
+    names = [word for word in words if word not in filters]
+    runs = _unique([run for name in names for run in _named(name, root)] if names else load_runs(root))
+    if not runs:
+        raise ConfigError(f"there is no run in {root}/; `llmrl train` makes one, --runs names another folder")
+    for word in filters:
+        kept = _having(word, runs)
+        if not kept:
+            raise ConfigError(f"{word}: none of {len(runs)} runs has it; they have {_values(word, runs)}")
+        runs = kept
+    return runs
+
+
+def _split(words: Sequence[str]) -> tuple[list[str], bool, list[str]]:
+    at = list(words).index("--against") if "--against" in words else len(words)
+    return list(words[:at]), at < len(words), list(words[at + 1 :])
+
+
+def _named(name: str, root: Path) -> list[RunInfo]:
+    paths = [Path(name)] if Path(name).is_dir() else [Path(path) for path in sorted(glob(name))]
+    found = [run for path in paths for run in ([RunInfo(path)] if is_run(path) else load_runs(path))]
+    if found:
+        return found
+    runs = load_runs(root)
+    found = (
+        [run for run in runs if run.name == name or fnmatch(run.name, name)]
+        or [run for run in runs if f"-{name}-" in f"-{run.name}-"]
+        or [run for run in runs if name in run.name]
+    )
+    if found:
+        return found
+    parts = sorted({part for run in runs for part in (run.name, *run.name.split("-"))})
+    near = get_close_matches(name, parts, n=3, cutoff=0.5)
+    hint = f"; did you mean {' or '.join(near)}?" if near else f": {len(runs)} runs are there" if runs else ""
+    raise ConfigError(f"{name}: no run in {root}/ has this in its name{hint}")
+
+
+def _having(word: str, runs: Sequence[RunInfo]) -> list[RunInfo]:
+    key, _, text = word.partition("=")
+    wanted = [_value(part) for part in text.split(",")]
+    flats = [_flat(run) for run in runs]
+    key = _key(key, flats)
+    return [run for run, flat in zip(runs, flats, strict=True) if key in flat and flat[key] in wanted]
+
+
+def _values(word: str, runs: Sequence[RunInfo], most: int = 8) -> str:
+    flats = [_flat(run) for run in runs]
+    key = _key(word.partition("=")[0], flats)
+    values = sorted({json.dumps(flat[key]).strip('"') for flat in flats if key in flat})
+    return ", ".join(f"{key}={value}" for value in values[:most]) + (", ..." if len(values) > most else "")
+
+
+def _key(key: str, flats: Sequence[Mapping[str, Any]]) -> str:
+    known = {key for flat in flats for key in flat}
+    for candidate in (key, f"{key}.name", f"{key}.id"):
+        if candidate in known:
+            return candidate
+    near = get_close_matches(key, sorted(known), n=1, cutoff=0.5)
+    raise ConfigError(f"{key}: no run has this setting{f'; did you mean {near[0]}?' if near else ''}")
+
+
+def _flat(run: RunInfo) -> dict[str, Any]:
+    return flatten(run.config) | settings(run)
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _unique(runs: Sequence[RunInfo]) -> list[RunInfo]:
+    return list({run.path.resolve(): run for run in runs}.values())
