@@ -38,7 +38,8 @@ class ConfigFolders:
                     name = file.relative_to(root)
                     raise ConfigError(f"{file}: llmrl has a {name} of its own, so this one would be ignored; rename it")
                 options[file.stem] = file
-        self.groups.pop(".", None)
+        for no_group in (".", "tune"):  # train.yaml, and the spaces of `llmrl tune`, which are no part of a run
+            self.groups.pop(no_group, None)
 
     def get_group_options(self, group_name: str, *_: object, **__: object) -> list[str]:
         """The part of Hydra's ConfigLoader that expands `glob(*)`."""

@@ -1,0 +1,103 @@
+"""What a person sees of a search: a line for each trial, a bar of runs in a terminal, and a table at the end."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from llmrl.overrides import shown
+from llmrl.progress import duration, percent
+from llmrl.tune.log import ranked
+from llmrl.tune.plan import Plan
+
+TOP = 5
+
+
+class Screen:
+    """A context manager: the bar is gone when it ends, however it ends."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.console = Console(quiet=quiet)
+        self._bar = Progress(
+            TextColumn("runs"), BarColumn(30), MofNCompleteColumn(), TimeRemainingColumn(),
+            console=self.console, transient=True, disable=quiet or not self.console.is_terminal,
+        )  # fmt: skip
+
+    def begin(self, plan: Plan, out: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+        self.plan, self.out = plan, out
+        self._print(
+            f"{plan.space.name}: {plan.trials} trials x {len(plan.tasks)} tasks x {len(plan.seeds)} seeds "
+            f"x {plan.env_steps:,} decisions = {plan.decisions:,} decisions"
+        )
+        if rows:
+            left = plan.trials - len(rows)
+            self._print(f"{out} has {len(rows)} trials" + (f": {left} to go" if left else ": nothing to compute"))
+        self._task = self._bar.add_task("runs", total=plan.trials * plan.runs, completed=len(rows) * plan.runs)
+        self._bar.start()
+
+    def run_done(self) -> None:
+        self._bar.advance(self._task)
+
+    def recorded(self, row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+        text = f"trial {row['number']:>3}  "
+        if row["state"] == "failed":
+            self._print(f"{text}failed: {row['error']}")
+            return
+        first = ranked(rows)[0]
+        best = "the best so far" if first["number"] == row["number"] else f"best {first['value']:.3f}"
+        text += f"area {row['value']:.3f}  final {percent(row['final']):>4}  {duration(row['seconds']):>7}  {best}"
+        self._print(text)
+
+    def end(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        self._bar.stop()
+        top = ranked(rows)[:TOP]  # never empty: where trial 0 fails there is no search
+        self.console.print()
+        self.console.print(top_table(top, self.plan))
+        self.console.print()
+        failed = sum(row["state"] == "failed" for row in rows)
+        self._print(
+            f"{len(rows)} trials, {failed} failed; {sum(row['decisions'] for row in rows):,} decisions, "
+            f"{duration(sum(row['seconds'] for row in rows))} of runs"
+        )
+        self._print(f"trial 0, nothing changed: area {rows[0]['value']:.3f}; best, trial {top[0]['number']}: " +
+                    f"area {top[0]['value']:.3f}, on the tasks it was chosen by")  # fmt: skip
+        self._print("log: " + ", ".join(str(self.out / name) for name in ("trials.jsonl", "study.json", "best.yaml")))
+        command = ["llmrl", "train", *self.plan.agent(top[0]["parameters"])]
+        command += ["--config-dir", str(self.plan.config_dir)] if self.plan.config_dir else []
+        self._print(shlex.join(command))
+
+    def __enter__(self) -> Screen:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._bar.stop()
+
+    def _print(self, text: str) -> None:
+        self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def top_table(top: Sequence[Mapping[str, Any]], plan: Plan) -> Table:
+    """A column for each trial, best first; a row for each parameter that one of them has."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("trial", no_wrap=True)
+    for row in top:
+        table.add_column(str(row["number"]), justify="right", overflow="fold")
+    table.add_row("area", *(Text(f"{row['value']:.3f}", "bold") for row in top))
+    table.add_row("final success", *(percent(row["final"]) for row in top))
+    for parameter in plan.space.parameters:
+        values = [row["parameters"].get(parameter.name, ...) for row in top]
+        if any(value is not ... for value in values):
+            table.add_row(_short(parameter.name), *("-" if v is ... else shown(v) for v in values))
+    return table
+
+
+def _short(key: str) -> str:
+    return key.removeprefix("learner.")

@@ -1,0 +1,212 @@
+"""The search itself: trials are proposed, run, and recorded in order, whatever the number of processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig
+
+from llmrl.config import ConfigError, run_name
+from llmrl.run.folder import RunInUse
+from llmrl.run.load import RunInfo
+from llmrl.run.versions import git_state
+from llmrl.train import train
+from llmrl.tune.log import Log, opened
+from llmrl.tune.plan import Plan
+from llmrl.tune.screen import Screen
+from llmrl.tune.space import AHEAD
+
+
+def search(plan: Plan, out: Path, jobs: int = 1, screen: Screen | None = None) -> list[dict[str, Any]]:
+    """Runs what is left of the search in `out` and returns its log, one row a trial (docs/tuning.md has the fields).
+
+    `jobs`: runs at the same time, each in a process; it changes speed only. Where it stops early, for whatever reason,
+    the same call continues. Raises ValueError for what a person can mend, and what a run raises for what failed.
+    """
+    screen = screen or Screen(quiet=True)
+    with opened(out), screen, _workers(jobs) as workers:
+        log = Log(out, plan)
+        screen.begin(plan, out, log.rows)
+        runs = _Runs(workers, plan, out / "runs", screen.run_done)
+        git = git_state() or {"commit": None, "dirty": None}
+        under_way: deque[_Trial] = deque()
+        at_once = 1 if jobs == 1 else AHEAD  # the proposals are the same: they never look at newer results
+        while len(log.rows) < plan.trials:
+            while len(under_way) < min(at_once, plan.trials - len(log.rows)):
+                number = len(log.rows) + len(under_way)
+                under_way.append(runs.start(number, plan.space.propose(number, log.rows, plan.sampler_seed)))
+            row = under_way.popleft().row() | git
+            log.add(row)
+            screen.recorded(row, log.rows)
+        screen.end(log.rows)
+        return log.rows
+
+
+@dataclass(frozen=True)
+class _Run:
+    task: str
+    seed: int
+    cfg: DictConfig
+    name: str  # with all 64 digits of its id; the folder's has eight, or more of them
+
+    @property
+    def run_id(self) -> str:
+        return self.name[-64:]
+
+    def finished(self) -> RunInfo | None:
+        found = (RunInfo(path) for path in sorted(Path(self.cfg.paths.runs).glob(f"{self.name[:-56]}*")))
+        return next(
+            (r for r in found if (r.summary.get("run_id"), r.summary.get("status")) == (self.run_id, "complete")), None
+        )
+
+
+@dataclass(frozen=True)
+class _Trial:
+    number: int
+    parameters: dict[str, Any]
+    overrides: list[str]
+    runs: list[tuple[_Run, Future[None] | None]]  # no future: finished before
+    refused: ConfigError | None
+
+    def row(self) -> dict[str, Any]:
+        """The trial's row of the log, once its runs are done.
+
+        A config that is refused and a run that its settings break are a failed trial. Not so in trial 0, which has no
+        settings of its own: there the search ends.
+        """
+        made: list[dict[str, Any]] = []
+        seconds, decisions = 0.0, 0
+        error: ValueError | None = self.refused
+        for run, future in self.runs:
+            try:
+                if future is not None:
+                    future.result()
+            except RunInUse:
+                raise
+            except BrokenProcessPool:
+                raise ValueError(
+                    "a process ended by itself (was there enough memory?); the same command continues, "
+                    "with fewer --jobs if need be"
+                ) from None
+            except ValueError as failure:
+                error = error or failure
+                continue
+            info = run.finished()
+            assert info is not None
+            made.append({"task": run.task, "seed": run.seed, "run": info.name, **_figures(info)})
+            seconds += info.cost.get("seconds", 0.0)
+            decisions += info.summary["env_steps"]
+        if error is not None and self.number == 0:
+            raise error
+        return {
+            "number": self.number,
+            "state": "complete" if error is None else "failed",
+            "error": None if error is None else str(error),
+            "parameters": self.parameters,
+            "overrides": self.overrides,
+            "value": float(np.mean([run["value"] for run in made])) if error is None else None,
+            "final": float(np.mean([run["final"] for run in made])) if error is None else None,
+            "runs": made,
+            "decisions": decisions,
+            "seconds": round(seconds, 3),
+        }
+
+
+class _Runs:
+    """Hands runs to the workers; equal ones, of two trials that try the same, once."""
+
+    def __init__(self, workers: Executor, plan: Plan, root: Path, done: Callable[[], None]) -> None:
+        self.workers, self.plan, self.root, self.done = workers, plan, root, done
+        self.given: dict[str, Future[None]] = {}
+
+    def start(self, number: int, parameters: dict[str, Any]) -> _Trial:
+        overrides = self.plan.space.overrides_of(parameters)
+        try:
+            wanted = [
+                _Run(task, seed, cfg, run_name(cfg, 64))
+                for task in self.plan.tasks
+                for seed in self.plan.seeds
+                for cfg in [self.plan.compose(parameters, task, seed, self.root)]
+            ]
+        except ConfigError as error:
+            for _ in range(self.plan.runs):
+                self.done()
+            return _Trial(number, parameters, overrides, [], error)
+        return _Trial(number, parameters, overrides, [(run, self._future(run)) for run in wanted], None)
+
+    def _future(self, run: _Run) -> Future[None] | None:
+        if run.run_id not in self.given:
+            if run.finished():
+                self.done()
+                return None
+            self.given[run.run_id] = self.workers.submit(_train, run.cfg)
+        future = self.given[run.run_id]
+        future.add_done_callback(lambda _: self.done())
+        return future
+
+
+def _figures(run: RunInfo) -> dict[str, float]:
+    """`value`: the mean height of the success curve, by the trapezoidal rule; `final`: its last point. Both 0 to 1."""
+    steps_T = np.array([row["env_steps"] for row in run.metrics], dtype=float)
+    success_T = np.array([row["eval/success"] for row in run.metrics], dtype=float)
+    area = np.trapezoid(success_T, steps_T) / (steps_T[-1] - steps_T[0])
+    return {"value": float(area), "final": float(success_T[-1])}
+
+
+def _train(cfg: DictConfig) -> None:
+    train(cfg)
+
+
+class _Here(Executor):
+    """This process, one run after another."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+@contextmanager
+def _workers(jobs: int) -> Iterator[Executor]:
+    """Processes that load torch once. When the search stops early they are ended, amid a run or not."""
+    if jobs == 1:
+        yield _Here()
+        return
+    before = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _prepare_worker)
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in set(multiprocessing.active_children()) - before:
+            child.terminate()
+        raise
+    pool.shutdown()
+
+
+def _prepare_worker() -> None:
+    """Ctrl-C reaches all processes of a terminal, and is the search's to handle; a worker never outlives the search."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def end_with_parent() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
