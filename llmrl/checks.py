@@ -9,9 +9,10 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from llmrl.overrides import ConfigError, ConfigFolders, closest_first, one_of, shown
-from llmrl.schema import CHOICES, RANGES, DQNConfig, PriorConfig, TrainConfig
+from llmrl.schema import CHOICES, RANGES, BCConfig, DQNConfig, DRRNConfig, PriorConfig, TrainConfig
 
 SMALLEST_ALPHA = 1e-6  # Q/alpha is a float32
+USES = ("behaviour", "target", "evaluation")
 
 
 def refuse(cfg: DictConfig, folders: ConfigFolders) -> None:
@@ -21,10 +22,19 @@ def refuse(cfg: DictConfig, folders: ConfigFolders) -> None:
     _refuse_combinations(cfg, folders)
 
 
+def asks_a_model(prior: DictConfig) -> bool:
+    """Whether a typed prior asks a language model anything."""
+    return prior.source in ("scored", "generated") and not all(prior[use].uniform for use in USES)
+
+
 def _refuse_missing(cfg: DictConfig, folders: ConfigFolders) -> None:
     missing = sorted(OmegaConf.missing_keys(cfg))
     if "lm.model" in missing:
         raise ConfigError(f"lm={cfg.lm.name} needs a model: add lm.model=FOLDER_OR_HUB_ID")
+    if "learner.weights" in missing:
+        raise ConfigError(
+            f"learner={cfg.learner.name} needs a trained network: add learner.weights=FILE, made by scripts/clone.py"
+        )
     for part in ("env", "learner"):
         if part in missing or cfg[part] is None:
             raise ConfigError(f"{part} is missing: add {part}={_an_option(folders, part)}")
@@ -81,21 +91,14 @@ def _refuse_combinations(cfg: DictConfig, folders: ConfigFolders) -> None:
             else f"say learner.priors=[{','.join([*allowed, prior.name])}]"
         )
         raise ConfigError(f"{learner.name} takes prior={' or '.join(allowed)}; for prior={prior.name} {instead}")
-    sources = {
-        name: OmegaConf.select(OmegaConf.load(file), "source") for name, file in folders.groups.get("prior", {}).items()
-    }
-    if sources.get(prior.name, prior.source) != prior.source:
-        others = [name for name, source in sources.items() if source == prior.source]
-        raise ConfigError(
-            f"prior.source={prior.source}: prior={prior.name} is made from {sources[prior.name]}; "
-            f"for {prior.source} use prior={' or '.join(others)}"
-        )
-    if prior.source != "uniform" and cfg.lm is None:
+    _refuse_unread(prior)
+    _refuse_misnamed(prior, folders)
+    if asks_a_model(prior) and cfg.lm is None:
         raise ConfigError(
             f"prior={prior.name} asks a language model and there is none: add lm=tiny, "
             "or lm=hf lm.model=FOLDER_OR_HUB_ID"
         )
-    if prior.source != "uniform" and cfg.prompt is None:
+    if asks_a_model(prior) and cfg.prompt is None:
         raise ConfigError(f"prior={prior.name} asks a language model and there is no prompt: add prompt=plain")
     if cfg.prompt is not None:
         from llmrl.priors.prompt import Prompt
@@ -104,27 +107,47 @@ def _refuse_combinations(cfg: DictConfig, folders: ConfigFolders) -> None:
             Prompt(cfg.prompt)
         except ValueError as error:
             raise ConfigError(str(error)) from None
-    _refuse_unread(prior)
-    if OmegaConf.get_type(learner) is DQNConfig:
+    schema = OmegaConf.get_type(learner)
+    if schema in (DQNConfig, BCConfig) and cfg.encoder is None:
+        raise ConfigError(f"learner={learner.name} reads encoded texts and there is no encoder: add encoder=hash")
+    if schema in (DQNConfig, DRRNConfig) and learner.batch > learner.buffer:
+        raise ConfigError(f"learner.batch={learner.batch}: a buffer of {learner.buffer} never holds that many")
+    if schema is DQNConfig:
         _refuse_learner(cfg)
 
 
 def _refuse_unread(prior: DictConfig) -> None:
     """A setting that this prior does not read would only rename the run, and a person would think they had tried it."""
-    default, supports = PriorConfig(), ("behaviour", "target", "evaluation")
-    if prior.source == "generated" and all(prior[use].k is None for use in supports):
-        raise ConfigError("prior=generated counts k answers: say how many, as in prior.behaviour.k=5")
-    reads = {"generated": "prior=generated", "scored": "prior=scored or sampled"}
-    for source, keys in {
-        "generated": ("max_tokens", "temperature", "top_p", "limit", "draw_seed"),
-        "scored": ("normalise",),
-    }.items():
+    default = PriorConfig()
+    informed = [use for use in USES if not prior[use].uniform]
+    if prior.source == "generated" and informed and all(prior[use].k is None for use in informed):
+        raise ConfigError(f"prior=generated counts k answers: say how many, as in prior.{informed[0]}.k=5")
+    for source, reader, keys in (
+        ("generated", "prior=generated", ("max_tokens", "temperature", "top_p", "limit", "draw_seed")),
+        ("scored", "prior=scored or sampled", ("normalise",)),
+        ("scored", "prior=shuffled or marginal", ("control",)),
+        ("oracle", "prior=oracle", ("error",)),
+    ):
         for key in keys:
             if prior.source != source and prior[key] != getattr(default, key):
                 raise ConfigError(
-                    f"prior.{key}={shown(prior[key])}: prior={prior.name} does not read this; {reads[source]} does"
+                    f"prior.{key}={shown(prior[key])}: prior={prior.name} does not read this; {reader} does"
                 )
-    for use in supports:
+    for use in USES:
+        if prior.source == "uniform" and prior[use].uniform:
+            raise ConfigError(
+                f"prior.{use}.uniform=true: prior={prior.name} is uniform anyway; for all admissible actions in this "
+                f"use, say prior.{use}.k=null"
+            )
+    if prior.uniform_after is not None:
+        known = prior.source != "uniform" or prior.behaviour.k is not None
+        if prior.behaviour.uniform or not known:
+            what = "prior.behaviour.uniform=true" if prior.behaviour.uniform else f"prior={prior.name}"
+            raise ConfigError(
+                f"prior.uniform_after={prior.uniform_after}: with {what} the behaviour knows no prior from the start; "
+                "leave prior.uniform_after out"
+            )
+    for use in USES:
         if prior[use].k is None and prior.source != "generated" and prior[use].redraw != "visit":
             raise ConfigError(
                 f"prior.{use}.redraw={prior[use].redraw}: all admissible actions are considered and nothing is drawn; "
@@ -132,10 +155,25 @@ def _refuse_unread(prior: DictConfig) -> None:
             )
 
 
+def _refuse_misnamed(prior: DictConfig, folders: ConfigFolders) -> None:
+    """A run, and every table, calls its prior by this name."""
+
+    def kind(node: Any) -> str:
+        return " ".join(filter(None, (OmegaConf.select(node, "control"), OmegaConf.select(node, "source"))))
+
+    kinds = {name: kind(OmegaConf.load(file)) for name, file in folders.groups.get("prior", {}).items()}
+    mine = kind(prior)
+    if kinds.get(prior.name, mine) != mine:
+        others = [name for name, other in kinds.items() if other == mine]
+        key = "control" if kinds[prior.name].endswith(prior.source) else "source"
+        raise ConfigError(
+            f"prior.{key}={shown(prior[key])}: prior={prior.name} is made from {kinds[prior.name]}; "
+            f"for {mine} use prior={' or '.join(others)}"
+        )
+
+
 def _refuse_learner(cfg: DictConfig) -> None:
     learner = cfg.learner
-    if cfg.encoder is None:
-        raise ConfigError(f"learner={learner.name} learns from text and there is no encoder: add encoder=hash")
     for key in ("alpha", "alpha_eval"):
         if learner[key] is not None and 0 < learner[key] < SMALLEST_ALPHA:
             raise ConfigError(
@@ -146,8 +184,18 @@ def _refuse_learner(cfg: DictConfig) -> None:
             "learner.epsilon_final and learner.epsilon_decay go together: where epsilon ends, and after how many "
             "decisions; leave both out for a constant epsilon"
         )
-    if learner.batch > learner.buffer:
-        raise ConfigError(f"learner.batch={learner.batch}: a buffer of {learner.buffer} never holds that many")
+    if learner.combine == "product" and 0 in (learner.alpha, learner.alpha_eval):
+        raise ConfigError("learner.combine=product squashes Q/alpha: learner.alpha and alpha_eval must be above 0")
+    if learner.priority == 0 and learner.importance != DQNConfig.importance:
+        raise ConfigError(
+            f"learner.importance={learner.importance:g}: replay is uniform and does not read this; "
+            "add learner.priority=0.6"
+        )
+    if learner.weights is not None and learner.optimism != 0:
+        raise ConfigError(
+            f"learner.optimism={learner.optimism:g}: Q starts from {learner.weights} and does not read this; "
+            "leave one of the two out"
+        )
 
 
 def _learners(folders: ConfigFolders) -> dict[str, list[str]]:

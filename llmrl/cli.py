@@ -14,7 +14,7 @@ import typer
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
-    from rich.table import Table
+    from rich.console import RenderableType
 
 app = typer.Typer(
     help="How much faster does an agent learn when a language model tells it which actions make sense?",
@@ -126,6 +126,44 @@ def runs_show(run: Annotated[str, typer.Argument(help=RUN)], runs: Runs = Path("
 
 
 @app.command()
+def tune(
+    space: Annotated[str, typer.Option(help="What is searched: a name in configs/tune/, or a YAML file.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="Settings of every trial, as in learner=dqn env_steps=4000", show_default=False),
+    ] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="The budget; by default the space's.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where log and runs are kept; by default tune/SPACE.")] = None,
+    task: Annotated[
+        list[str] | None, typer.Option(help="A development world, instead of the space's: 'env=... env.index=3'.")
+    ] = None,
+    seed: Annotated[list[int] | None, typer.Option(min=0, help="A seed, instead of the space's.")] = None,
+    sampler_seed: Annotated[int, typer.Option(min=0, help="The seed of the search itself.")] = 0,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at the same time.")] = 1,
+    config_dir: ConfigDir = None,
+) -> None:
+    """Search settings with a fixed budget, on development tasks. The same command continues a search that stopped."""
+    with _explained():
+        from llmrl.tune.plan import plan
+
+        if config_dir is not None:
+            sys.path.insert(0, str(Path.cwd()))
+        planned = plan(
+            space,
+            overrides or [],
+            tasks=task or [],
+            seeds=seed or [],
+            trials=trials,
+            sampler_seed=sampler_seed,
+            config_dir=config_dir,
+        )
+        from llmrl.tune.screen import Screen
+        from llmrl.tune.search import search
+
+        search(planned, out or Path("tune") / planned.space.name, jobs, Screen())
+
+
+@app.command()
 def plot(
     run: Annotated[list[str], typer.Argument(help=RUN)],
     metric: Annotated[str, typer.Option(help="What is drawn: a metric's name.")] = "eval/success",
@@ -139,6 +177,47 @@ def plot(
         from llmrl.run.load import find_run
 
         typer.echo(curve([find_run(text, runs) for text in run], out, metric, x))
+
+
+@app.command(context_settings={"ignore_unknown_options": True})  # so that --against stays where it was typed
+def compare(
+    run: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN... --against RUN...",
+            help="Runs on either side: folders, globs, parts of names, and KEY=VALUE of their settings.",
+        ),
+    ],
+    at: Annotated[str, typer.Option(help="Thresholds of success, in percent.")] = "50,80,95",
+    x: Annotated[str, typer.Option(help="What is counted: env_steps, lm/distinct_prompts, seconds, ...")] = "env_steps",
+    metric: Annotated[str, typer.Option(help="eval/success or eval_greedy/success.")] = "eval/success",
+    with_training: Annotated[bool, typer.Option("--with-training", help="Count the training of models, too.")] = False,
+    allow_dirty: Annotated[bool, typer.Option("--allow-dirty", help="Runs of uncommitted code, marked.")] = False,
+    allow_different: Annotated[
+        bool, typer.Option("--allow-different", help="Groups of different worlds or evaluations, marked.")
+    ] = False,
+    out: Annotated[
+        list[Path] | None, typer.Option(help="A file to write: .md, .json, or a picture (.png, .svg, .pdf).")
+    ] = None,
+    runs: Runs = Path("runs"),
+) -> None:
+    """Compare groups of runs with another group: how many times fewer decisions, and how sure that is."""
+    with _explained():
+        from llmrl.report.compare import compare as compare_runs
+        from llmrl.report.compare import percentages
+        from llmrl.report.comparison import check_suffix, shown, write
+        from llmrl.report.select import select, sides
+
+        for file in out or []:
+            check_suffix(file)
+        a, b = (select(words, runs) for words in sides(run))
+        found = compare_runs(
+            a, b, metric=metric, x=x, levels=percentages(at), with_training=with_training, allow_dirty=allow_dirty,
+            allow_different=allow_different,
+        )  # fmt: skip
+        _print(shown(found))
+        for file in out or []:
+            typer.echo(write(found, file))
 
 
 @app.command()
@@ -196,10 +275,10 @@ def _print_config(config: DictConfig) -> None:
     typer.echo(OmegaConf.to_yaml(config), nl=False)
 
 
-def _print(table: Table) -> None:
+def _print(shown: RenderableType) -> None:
     from rich.console import Console
 
-    Console().print(table)
+    Console().print(shown)
 
 
 @contextmanager

@@ -4,7 +4,8 @@
     python -m scripts.study scripts/studies/salad.yaml --arms dqn dqn_prior --seeds 5 --list
 
 A study is a YAML file: `common` overrides, `seeds`, and `arms` by name, each a list of overrides or a mapping with
-`set` (overrides) and `seeds` (how many, where not all). Seeds are the outer loop, so that a study that is stopped
+`set` (overrides) and `seeds` (how many, where not all). `+name` in a list stands for the overrides of `sets.name`, so
+that what was tuned is written once. Seeds are the outer loop, so that a study that is stopped
 early has something of every arm. Worker processes run one cell after another and load torch once.
 """
 
@@ -40,11 +41,15 @@ class Study:
 
     @classmethod
     def read(cls, file: Path) -> Study:
-        known = {"about", "common", "seeds", "arms"}
+        known = {"about", "common", "seeds", "sets", "arms"}
         plain = yaml.safe_load(file.read_text())
         if wrong := set(plain) - known:
             raise SystemExit(f"{file}: unknown keys {sorted(wrong)}; there are {', '.join(sorted(known))}")
-        arms = {name: {"set": arm} if isinstance(arm, list) else arm for name, arm in plain["arms"].items()}
+        sets = plain.get("sets", {})
+        arms = {}
+        for name, arm in plain["arms"].items():
+            arm = {"set": arm} if isinstance(arm, list) else arm
+            arms[name] = arm | {"set": list(_unfolded(arm["set"], sets, f"{file}: arms.{name}"))}
         return cls(file.stem, plain.get("common", []), plain["seeds"], arms)
 
     def cells(self, arms: list[str] | None = None, seeds: int | None = None) -> Iterator[Cell]:
@@ -55,6 +60,16 @@ class Study:
             for name, arm in chosen.items():
                 if seed < arm.get("seeds", self.seeds):
                     yield Cell(name, seed, [*self.common, *arm["set"], f"seed={seed}"])
+
+
+def _unfolded(overrides: list[str], sets: dict[str, list[str]], where: str) -> Iterator[str]:
+    for override in overrides:
+        if not override.startswith("+"):
+            yield override
+        elif override[1:] in sets:
+            yield from _unfolded(sets[override[1:]], sets, where)
+        else:
+            raise SystemExit(f"{where}: there is no set {override[1:]}; there are {', '.join(sets)}")
 
 
 def run(cell: Cell, runs: Path) -> str:

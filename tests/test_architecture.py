@@ -34,7 +34,9 @@ ALLOWED = {
     "llmrl.envs": {"llmrl.envs"},
     "llmrl.schema": set(),
     "llmrl.lm": {"llmrl.lm"},
-    "llmrl.encoders": {"llmrl.encoders", "llmrl.envs", "llmrl.schema", "llmrl.run.seeding"},
+    "llmrl.encoders": {
+        "llmrl.encoders", "llmrl.envs", "llmrl.schema", "llmrl.run.seeding", "llmrl.lm.identify", "llmrl.lm.load",
+    },
     "llmrl.priors": {"llmrl", "llmrl.priors", "llmrl.lm", "llmrl.envs", "llmrl.schema", "llmrl.run.seeding"},
     "llmrl.data": {"llmrl.data", "llmrl.envs", "llmrl.priors.candidates"},
     "llmrl.learners": {
@@ -52,7 +54,13 @@ ALLOWED = {
     },
     "llmrl.progress": set(),
     "llmrl.run": {"llmrl", "llmrl.run", "llmrl.config"},
-    "llmrl.report": {"llmrl.report", "llmrl.run", "llmrl.config", "llmrl.progress", "llmrl.doctor"},
+    "llmrl.tune": {
+        "llmrl", "llmrl.tune", "llmrl.train", "llmrl.config", "llmrl.overrides", "llmrl.run", "llmrl.report.tables",
+        "llmrl.progress",
+    },
+    "llmrl.report": {
+        "llmrl.report", "llmrl.run", "llmrl.config", "llmrl.progress", "llmrl.doctor", "llmrl.lm.identify",
+    },
 }  # fmt: skip
 
 
@@ -110,6 +118,7 @@ def test_nothing_heavy_is_imported_at_the_top(module: str) -> None:
         ("llmrl.run.load", {"torch", "transformers", "matplotlib", "hydra"}),
         ("llmrl.sweep", {"torch", "transformers", "matplotlib"}),
         ("llmrl.report.plots", {"torch", "transformers", "hydra"}),
+        ("llmrl.report.comparison", {"torch", "transformers", "matplotlib", "hydra"}),
     ],
 )
 def test_importing_loads_nothing_heavy(module: str, absent: set[str]) -> None:

@@ -14,15 +14,14 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ReadonlyConfigError
 
-from llmrl.config import ConfigError, cells, check, compose, config_folder, run_id, run_name
+from llmrl.config import ConfigError, cells, check, compose, config_folder, result_settings, run_id, run_name
 from llmrl.report.tables import flatten
 from llmrl.schema import CHOICES, RANGES, SCHEMAS, DQNConfig, KitchenConfig, PriorConfig, PromptConfig, TrainConfig
 
 OWN = config_folder()
-PRIOR_OF = {
-    learner: yaml.safe_load((OWN / "learner" / f"{learner}.yaml").read_text())["learner"]["priors"]
-    for learner in (p.stem for p in sorted((OWN / "learner").glob("*.yaml")))
-}
+LEARNERS = {p.stem: yaml.safe_load(p.read_text())["learner"] for p in sorted((OWN / "learner").glob("*.yaml"))}
+PRIOR_OF = {name: learner["priors"] for name, learner in LEARNERS.items()}
+FILES = {name: ["learner.weights=a.file"] for name, node in LEARNERS.items() if node.get("weights") == "???"}
 
 
 # ---- composition -------------------------------------------------------------------------------------------------
@@ -40,8 +39,8 @@ def test_the_default_is_typed_resolved_and_read_only() -> None:
 
 @pytest.mark.parametrize(("learner", "prior"), [(name, p) for name, priors in PRIOR_OF.items() for p in priors])
 def test_every_learner_composes_with_every_prior_it_names(learner: str, prior: str) -> None:
-    cfg = compose([f"learner={learner}", f"prior={prior}"])
-    asks = cfg.prior.source != "uniform"
+    cfg = compose([f"learner={learner}", f"prior={prior}", *FILES.get(learner, [])])
+    asks = cfg.prior.source in ("scored", "generated")
     assert (cfg.prior.name, cfg.lm is not None, cfg.prompt is not None) == (prior, asks, asks)
 
 
@@ -69,7 +68,25 @@ def test_what_nothing_asks_is_not_in_the_config() -> None:
     assert plain.lm is None
     assert plain.prompt is None
     assert run_id(plain) == run_id(compose(["learner=dqn", "lm=hf"])) == run_id(compose(["learner=dqn", "lm=none"]))
-    assert compose(["learner=random", "encoder=hash"]).encoder is None
+    for learner in ("random", "drrn"):
+        assert compose([f"learner={learner}", "encoder=hash"]).encoder is None
+
+
+def test_a_use_that_knows_no_prior_reads_no_support() -> None:
+    blind = ["prior.target.uniform=true"]
+    cfg = compose(blind)
+    assert (cfg.prior.target.k, cfg.prior.behaviour.k, cfg.lm.name) == (None, 5, "tiny")
+    other = compose([*blind, "prior.target.k=3", "prior.target.redraw=never"])
+    assert result_settings(other) == result_settings(cfg) != result_settings(compose())
+    nowhere = compose([f"prior.{use}.uniform=true" for use in ("behaviour", "target", "evaluation")])
+    assert (nowhere.lm, nowhere.prompt, nowhere.prior.name) == (None, None, "sampled")
+
+
+def test_a_setting_may_follow_another() -> None:
+    sweep = ["prior.behaviour.uniform=true,false", "prior.evaluation.uniform=${prior.behaviour.uniform}"]
+    for cell in cells(sweep):
+        cfg = compose(cell)
+        assert cfg.prior.evaluation.uniform == cfg.prior.behaviour.uniform
 
 
 # ---- no key that does nothing ------------------------------------------------------------------------------------
@@ -104,13 +121,18 @@ def test_the_main_file_has_every_other_setting() -> None:
 
 def test_every_component_file_has_a_schema() -> None:
     parted = {where for where, _, _ in _yaml_parts()}
-    assert {f"{f.parent.name}/{f.stem}" for f in OWN.glob("*/*.yaml")} - parted == {"lm/none"}
+    files = {f for f in OWN.glob("*/*.yaml") if f.parent.name != "tune"}  # search spaces: tests/test_tune.py
+    assert {f"{f.parent.name}/{f.stem}" for f in files} - parted == {"lm/none", "encoder/none"}
 
 
 def test_every_choice_and_range_names_a_setting() -> None:
     known: set[str] = set()
     for env in (p.stem for p in (OWN / "env").glob("*.yaml")):
         known |= set(flatten(OmegaConf.to_container(compose([f"env={env}"]))))
+    for encoder in (p.stem for p in (OWN / "encoder").glob("*.yaml") if p.stem != "none"):
+        known |= set(flatten(OmegaConf.to_container(compose(["learner=dqn", f"encoder={encoder}"]))))
+    for learner in LEARNERS:
+        known |= set(flatten(OmegaConf.to_container(compose([f"learner={learner}", *FILES.get(learner, [])]))))
     assert not (set(CHOICES) | set(RANGES)) - known
 
 
@@ -124,7 +146,7 @@ def test_every_choice_and_range_names_a_setting() -> None:
             "learner=dqn_prio",
             ["did you mean learner=dqn_prior?", "dqn, dqn_prior, dqn_prior_paper, prior_only, random"],
         ),
-        ("env=atari", ["env=atari: choose one of overcooked_random, overcooked_salad, overcooked_tomato"]),
+        ("env=atari", ["env=atari: choose one of frozen_lake, overcooked_random, overcooked_salad, overcooked_tomato"]),
         ("lrner=dqn", ["lrner: there is no such setting; did you mean learner=dqn?"]),
         ("learner.aplha=0.3", ["learner.aplha: there is no such setting; did you mean learner.alpha=0.3?"]),
         ("alpha=0.3", ["did you mean learner.alpha=0.3?"]),
@@ -174,6 +196,25 @@ def test_every_choice_and_range_names_a_setting() -> None:
         ("prior.temperature=0.5", ["prior=sampled does not read this", "prior=generated does"]),
         ("prior=generated prior.normalise=word", ["prior=generated does not read this"]),
         ("prior=scored prior.target.redraw=never", ["nothing is drawn", "prior.target.k=5"]),
+        ("prior.error=0.2", ["prior.error=0.2: prior=sampled does not read this; prior=oracle does"]),
+        ("prior=oracle prior.error=2", ["prior.error=2.0: it must be at least 0 and at most 1"]),
+        ("prior=oracle prior.normalise=word", ["prior=oracle does not read this"]),
+        ("prior.control=shuffled", ["prior=sampled is made from scored; for shuffled scored use prior=shuffled"]),
+        ("prior=shuffled prior.control=null", ["for scored use prior=sampled or scored"]),
+        ("prior.control=scrambled", ["choose one of shuffled, marginal"]),
+        ("prior=generated prior.control=marginal", ["does not read this; prior=shuffled or marginal does"]),
+        ("learner=dqn prior.target.uniform=true", ["prior=uniform is uniform anyway", "prior.target.k=null"]),
+        ("learner=dqn prior.uniform_after=9", ["knows no prior from the start", "leave prior.uniform_after out"]),
+        (
+            "prior.uniform_after=9 prior.behaviour.uniform=true",
+            ["with prior.behaviour.uniform=true the behaviour knows"],
+        ),
+        (
+            "prior=generated prior.behaviour.uniform=true prior.target.k=null prior.evaluation.k=null",
+            ["say how many, as in prior.target.k=5"],
+        ),
+        ("learner=dqn prior=oracle", ["for prior=oracle use learner=dqn_prior"]),
+        ("learner=prior_only prior=uniform_k", ["prior_only takes", "for prior=uniform_k use learner="]),
         (
             "prior=generated prior.behaviour.k=null prior.target.k=null prior.evaluation.k=null",
             ["say how many, as in prior.behaviour.k=5"],
@@ -181,6 +222,16 @@ def test_every_choice_and_range_names_a_setting() -> None:
         ("learner.alpha=1e-9", ["learner.alpha=1e-09", "at least 1e-06"]),
         ("learner.epsilon_final=0.1", ["go together"]),
         ("learner.batch=64 learner.buffer=32", ["never holds that many"]),
+        ("learner=drrn learner.buffer=32", ["never holds that many"]),
+        ("learner=drrn prior=scored", ["drrn takes prior=uniform or uniform_k"]),
+        ("learner=drrn encoder.dim=64", ["this run has no encoder"]),
+        ("learner=bc", ["learner=bc", "add learner.weights=FILE, made by scripts/clone.py"]),
+        ("learner=bc learner.weights=a.file encoder=none", ["no encoder: add encoder=hash"]),
+        ("learner=saycan learner.alpha=0", ["combine=product", "above 0"]),
+        ("learner=saycan learner.alpha_eval=0", ["combine=product", "above 0"]),
+        ("learner.importance=0.7", ["learner.importance=0.7", "does not read", "learner.priority=0.6"]),
+        ("learner=dqn_pretrained", ["learner=dqn_pretrained", "add learner.weights=FILE, made by scripts/clone.py"]),
+        ("learner.weights=q.safetensors learner.optimism=1", ["learner.optimism=1", "q.safetensors", "leave one"]),
         ("lm.device=gpu", ["lm.device=gpu", "auto, cpu, cuda"]),
         ("prompt.template='{{goal}}'", ["names goal", "a template may use task, observation, actions, history"]),
         ("~env", ["env is missing: add env="]),
