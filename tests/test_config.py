@@ -144,7 +144,7 @@ def test_every_choice_and_range_names_a_setting() -> None:
     [
         (
             "learner=dqn_prio",
-            ["did you mean learner=dqn_prior?", "dqn, dqn_prior, dqn_prior_paper, prior_only, random"],
+            ["did you mean learner=dqn_prior?", "dqn_prior, dqn_prior_paper, drrn, prior_only, random"],
         ),
         ("env=atari", ["env=atari: choose one of frozen_lake, overcooked_random, overcooked_salad, overcooked_tomato"]),
         ("lrner=dqn", ["lrner: there is no such setting; did you mean learner=dqn?"]),

@@ -59,7 +59,7 @@ def written(tmp_path: Path) -> Written:
 
 
 def small(file: Path, *overrides: str, **more: Any) -> Plan:
-    return plan(str(file), ["threads=1", *overrides], **more)
+    return plan(str(file), overrides, **more)
 
 
 def timeless(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -179,16 +179,16 @@ def test_the_best_of_equal_trials_is_the_first_and_a_failed_one_is_none() -> Non
 def test_an_interrupted_search_continues_as_if_nothing_had_happened(
     written: Written, tmp_path: Path, pretended: Callable[..., None]
 ) -> None:
-    planned, out = small(written(), trials=7), tmp_path / "out"
+    planned, out = small(written(), trials=5), tmp_path / "out"
     pretended()
     reference = timeless(search(planned, tmp_path / "reference"))
-    for runs in (1, 3):
+    for runs in (1, 2):
         pretended(interrupting_after(runs))
         with pytest.raises(KeyboardInterrupt):
             search(planned, out)
     done = len(logged(out))
     assert timeless(logged(out)) == reference[:done]
-    assert 0 < done < 7
+    assert done == 3
     (out / "trials.jsonl").open("a").write(f'{{"number":{done},"sta')  # cut off while it was written
     pretended()
     assert timeless(search(planned, out)) == timeless(logged(out)) == reference
@@ -213,12 +213,12 @@ def test_a_greater_budget_continues_and_a_smaller_one_is_refused(
     written: Written, tmp_path: Path, pretended: Callable[..., None]
 ) -> None:
     pretended()
+    two = search(small(written(), trials=2), tmp_path / "grown")
     three = search(small(written(), trials=3), tmp_path / "grown")
-    five = search(small(written(), trials=5), tmp_path / "grown")
-    assert five[:3] == three
-    assert timeless(five) == timeless(search(small(written(), trials=5), tmp_path / "at once"))
-    with pytest.raises(OtherSearch, match="has 5 trials already, more than 4: say --trials 5"):
-        search(small(written(), trials=4), tmp_path / "grown")
+    assert three[:2] == two
+    assert timeless(three) == timeless(search(small(written(), trials=3), tmp_path / "at once"))
+    with pytest.raises(OtherSearch, match="has 3 trials already, more than 1: say --trials 3"):
+        search(small(written(), trials=1), tmp_path / "grown")
 
 
 def test_two_searches_do_not_share_a_folder(whole: Path, written: Written) -> None:
@@ -230,9 +230,9 @@ def test_two_searches_do_not_share_a_folder(whole: Path, written: Written) -> No
 
 
 def test_one_search_at_a_time_works_in_a_folder(written: Written, tmp_path: Path) -> None:
-    held = "import fcntl, sys; f = open(sys.argv[1], 'ab'); fcntl.lockf(f, fcntl.LOCK_EX); print('held', flush=True); input()"
+    holds = "import fcntl; f = open('.lock', 'ab'); fcntl.lockf(f, fcntl.LOCK_EX); print('held', flush=True); input()"
     with subprocess.Popen(
-        [sys.executable, "-c", held, str(tmp_path / ".lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", holds], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"held\n"
@@ -343,9 +343,9 @@ def test_where_the_learner_as_it_comes_fails_nothing_is_recorded(
     ],
 )
 def test_nothing_is_tuned_on_what_is_reported(task: str, said: str, written: Written) -> None:
-    for given in ({"tasks": [task]}, {"tasks": [KITCHEN, task]}):
+    for tasks in ([task], [KITCHEN, task]):
         with pytest.raises(ConfigError, match=r"use development tasks.*env\.split=dev") as caught:
-            small(written(), **given)
+            small(written(), tasks=tasks)
         assert said in str(caught.value)
 
 
@@ -442,10 +442,11 @@ def test_a_space_of_ours_is_searchable_in_every_choice(name: str) -> None:
     planned = plan(name, GIVEN.get(name, []))
     rows: list[dict[str, Any]] = []
     seen: dict[str, set[Any]] = {}
-    for number in range(8):
+    for number in range(10):
         parameters = planned.space.propose(number, rows, 0)
-        cfg = planned.compose(parameters, planned.tasks[0], 100, Path("runs"))
-        assert cfg.learner.name == name
+        if number in (0, 4, 9):
+            cfg = planned.compose(parameters, planned.tasks[0], 100, Path("runs"))
+            assert cfg.learner.name == name
         rows.append({"number": number, "state": "complete", "value": 0.0, "parameters": parameters})
         for key, value in parameters.items():
             seen.setdefault(key, set()).add(value)
@@ -456,7 +457,7 @@ def test_a_space_of_ours_is_searchable_in_every_choice(name: str) -> None:
 def test_every_learner_has_the_same_budget() -> None:
     spaces = [Space.read(config_folder() / "tune" / f"{name}.yaml") for name in NAMES]
     budget = {
-        (s.trials, tuple(s.tasks), tuple(s.seeds), tuple(sorted(set(s.overrides) - {f"learner={s.name}"})))
+        (s.trials, tuple(s.tasks), tuple(s.seeds), tuple(o for o in s.overrides if o.startswith(("env", "evaluation"))))
         for s in spaces
     }
     assert len(budget) == 1
@@ -484,7 +485,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
 def test_the_command_searches_in_processes_as_in_one(
     whole: Path, written: Written, tmp_path: Path, environ: dict[str, str]
 ) -> None:
-    command = [sys.executable, "-m", "llmrl", "tune", "--space", str(written()), "threads=1", "--out", "out"]
+    command = [sys.executable, "-m", "llmrl", "tune", "--space", str(written()), "--out", "out"]
     done = subprocess.run([*command, "--jobs", "2"], cwd=tmp_path, env=environ, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert timeless(logged(tmp_path / "out")) == timeless(logged(whole))
@@ -500,13 +501,10 @@ def test_the_command_searches_in_processes_as_in_one(
     assert "has 3 trials: nothing to compute" in again.stdout
 
 
-@pytest.mark.parametrize("jobs", ["1", "2"])
-def test_ctrl_c_ends_the_command_and_its_processes(
-    jobs: str, written: Written, tmp_path: Path, environ: dict[str, str]
-) -> None:
+def test_ctrl_c_ends_the_command_and_its_processes(written: Written, tmp_path: Path, environ: dict[str, str]) -> None:
     command = [sys.executable, "-m", "llmrl", "tune", "--space", str(written()), "env_steps=100000", "--out", "out"]
     process = subprocess.Popen(
-        [*command, "--jobs", jobs], cwd=tmp_path, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        [*command, "--jobs", "2"], cwd=tmp_path, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         text=True, start_new_session=True,
     )  # fmt: skip
     while process.poll() is None and not list(tmp_path.glob("out/runs/*/metrics.jsonl")):
