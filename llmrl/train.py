@@ -122,7 +122,8 @@ class Training:
         self.since, self.last_row = _Since(), row
         self.evaluations += 1
         self.evaluating += time.monotonic() - start
-        self.folder.append("timing", {"env_steps": self.env_steps, **self.seconds()})
+        tokens = self.parts.answers.counts.scored_tokens if self.parts.answers else 0
+        self.folder.append("timing", {"env_steps": self.env_steps, "lm/tokens": tokens, **self.seconds()})
         self.reporter.evaluated(row)
         self.report()
 
