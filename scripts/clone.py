@@ -42,6 +42,7 @@ from scripts.tiny.corpus import CorpusConfig, Decision, generator, kitchens, wal
 
 TINY = Path("llmrl/lm/tiny/tiny-1")
 HELD_OUT = 50  # kitchens
+STEPS = {"policy": 3000, "q": 6000}
 PAY = Pay("once", 0.99)
 
 
@@ -174,8 +175,10 @@ def main() -> None:
     parser.add_argument("--history-turns", type=int, default=0, help="as in encoder.history_turns (default: 0)")
     parser.add_argument("--hidden", type=int, nargs="+", default=[128, 128])
     parser.add_argument("--kitchens", type=int, help="read fewer than the embedded model did")
-    parser.add_argument("--n-step", type=int, help="q: as in learner.n_step (default: that of learner=dqn)")
-    parser.add_argument("--steps", type=int, default=3000, help="gradient steps; about so many for q")
+    parser.add_argument(
+        "--n-step", type=int, default=1, help="q: as in learner.n_step; more than 1 is biased by the authors"
+    )
+    parser.add_argument("--steps", type=int, help=f"gradient steps, about so many for q; default: {STEPS}")
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -184,21 +187,22 @@ def main() -> None:
     settings = json.loads((TINY / "card.json").read_text())["corpus"]
     cfg = CorpusConfig(**{**settings, "mistakes": tuple(settings["mistakes"])})
     cfg = replace(cfg, kitchens=args.kitchens or cfg.kitchens)
-    overrides = [f"learner.n_step={args.n_step}"] if args.n_step else []
-    run = compose(["learner=dqn", f"encoder.history_turns={args.history_turns}", *overrides])
+    steps = args.steps or STEPS[args.what]
+    run = compose(["learner=dqn", f"learner.n_step={args.n_step}", f"encoder.history_turns={args.history_turns}"])
     encoder = HashEncoder(OmegaConf.to_object(run.encoder))  # type: ignore[arg-type]
     table = FeatureTable(encoder)
 
-    start = time.monotonic()
+    start = time.process_time()  # of one thread: the same on a busy machine
     episodes = list(walked(cfg, kitchens(cfg), args.history_turns))
     decisions = sum(len(e.transitions) for e in episodes)
-    print(f"{decisions:,} decisions of {len(episodes):,} episodes: {time.monotonic() - start:.0f} s", flush=True)
+    print(f"{decisions:,} decisions of {len(episodes):,} episodes: {time.process_time() - start:.0f} s", flush=True)
     if args.what == "policy":
-        net = clone_policy(table, episodes, args.hidden, args.steps, args.batch, args.seed)
+        net = clone_policy(table, episodes, args.hidden, steps, args.batch, args.seed)
     else:
         learner_cfg = replace(OmegaConf.to_object(run.learner), hidden=args.hidden)  # type: ignore[type-var]
-        net = pretrain_q(table, episodes, learner_cfg, args.batch, args.steps, args.seed).q
-    seconds = time.monotonic() - start
+        learner = pretrain_q(table, episodes, learner_cfg, args.batch, steps, args.seed)
+        net, steps = learner.q, learner.steps
+    seconds = time.process_time() - start
     held_out_cfg = replace(cfg, kitchens=HELD_OUT, walkthroughs=1)
     held_out = list(walked(held_out_cfg, [random_kitchen("dev", i) for i in range(HELD_OUT)], args.history_turns))
     found = {key: round(value, 4) for key, value in examine(net, table, held_out).items()}
@@ -209,9 +213,9 @@ def main() -> None:
         "episodes": len(episodes),
         "texts": decisions,
         "tokens": tokens,
-        "tokens_trained": round(args.steps * args.batch * tokens / decisions),
-        "training": {key: getattr(args, key) for key in ("steps", "batch", "seed", "n_step")},
-        "seconds": round(seconds, 1),
+        "tokens_trained": round(steps * args.batch * tokens / decisions),
+        "training": {"steps": steps, **{key: getattr(args, key) for key in ("batch", "seed", "n_step")}},
+        "seconds": round(seconds, 1),  # of one thread
         "held_out": found,
     }
     write_weights(args.out, net, args.what, encoder, args.hidden, about)

@@ -39,7 +39,7 @@ Experts = Sequence[frozenset[str] | None]
 class PriorCounts:
     """Functions of the run's logic alone: the same with a cold and a warm cache."""
 
-    queries: int = 0  # states at which the prior was asked for an action's candidates
+    queries: int = 0  # states at which the prior was asked for an action's candidates, evaluations left out
     fallback: int = 0  # supports that are uniform because no answer named one
 
 
@@ -92,7 +92,7 @@ class Prior:
         """`ActionPrior.candidates`. Raises ValueError for an oracle in a world that names no expert's actions."""
         informed = self._informed(use, len(states))
         keys = self._keys(states[:informed], None if experts is None else experts[:informed])
-        if self._asks:
+        if self._asks and use != "evaluation":  # how well an agent does may be looked at as often as one likes
             self._prompts.update(key.asked for key in keys)
             # Where the behaviour asks, a target's state counts when it is acted in.
             if use != "target" or self._knows_nothing("behaviour"):

@@ -67,8 +67,8 @@ class Screen:
             f"{len(rows)} trials, {failed} failed; {sum(row['decisions'] for row in rows):,} decisions, "
             f"{duration(sum(row['seconds'] for row in rows))} of runs"
         )
-        self._print(f"trial 0, nothing changed: area {rows[0]['value']:.3f}; best, trial {top[0]['number']}: " +
-                    f"area {top[0]['value']:.3f}, on the tasks it was chosen by")  # fmt: skip
+        self._print(f"area {rows[0]['value']:.3f} in trial 0, where nothing is changed")
+        self._print(f"area {top[0]['value']:.3f} in trial {top[0]['number']}, the best, on the tasks that chose it")
         self._print("log: " + ", ".join(str(self.out / name) for name in ("trials.jsonl", "study.json", "best.yaml")))
         command = ["llmrl", "train", *self.plan.agent(top[0]["parameters"])]
         command += ["--config-dir", str(self.plan.config_dir)] if self.plan.config_dir else []

@@ -99,7 +99,7 @@ def _row(name: str, card: dict[str, Any]) -> str:
     cells = [
         name,
         f"{card['parameters']:,}",
-        f"{card['corpus_texts']:,}",
+        f"{card['corpus_texts'] if card.get('worlds') != 0 else 0:,}",  # the corpus of the untrained is not read
         f"{card['tokens_trained']:,}" if "tokens_trained" in card else "",
         f"{card['seconds']:.0f}" if "seconds" in card else "",
         *(f"{card['expert_mass'][which]:.3f}" for which in ("way", "reachable")),
