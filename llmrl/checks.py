@@ -161,9 +161,10 @@ def _refuse_misnamed(prior: DictConfig, folders: ConfigFolders) -> None:
     def kind(node: Any) -> str:
         return " ".join(filter(None, (OmegaConf.select(node, "control"), OmegaConf.select(node, "source"))))
 
-    kinds = {name: kind(OmegaConf.load(file)) for name, file in folders.groups.get("prior", {}).items()}
+    files = folders.groups.get("prior", {})
     mine = kind(prior)
-    if kinds.get(prior.name, mine) != mine:
+    if prior.name in files and kind(OmegaConf.load(files[prior.name])) != mine:
+        kinds = {name: kind(OmegaConf.load(file)) for name, file in files.items()}
         others = [name for name, other in kinds.items() if other == mine]
         key = "control" if kinds[prior.name].endswith(prior.source) else "source"
         raise ConfigError(
