@@ -21,7 +21,7 @@ from llmrl.learners.learner import Learner
 from llmrl.priors.candidates import Proposal
 from llmrl.priors.prior import Prior
 
-NEGLIGIBLE = 1e-16  # of all episodes: a count of primitive steps this rare is left out
+NEGLIGIBLE = 1e-12  # of all episodes: a count of primitive steps this rare is left out
 
 _Experts = frozenset[str] | None
 _Node = tuple[Hashable, tuple[tuple[str, str], ...]]  # state of the world, history
