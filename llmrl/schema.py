@@ -244,6 +244,7 @@ class BCConfig:
     hidden: list[int] = field(default_factory=lambda: [128, 128])
     alpha: float = 1.0  # temperature of the cloned policy
 
+
 # ---- the run -------------------------------------------------------------------------------------------------
 
 

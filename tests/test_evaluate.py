@@ -87,8 +87,8 @@ def trained(root: Path, every: int, *more: str) -> tuple[Path, list[dict[str, An
         compose(
             [
                 "env=overcooked_tomato", "env_steps=96", "rollout.num_envs=4", f"evaluation.every={every}",
-                "evaluation.episodes=2", "evaluation.exact_up_to=0", "env.max_decisions=8", f"paths.runs={root / str(every)}",
-                f"paths.cache={root / 'kept.sqlite3'}", *more,
+                "evaluation.episodes=2", "evaluation.exact_up_to=0", "env.max_decisions=8",
+                f"paths.runs={root / str(every)}", f"paths.cache={root / 'kept.sqlite3'}", *more,
             ]
         )
     )  # fmt: skip

@@ -30,8 +30,8 @@ from llmrl.schema import TrainConfig
 
 GOLDEN = Path(__file__).parent / "golden"
 SHORT = [
-    "env=overcooked_tomato", "env_steps=240", "evaluation.every=80", "evaluation.episodes=6", "evaluation.exact_up_to=0",
-    "rollout.num_envs=4",
+    "env=overcooked_tomato", "env_steps=240", "evaluation.every=80", "evaluation.episodes=6",
+    "evaluation.exact_up_to=0", "rollout.num_envs=4",
 ]  # fmt: skip
 MODEL = ["lm=hf", f"lm.model={GOLDEN / 'lm'}", "lm.device=cpu"]
 LEARNS = [
