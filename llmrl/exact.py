@@ -162,9 +162,7 @@ def _follow(table: _Table, policy: Sequence[np.ndarray]) -> tuple[float, float, 
     reward_N = torch.from_numpy(np.bincount(table.source, weight_E * table.reward, n))
     success_N = torch.from_numpy(np.bincount(table.source, weight_E * table.success, n))
     moves = _moves(table, weight_E)
-    limit = (
-        table.max_primitive_steps or 1
-    )  # P: primitive steps taken so far, below their limit; one where there is none
+    limit = table.max_primitive_steps or 1  # of columns P: primitive steps taken so far; one where nothing limits them
     widest = max((steps for steps, _ in moves), default=0)
     mass_NP, first = torch.from_numpy(table.start).unsqueeze(-1), 0  # columns: `first`, `first` + 1, ... taken
     ret = success = length = 0.0
