@@ -222,7 +222,7 @@ class DRRNConfig:
     discount_by: str = "decisions"  # decisions | primitive_steps
     n_step: int = 1
     embedding: int = 64
-    hidden: int = 128
+    hidden: int = 64
     lr: float = 1e-3
     grad_clip: float = 5.0
     positive_share: float = 0.5  # of a batch: from transitions with a positive reward, where there are any
