@@ -122,14 +122,15 @@ def _refuse_unread(prior: DictConfig) -> None:
     informed = [use for use in USES if not prior[use].uniform]
     if prior.source == "generated" and informed and all(prior[use].k is None for use in informed):
         raise ConfigError(f"prior=generated counts k answers: say how many, as in prior.{informed[0]}.k=5")
-    for source, reader, keys in (
-        ("generated", "prior=generated", ("max_tokens", "temperature", "top_p", "limit", "draw_seed")),
-        ("scored", "prior=scored or sampled", ("normalise",)),
-        ("scored", "prior=shuffled or marginal", ("control",)),
-        ("oracle", "prior=oracle", ("error",)),
+    for sources, reader, keys in (
+        (("generated",), "prior=generated", ("max_tokens", "top_p", "limit", "draw_seed")),
+        (("generated", "scored"), "prior=scored, sampled or generated", ("temperature",)),
+        (("scored",), "prior=scored or sampled", ("normalise",)),
+        (("scored",), "prior=shuffled or marginal", ("control",)),
+        (("oracle",), "prior=oracle", ("error",)),
     ):
         for key in keys:
-            if prior.source != source and prior[key] != getattr(default, key):
+            if prior.source not in sources and prior[key] != getattr(default, key):
                 raise ConfigError(
                     f"prior.{key}={shown(prior[key])}: prior={prior.name} does not read this; {reader} does"
                 )

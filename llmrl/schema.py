@@ -112,9 +112,9 @@ class PriorConfig:
     behaviour: SupportConfig = field(default_factory=SupportConfig)
     target: SupportConfig = field(default_factory=SupportConfig)
     evaluation: SupportConfig = field(default_factory=SupportConfig)
+    temperature: float = 1.0  # the model's own, not the posterior's alpha; scored: p^(1/temperature) over the menu
     # generated only:
     max_tokens: int = 16
-    temperature: float = 1.0  # the model's own, not the posterior's alpha
     top_p: float = 1.0
     limit: int = 5  # how many extra answers may be asked for when some do not project
     draw_seed: int | None = None  # null: the run's seed; equal draw seeds share their generations

@@ -197,7 +197,7 @@ class Prior:
                 "token": [score.tokens for score in scores],  # TWOSOME's token normalisation (arXiv 2401.14151)
                 "word": [len(action.split()) for action in key.actions],  # ... and its word normalisation
             }[self.cfg.normalise]
-            logits = np.array([score.logprob for score in scores]) / np.array(divide_by)
+            logits = np.array([score.logprob for score in scores]) / np.array(divide_by) / self.cfg.temperature
             p = np.exp(logits - logits.max())
             p /= p.sum()
             if self.cfg.control == "shuffled":

@@ -73,6 +73,14 @@ def test_scores_far_below_zero_do_not_underflow(monkeypatch: pytest.MonkeyPatch)
     assert at(make("scored")) == pytest.approx((np.exp([-1, -2, -4]) / np.exp([-1, -2, -4]).sum()).tolist())
 
 
+@pytest.mark.parametrize("temperature", [0.25, 1.0, 3.0])
+def test_a_temperature_sharpens_or_flattens_what_was_scored(temperature: float) -> None:
+    p = np.array(at(make("scored")))
+    expected = p ** (1 / temperature) / (p ** (1 / temperature)).sum()
+    assert at(make("scored", temperature=temperature)) == pytest.approx(expected.tolist(), rel=1e-12)
+    assert at(make("scored", temperature=temperature, mix=0.3)) == pytest.approx((0.7 * expected + 0.1).tolist())
+
+
 def test_mixing_comes_before_the_draws() -> None:
     scored = np.array(at(make("scored")))
     assert at(make("scored", mix=0.2)) == pytest.approx((0.8 * scored + 0.2 / 3).tolist())
