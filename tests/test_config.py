@@ -238,7 +238,7 @@ def test_every_choice_and_range_names_a_setting() -> None:
         ("~env", ["env is missing: add env="]),
         ("~prompt", ["there is no prompt: add prompt=plain"]),
         ("learner.name=a/b", ["learner.name=a/b", "folder's name"]),
-        ("numerics=1", ["numerics=2", "is not chosen"]),
+        ("numerics=1", ["numerics=1", "is not chosen"]),
         ("learner.n_step=${sed}", ["learner.n_step", "sed"]),
         ("learner.hidden.x=3", ["learner.hidden.x: there is no such setting"]),
     ],
