@@ -4,8 +4,10 @@
     python -m scripts.clone --what q --out runs/clones/q.safetensors              llmrl train learner=dqn_pretrained ...
 
 Both are the small network that DQN has, on the features that a run has. `policy` is cloned by cross-entropy over the
-admissible actions; `q` is what `learner=dqn` (double Q, n-step returns, target network) makes of the same episodes as
-they would have been paid (reward=once), those that the corpus cuts being truncated. Held out are walkthroughs, by
+admissible actions; `q` is what `learner=dqn` (n-step returns, target network) makes of the same episodes as they would
+have been paid (reward=once), those that the corpus cuts being truncated. Its targets take what the authors did next:
+the Q of the authors, which to be greedy in improves on them. (`--target greedy` takes the best action instead, told or
+not, and overrates what nobody tried.) Held out are walkthroughs, by
 authors who err as often, of kitchens of the `dev` split. The file's metadata tells what was read, and what it cost.
 """
 
@@ -54,22 +56,24 @@ class Walked:
     good: list[frozenset[int]]  # of each decision, the actions that begin a shortest way
 
 
-def walked(cfg: CorpusConfig, read: Sequence[Kitchen], history_turns: int) -> Iterator[Walked]:
+def walked(cfg: CorpusConfig, read: Sequence[Kitchen], history_turns: int, target: str = "authors") -> Iterator[Walked]:
     rng = generator(cfg)
     every = walkthroughs(cfg, read, rng)
     for kitchen in read:
         for _ in range(cfg.walkthroughs):
             decisions = list(next(every))
-            yield Walked(_transitions(kitchen, decisions, history_turns), [d.good for d in decisions])
+            yield Walked(_transitions(kitchen, decisions, history_turns, target), [d.good for d in decisions])
 
 
-def _transitions(kitchen: Kitchen, decisions: Sequence[Decision], history_turns: int) -> list[Transition]:
+def _transitions(kitchen: Kitchen, decisions: Sequence[Decision], history_turns: int, target: str) -> list[Transition]:
     out, paid = [], NOTHING_PAID
     for i, d in enumerate(decisions):
         last, served = i == len(decisions) - 1, d.effect.state.served
         after = _after(kitchen, d) if last else decisions[i + 1].told
         reward, paid = PAY(kitchen, d.effect, paid)
-        n = len(after.actions)
+        considered = np.arange(len(after.actions))  # of a state whose next action was not told: all
+        if target == "authors" and not last:
+            considered = np.array([decisions[i + 1].action])
         out.append(
             Transition(
                 0,
@@ -80,7 +84,7 @@ def _transitions(kitchen: Kitchen, decisions: Sequence[Decision], history_turns:
                 served,
                 last and not served,
                 _shortened(after, history_turns),
-                None if served else Candidates(np.arange(n), np.full(n, -np.log(n))),
+                None if served else Candidates(considered, np.full(considered.size, -np.log(considered.size))),
             )
         )
     return out
@@ -175,8 +179,9 @@ def main() -> None:
     parser.add_argument("--history-turns", type=int, default=0, help="as in encoder.history_turns (default: 0)")
     parser.add_argument("--hidden", type=int, nargs="+", default=[128, 128])
     parser.add_argument("--kitchens", type=int, help="read fewer than the embedded model did")
+    parser.add_argument("--n-step", type=int, default=5, help="q: as in learner.n_step")
     parser.add_argument(
-        "--n-step", type=int, default=1, help="q: as in learner.n_step; more than 1 is biased by the authors"
+        "--target", choices=["authors", "greedy"], default="authors", help="q: the action it goes on with"
     )
     parser.add_argument("--steps", type=int, help=f"gradient steps, about so many for q; default: {STEPS}")
     parser.add_argument("--batch", type=int, default=256)
@@ -193,7 +198,7 @@ def main() -> None:
     table = FeatureTable(encoder)
 
     start = time.process_time()  # of one thread: the same on a busy machine
-    episodes = list(walked(cfg, kitchens(cfg), args.history_turns))
+    episodes = list(walked(cfg, kitchens(cfg), args.history_turns, args.target))
     decisions = sum(len(e.transitions) for e in episodes)
     print(f"{decisions:,} decisions of {len(episodes):,} episodes: {time.process_time() - start:.0f} s", flush=True)
     if args.what == "policy":
@@ -214,7 +219,7 @@ def main() -> None:
         "texts": decisions,
         "tokens": tokens,
         "tokens_trained": round(steps * args.batch * tokens / decisions),
-        "training": {"steps": steps, **{key: getattr(args, key) for key in ("batch", "seed", "n_step")}},
+        "training": {"steps": steps, **{key: getattr(args, key) for key in ("batch", "seed", "n_step", "target")}},
         "seconds": round(seconds, 1),  # of one thread
         "held_out": found,
     }

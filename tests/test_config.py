@@ -194,7 +194,10 @@ def test_every_choice_and_range_names_a_setting() -> None:
         ("lm=none lm.dtype=float16", ["lm.dtype: this run has no lm; choose one with lm=hf or tiny"]),
         ("~encoder", ["there is no encoder: add encoder=hash"]),
         ("prior.top_p=0.5", ["prior=sampled does not read this", "prior=generated does"]),
-        ("learner=dqn prior.temperature=0.5", ["prior=uniform does not read this", "scored, sampled or generated does"]),
+        (
+            "learner=dqn prior.temperature=0.5",
+            ["prior=uniform does not read this", "scored, sampled or generated does"],
+        ),
         ("prior=generated prior.normalise=word", ["prior=generated does not read this"]),
         ("prior=scored prior.target.redraw=never", ["nothing is drawn", "prior.target.k=5"]),
         ("prior.error=0.2", ["prior.error=0.2: prior=sampled does not read this; prior=oracle does"]),

@@ -65,6 +65,17 @@ def test_a_cut_walkthrough_is_truncated() -> None:
     assert len(t3.next_state.actions) == len(text.menu(kitchens(short)[0], kitchens(short)[0].initial()))
 
 
+def test_a_target_goes_on_with_what_the_author_did_next() -> None:
+    for episode in walked():
+        for t, after in zip(episode.transitions, episode.transitions[1:], strict=False):
+            assert t.next_candidates is not None
+            assert t.next_candidates.actions.tolist() == [after.action]
+    for greedy in clone.walked(CFG, kitchens(CFG), 0, "greedy"):
+        for t in greedy.transitions[:-1]:
+            assert t.next_candidates is not None
+            assert t.next_candidates.actions.tolist() == list(range(len(t.next_state.actions)))
+
+
 def test_cloning_beats_chance_on_what_it_read() -> None:
     table = FeatureTable(HashEncoder(EncoderConfig(dim=128, history_turns=0)))
     episodes = walked()
