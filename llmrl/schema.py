@@ -151,7 +151,7 @@ class ModelEncoderConfig:
     pooling: str = "mean"  # cls | mean | last
     history_turns: int = 2
     device: str = free("auto")
-    batch_size: int = free(16)  # texts per forward on a GPU; on a CPU 1, so that no row depends on another
+    batch_size: int = 16  # texts per forward on a GPU; on a CPU 1, so that no row depends on another
 
 
 @dataclass
@@ -200,7 +200,7 @@ class DQNConfig:
     updates: int = 1  # gradient steps in a round
     learning_starts: int = 200  # units before the first round
     # what a no-prior learner may have instead of a prior
-    combine: str = since("posterior")  # posterior: w exp(Q/alpha) | product: the mode of w sigmoid(Q/alpha) (SayCan)
+    combine: str = since("posterior")  # posterior: w exp(Q/alpha) | product: its mode (SayCan)
     count_bonus: float = since(0.0)  # added to the reward: count_bonus / sqrt(visits of (s, a))
     priority: float = since(0.0)  # exponent of prioritised replay; 0: uniform
     importance: float = since(0.4)  # prioritised replay: exponent of the importance weights

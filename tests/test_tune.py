@@ -434,7 +434,8 @@ def test_a_typed_override_replaces_that_of_the_space(written: Written) -> None:
 # ---- the spaces there are ----------------------------------------------------------------------------------------
 
 NAMES = sorted(file.stem for file in (config_folder() / "tune").glob("*.yaml"))
-GIVEN = {"dqn_pretrained": ["learner.weights=a.file"]}
+GIVEN = {"dqn_pretrained": ["learner.weights=a.file"], "bc": ["learner.weights=a.file"]}
+LEARNS_NOTHING = {"bc", "prior_only"}  # their decisions do not matter
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -456,12 +457,11 @@ def test_a_space_of_ours_is_searchable_in_every_choice(name: str) -> None:
 
 def test_every_learner_has_the_same_budget() -> None:
     spaces = [Space.read(config_folder() / "tune" / f"{name}.yaml") for name in NAMES]
-    budget = {
-        (s.trials, tuple(s.tasks), tuple(s.seeds), tuple(o for o in s.overrides if o.startswith(("env", "evaluation"))))
-        for s in spaces
-    }
-    assert len(budget) == 1
-    assert {"dqn", "dqn_prior", "drrn", "saycan", "dqn_prefilled", "dqn_pretrained"} == set(NAMES)
+    assert len({(s.trials, tuple(s.tasks), tuple(s.seeds)) for s in spaces}) == 1
+    assert len({tuple(o for o in s.overrides if o.startswith("evaluation")) for s in spaces}) == 1
+    steps = {s.name: [o for o in s.overrides if o.startswith("env_steps")] for s in spaces}
+    assert {tuple(steps[name]) for name in set(NAMES) - LEARNS_NOTHING} == {("env_steps=4000",)}
+    assert {"dqn", "dqn_prior", "drrn", "saycan", "dqn_prefilled", "dqn_pretrained"} == set(NAMES) - LEARNS_NOTHING
 
 
 def test_no_prior_is_searched_as_widely_as_with_one() -> None:

@@ -16,7 +16,7 @@ B, the backup, over S' and its own w:
     sampled    Q at one draw from pi(.|s')          Sarsa under (1)
 
 Beside the family, for comparison:
-    combine=product  pi takes the mode of w(a|s) sigmoid(Q(s,a)/alpha)     SayCan (Ahn et al., arXiv 2204.01691)
+    combine=product  pi takes the mode of w(a|s) exp(Q(s,a)/alpha)         as SayCan does (Ahn et al., arXiv 2204.01691)
     count_bonus c    r + c / sqrt(N(s,a)) is learned from, N the visits    MBIE-EB (Strehl & Littman 2008, eq. 6)
     priority         replay by the size of the last error                  see llmrl/data/replay.py
     prefill n        the first n decisions are drawn from w alone
@@ -250,8 +250,8 @@ def _posterior(q_BC: Tensor, log_w_BC: Tensor, alpha: float) -> Tensor:
 
 
 def _product(q_BC: Tensor, log_w_BC: Tensor, alpha: float) -> Tensor:
-    """The mode of w sigmoid(Q/alpha), ties by w."""
-    return _best(log_w_BC + F.logsigmoid(q_BC / alpha), log_w_BC)
+    """The mode of w exp(Q/alpha), ties by w."""
+    return _best(log_w_BC + q_BC / alpha, log_w_BC)
 
 
 def _modes_of_product(proposals: Sequence[Proposal], q: Sequence[np.ndarray], alpha: float) -> list[np.ndarray]:

@@ -253,13 +253,13 @@ VALUES = st.lists(st.floats(-2, 2, width=32), min_size=4, max_size=4)
 
 
 @given(VALUES, st.lists(st.integers(0, 5), min_size=4, max_size=4))
-def test_a_product_takes_the_mode_of_the_prior_times_the_squashed_value(q: list[float], counts: list[int]) -> None:
+def test_a_product_takes_the_mode_of_the_prior_times_the_likelihood(q: list[float], counts: list[int]) -> None:
     w = np.array(counts) + 0.01
     w[counts.index(min(counts))] = 0.0  # never taken
     w /= w.sum()
     with np.errstate(divide="ignore"):
         pi = _product(torch.tensor([q]), torch.from_numpy(np.log(w)).float()[None], 0.3).softmax(-1)[0].numpy()
-    score = w / (1 + np.exp(-np.array(q) / 0.3))
+    score = w * np.exp(np.array(q) / 0.3)
     assert (score[pi > 0] >= score.max() * (1 - 1e-5)).all()
     assert pi[w == 0] == pytest.approx(0)
 
