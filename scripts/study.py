@@ -2,6 +2,7 @@
 
     python -m scripts.study scripts/studies/salad.yaml --jobs 2
     python -m scripts.study scripts/studies/salad.yaml --arms dqn dqn_prior --seeds 5 --list
+    python -m scripts.study scripts/studies/salad.yaml --table dqn
 
 A study is a YAML file: `common` overrides, `seeds`, and `arms` by name, each a list of overrides or a mapping with
 `set` (overrides) and `seeds` (how many, where not all). `+name` in a list stands for the overrides of `sets.name`, so
@@ -22,7 +23,7 @@ from typing import Any
 
 import yaml
 
-from llmrl.config import compose, run_name
+from llmrl.config import compose, run_id, run_name
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,40 @@ class Study:
                     yield Cell(name, seed, [*self.common, *arm["set"], f"seed={seed}"])
 
 
+def table(study: Study, runs: Path, against: str) -> Iterator[str]:
+    """Markdown: a row for each arm that has runs, compared with the arm `against` as `llmrl compare` does.
+
+    Decisions are medians of seeds, with their interval; what is censored is printed as a bound.
+    """
+    from llmrl.report.compare import compare
+    from llmrl.report.comparison import between
+    from llmrl.run.load import RunInfo, load_runs
+
+    found = {run.summary["run_id"]: run for run in load_runs(runs) if run.status == "complete"}
+    arms: dict[str, list[RunInfo]] = {}
+    for cell in study.cells():
+        run = found.get(run_id(compose(cell.overrides)))
+        if run is not None:
+            arms.setdefault(cell.arm, []).append(run)
+    if against not in arms:
+        raise SystemExit(f"no complete run of {against} in {runs}; there are runs of {', '.join(arms) or 'no arm'}")
+    levels = (0.5, 0.8, 0.95)
+    steps = [f"decisions to {100 * level:.0f} %" for level in levels]
+    columns = ["arm", "seeds", "final success, %", "area", *steps, f"times fewer than {against}, to 80 %"]
+    yield f"| {' | '.join(columns)} |"
+    yield f"|---|--:|{'---|' * (len(columns) - 2)}"
+    for arm, own in arms.items():
+        others = arms[against] if arm != against else next(a for name, a in arms.items() if name != against)
+        c = compare(own, others, levels=levels, allow_different=True)
+        (group,), (pair,) = c.groups, c.pairs
+        final = f"{100 * group.final.low:.1f} ({100 * group.final.interval_low:.0f} to {100 * group.final.interval_high:.0f})"
+        area = "-" if group.area is None else f"{group.area.low:.3f}"
+        needed = [f"{between(e.low, e.high)} ({between(e.interval_low, e.interval_high)})" for e in group.needed]
+        ratio = pair.ratios[1]
+        fewer = f"{between(ratio.low, ratio.high)} ({between(ratio.interval_low, ratio.interval_high)})"
+        yield f"| {' | '.join([arm, str(len(own)), final, area, *needed, '' if arm == against else fewer])} |"
+
+
 def _unfolded(overrides: list[str], sets: dict[str, list[str]], where: str) -> Iterator[str]:
     for override in overrides:
         if not override.startswith("+"):
@@ -91,6 +126,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, help="only the first so many")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--list", action="store_true", help="print the runs' names, and do nothing")
+    parser.add_argument("--table", metavar="ARM", help="compare what is finished with this arm, and do nothing")
     args = parser.parse_args()
     study = Study.read(args.study)
     runs = args.runs or Path("runs") / study.name
@@ -98,6 +134,9 @@ def main() -> None:
     if args.list:
         for cell in cells:
             print(cell.arm, runs / run_name(compose(cell.overrides)))
+        return
+    if args.table:
+        print("\n".join(table(study, runs, args.table)))
         return
     start, failed = time.monotonic(), 0
     with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
