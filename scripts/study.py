@@ -6,7 +6,8 @@
 
 A study is a YAML file: `common` overrides, `seeds`, and `arms` by name, each a list of overrides or a mapping with
 `set` (overrides) and `seeds` (how many, where not all). `+name` in a list stands for the overrides of `sets.name`, so
-that what was tuned is written once. Seeds are the outer loop, so that a study that is stopped
+that what was tuned is written once. `empty_caches: true` gives each run a cache of answers of its own, empty at first,
+which is what a comparison of seconds or tokens needs. Seeds are the outer loop, so that a study that is stopped
 early has something of every arm. Worker processes run one cell after another and load torch once.
 """
 
@@ -39,10 +40,11 @@ class Study:
     common: list[str]
     seeds: int
     arms: dict[str, dict[str, Any]]
+    empty_caches: bool
 
     @classmethod
     def read(cls, file: Path) -> Study:
-        known = {"about", "common", "seeds", "sets", "arms"}
+        known = {"about", "common", "seeds", "sets", "arms", "empty_caches"}
         plain = yaml.safe_load(file.read_text())
         if wrong := set(plain) - known:
             raise SystemExit(f"{file}: unknown keys {sorted(wrong)}; there are {', '.join(sorted(known))}")
@@ -51,7 +53,7 @@ class Study:
         for name, arm in plain["arms"].items():
             arm = {"set": arm} if isinstance(arm, list) else arm
             arms[name] = arm | {"set": list(_unfolded(arm["set"], sets, f"{file}: arms.{name}"))}
-        return cls(file.stem, plain.get("common", []), plain["seeds"], arms)
+        return cls(file.stem, plain.get("common", []), plain["seeds"], arms, plain.get("empty_caches", False))
 
     def cells(self, arms: list[str] | None = None, seeds: int | None = None) -> Iterator[Cell]:
         chosen = {name: arm for name, arm in self.arms.items() if arms is None or name in arms}
@@ -107,12 +109,13 @@ def _unfolded(overrides: list[str], sets: dict[str, list[str]], where: str) -> I
             raise SystemExit(f"{where}: there is no set {override[1:]}; there are {', '.join(sets)}")
 
 
-def run(cell: Cell, runs: Path) -> str:
+def run(cell: Cell, runs: Path, own_cache: bool) -> str:
     """Runs a cell in this process; returns what went wrong, or nothing."""
     import llmrl
 
+    cache = [f"paths.cache={runs}/caches/{cell.arm}-{cell.seed}.sqlite3"] if own_cache else []
     try:
-        llmrl.train(llmrl.compose([*cell.overrides, f"paths.runs={runs}", "progress=false"]))
+        llmrl.train(llmrl.compose([*cell.overrides, *cache, f"paths.runs={runs}", "progress=false"]))
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return ""
@@ -140,7 +143,7 @@ def main() -> None:
         return
     start, failed = time.monotonic(), 0
     with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
-        waiting = {pool.submit(run, cell, runs): cell for cell in cells}
+        waiting = {pool.submit(run, cell, runs, study.empty_caches): cell for cell in cells}
         for done, future in enumerate(as_completed(waiting), 1):
             cell, error = waiting[future], future.result()
             failed += bool(error)
