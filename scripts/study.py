@@ -91,7 +91,8 @@ def table(study: Study, runs: Path, against: str) -> Iterator[str]:
         others = arms[against] if arm != against else next(a for name, a in arms.items() if name != against)
         c = compare(own, others, levels=levels, allow_different=True)
         (group,), (pair,) = c.groups, c.pairs
-        final = f"{100 * group.final.low:.1f} ({100 * group.final.interval_low:.0f} to {100 * group.final.interval_high:.0f})"
+        low, high = 100 * group.final.interval_low, 100 * group.final.interval_high
+        final = f"{100 * group.final.low:.1f} ({low:.0f} to {high:.0f})"
         area = "-" if group.area is None else f"{group.area.low:.3f}"
         needed = [f"{between(e.low, e.high)} ({between(e.interval_low, e.interval_high)})" for e in group.needed]
         ratio = pair.ratios[1]

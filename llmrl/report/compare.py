@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,8 @@ LEVELS = (0.5, 0.8, 0.95)
 HARD = 5000  # decisions that the other side needs at least, before "ten times fewer" says anything
 FEW = 10  # seeds; with fewer on a side nothing is claimed
 FEW_EPISODES = 100  # a point of a sampled curve, to be published
+PAID_ONCE = ("seconds", "training_seconds", "lm/tokens")  # axes on which a kept answer costs nothing
+UNBIASED = ("evaluation.exact_up_to", "evaluation.episodes")  # change how sure a success is, not its mean
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,9 @@ def compare(
     """Each group of `runs` against the one group of `against`.
 
     `levels` are shares; `with_training` counts the trainings of models on `x`. Raises ValueError for runs that cannot
-    be compared: in both, of several settings on the other side, of one seed twice, of several numerics or models, made
-    by uncommitted code unless `allow_dirty`, in other worlds or otherwise evaluated unless `allow_different`.
+    be compared: in both, of several settings on the other side, of one seed twice, of several numerics, models or
+    weights, made by uncommitted code unless `allow_dirty`, in other worlds or otherwise evaluated unless
+    `allow_different`; and for an axis that exact evaluations make void.
     """
     if not metric.endswith("/success"):
         raise ValueError(f"--metric {metric}: only success is compared (eval/success, eval_greedy/success)")
@@ -87,11 +90,13 @@ def compare(
     _code([*runs, *against], allow_dirty, notes, reasons)
     named = _named(runs, against)
     _evaluation(named, allow_different, notes, reasons)
+    _worlds(named, reasons)
+    _axis(named, x)
     _knowledge(named, x if with_training else None, notes)
 
     offsets = [cost(pretrainings(group[0].config), x) if with_training else 0.0 for _, group in named]
     curves = [_curves(group, metric, x, offset) for (_, group), offset in zip(named, offsets, strict=True)]
-    notes.append(_sampling(chain.from_iterable(curves)))
+    notes.append(_sampling([label for label, _ in named], curves))
     log = all(settings(group[0]).get("evaluation.grid") == "log" for _, group in named)
     grids = (_grid(curves, False), _grid(curves, True) if log else None)
     measured = [
@@ -158,6 +163,10 @@ def _code(runs: Sequence[RunInfo], allow_dirty: bool, notes: list[str], reasons:
     if dirty:
         reasons.append("made by uncommitted code")
         notes.append(f"MADE BY UNCOMMITTED CODE: {len(dirty)} of {len(runs)} runs; nothing is claimed")
+    outside = sum(not state for state in states)
+    if outside:
+        reasons.append("made outside a git checkout")
+        notes.append(f"MADE OUTSIDE A GIT CHECKOUT, by code nobody can look up: {outside} of {len(runs)} runs")
     commits = sorted({str(state.get("commit", "unknown"))[:10] for state in states})
     notes.append(f"made by commit{'s' if len(commits) > 1 else ''} {', '.join(commits)}")
 
@@ -190,15 +199,22 @@ def _refuse_mixed(label: str, group: Sequence[RunInfo]) -> None:
         if seeds.count(seed) > 1:
             twice = ", ".join(str(run.path) for run in group if _seed(run) == seed)
             raise ValueError(f"{label}: seed {seed} is there {seeds.count(seed)} times ({twice}): leave one out")
-    models = {(run.provenance.get("model") or {}).get("revision") for run in group}
-    if len(models) > 1:
-        raise ValueError(f"{label}: its runs asked models of the same name with {len(models)} different weights")
+    made = [run.provenance for run in group]
+    for what, contents in (
+        ("asked models of the same name", {(each.get("model") or {}).get("revision") for each in made}),
+        ("read with encoders of the same name", {(each.get("encoder") or {}).get("revision") for each in made}),
+        ("started from files of the same name", {each.get("weights") for each in made}),
+    ):
+        if len(contents) > 1:
+            unknown = " (some do not say with which)" if None in contents else ""
+            raise ValueError(f"{label}: its runs {what} with {len(contents)} different weights{unknown}")
 
 
 def _evaluation(named: Named, allow_different: bool, notes: list[str], reasons: list[str]) -> None:
     """Refuses groups of other worlds, other evaluations, other budgets."""
     flats = [settings(group[0]) for _, group in named]
     keys = sorted({k for flat in flats for k in flat if k.startswith(("env.", "evaluation.")) or k == "env_steps"})
+    keys = [key for key in keys if key not in UNBIASED]
     different = "; ".join(
         f"{key} ({', '.join(dict.fromkeys(str(flat.get(key, '-')) for flat in flats))})"
         for key in keys
@@ -218,23 +234,56 @@ def _evaluation(named: Named, allow_different: bool, notes: list[str], reasons: 
         notes.append(f"not all see the same history (turns that prior and Q are shown): {'; '.join(told)}")
 
 
+def _worlds(named: Named, reasons: list[str]) -> None:
+    """Worlds in which a result is no evidence, however it turns out."""
+    found = (_no_evidence(settings(run)) for _, group in named for run in group[:1])
+    reasons += dict.fromkeys(reason for reason in found if reason)
+
+
+def _no_evidence(flat: Mapping[str, Any]) -> str | None:
+    kind = str(flat.get("env._target_")).rpartition(".")[2]
+    if kind in ("overcooked_tomato", "frozen_lake"):
+        return f"{kind} is a test of correctness"
+    if flat.get("env.split") == "dev":
+        return "split dev is what was tuned on"
+    if flat.get("env.split") == "train":
+        return "split train is what the embedded model read"
+    return None
+
+
+def _axis(named: Named, x: str) -> None:
+    if x not in PAID_ONCE:
+        return
+    for label, group in named:
+        if any(row.get("eval/exact") or row.get("eval_greedy/exact") for run in group for row in run.metrics):
+            raise ValueError(
+                f"--x {x}: {label} was evaluated exactly, and the first exact evaluation asks the model about every "
+                "state, so that training pays nothing: run with evaluation.exact_up_to=0 and an empty paths.cache for "
+                "each run"
+            )
+
+
 def _knowledge(named: Named, counted: str | None, notes: list[str]) -> None:
     """What the groups knew beforehand, which is a cost of their results too; `counted` on this axis."""
     for label, group in named:
         config = group[0].config
         suffix = f" (counted in {TITLES.get(counted, counted)})" if counted else ""
         notes += [f"{label} began with {pretraining}{suffix}" for pretraining in pretrainings(config)]
+        if weights := (config.get("learner") or {}).get("weights"):
+            notes.append(f"{label}: every seed starts from {Path(weights).name}; intervals are given this one file")
         prior = config.get("prior") or {}
         if prior.get("source") == "generated" and prior.get("draw_seed") is not None:
             notes.append(f"{label}: intervals are given one table of draws (prior.draw_seed={prior['draw_seed']})")
 
 
-def _sampling(curves: Iterable[SeedCurve]) -> str:
-    episodes = sorted({int(n) for curve in curves for n in curve.episodes_T})
-    told = [f"sampled, {n} episodes a point" if n else "exact" for n in episodes]
-    few = [n for n in episodes if 0 < n < FEW_EPISODES]
+def _sampling(labels: Sequence[str], curves: Sequence[Sequence[SeedCurve]]) -> str:
+    """How success was measured; by group where that differs."""
+    episodes = [sorted({int(n) for curve in group for n in curve.episodes_T}) for group in curves]
+    told = [" and ".join(f"sampled, {n} episodes a point" if n else "exact" for n in found) for found in episodes]
+    by_group = [f"{how} ({label})" for label, how in zip(labels, told, strict=True)]
+    few = any(0 < n < FEW_EPISODES for found in episodes for n in found)
     advice = f": what is published takes {FEW_EPISODES}, or evaluation.exact_up_to" if few else ""
-    return f"success is {' and '.join(told)}{advice}"
+    return f"success is {told[0] if len(set(told)) == 1 else '; '.join(by_group)}{advice}"
 
 
 def _curves(group: Sequence[RunInfo], metric: str, x: str, offset: float) -> list[SeedCurve]:
@@ -261,8 +310,7 @@ def _curves(group: Sequence[RunInfo], metric: str, x: str, offset: float) -> lis
 
 
 def _grid(curves: Sequence[Sequence[SeedCurve]], log: bool) -> np.ndarray | None:
-    grid = statistics.common_grid([curve.x_T for group in curves for curve in group], log)
-    return None if grid is None or grid.size < 2 else grid
+    return statistics.common_grid([curve.x_T for group in curves for curve in group], log)
 
 
 def _group(
@@ -335,9 +383,13 @@ def claim(
     if ratio.interval_low > 1:
         times = digits(ratio.interval_low, -1)
         sentence = f"{to}: {a.label} needs at least {times} times fewer {TITLES.get(x, x)} than {b.label}"
-        if ratio.interval_low >= 10 and x == "env_steps" and needed.low < HARD:
+        if ratio.interval_low < 10 or x != "env_steps" or needed.low >= HARD:
+            return sentence
+        if needed.high < HARD:
             return f"{sentence}, but that is no evidence: {b.label} needs fewer than {HARD:,} decisions"
-        return sentence
+        budget = digits(max(curve.x_T[-1] for curve in b.curves))
+        unknown = f"{b.label} is not known to need {HARD:,} decisions (censored at {budget})"
+        return f"{sentence}, but that is no evidence: {unknown}"
     if ratio.interval_high < 1:
         more = digits(1 / ratio.interval_high, -1)
         return f"{to}: {a.label} needs at least {more} times more {TITLES.get(x, x)} than {b.label}"

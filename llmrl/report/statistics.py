@@ -164,14 +164,16 @@ def digits(value: float, direction: int = 0) -> str:
 def common_grid(xs: Sequence[np.ndarray], log: bool = False) -> np.ndarray | None:
     """Where curves that were measured at `xs` are compared: at the points they share.
 
-    Where they share too few (prompts, seconds), 100 points of the range that all of them cover, equally spaced, with
-    `log` in log x. `log` leaves out what is not positive. None where no range is covered by all.
+    Where they share too few (prompts, seconds: at most half of the points of the shortest curve, such as its two ends),
+    100 points of the range that all of them cover, equally spaced, with `log` in log x. `log` leaves out what is not
+    positive. None where no range is covered by all.
     """
     xs = [x[x > 0] if log else x for x in xs]
     if any(x.size == 0 for x in xs):
         return None
-    shared = sorted(set.intersection(*(set(x.tolist()) for x in xs)))
-    if len(shared) >= min(2, *(x.size for x in xs)):
+    distinct = [set(x.tolist()) for x in xs]
+    shared = sorted(set.intersection(*distinct))
+    if len(shared) >= 2 and 2 * len(shared) > min(map(len, distinct)):
         return np.array(shared)
     low, high = max(x[0] for x in xs), min(x[-1] for x in xs)
     if low >= high:

@@ -7,19 +7,24 @@ import platform
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
 
 import llmrl
-from llmrl.config import model_identity
+from llmrl.config import _contents, model_identity
 from llmrl.run.versions import git_state, package_versions
 
 
 def provenance(cfg: DictConfig) -> dict[str, Any]:
-    """provenance.json of a run. `machine_type` is what byte-identity is promised on."""
+    """provenance.json of a run. `machine_type` is what byte-identity is promised on.
+
+    `weights` is the SHA-256 of the file that the learner starts from, wherever it lies; null without one.
+    """
     model, encoder = model_identity(cfg), model_identity(cfg, "encoder")
+    weights = cfg.learner.get("weights")
     devices = {part: cfg[part].get("device", "cpu") for part in ("lm", "encoder") if cfg[part] is not None}
     return {
         "llmrl": llmrl.__version__,
@@ -30,6 +35,7 @@ def provenance(cfg: DictConfig) -> dict[str, Any]:
         "machine": {"platform": platform.platform(), "cpus": os.cpu_count()},
         "model": None if model is None else asdict(model),
         "encoder": None if encoder is None else asdict(encoder),
+        "weights": _contents(weights) if isinstance(weights, str) and Path(weights).is_file() else None,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
