@@ -187,7 +187,9 @@ def _refuse_learner(cfg: DictConfig) -> None:
             "decisions; leave both out for a constant epsilon"
         )
     if learner.combine == "product" and 0 in (learner.alpha, learner.alpha_eval):
-        raise ConfigError("learner.combine=product weighs Q/alpha against log w: learner.alpha and alpha_eval must be above 0")
+        raise ConfigError(
+            "learner.combine=product weighs Q/alpha against log w: learner.alpha and alpha_eval must be above 0"
+        )
     if learner.priority == 0 and learner.importance != DQNConfig.importance:
         raise ConfigError(
             f"learner.importance={learner.importance:g}: replay is uniform and does not read this; "

@@ -97,7 +97,10 @@ class Prior:
             # Where the behaviour asks, a target's state counts when it is acted in.
             if use != "target" or self._knows_nothing("behaviour"):
                 self.counts.queries += len(keys)
-        given = self._from_answers(keys, use, count=use != "evaluation") if self.cfg.source == "generated" else self._drawn(keys, use)
+        if self.cfg.source == "generated":
+            given = self._from_answers(keys, use, count=use != "evaluation")
+        else:
+            given = self._drawn(keys, use)
         return given + [_weighted(np.ones(len(s.actions))) for s in states[informed:]]
 
     def proposals(self, states: Sequence[TextState], experts: Experts | None = None) -> list[Proposal] | None:
