@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,8 @@ class Training:
         self.evaluation_pool = build_pool(cfg, min(cfg.evaluation.episodes, EVALUATION_ENVS), cfg.rollout.workers)
         self.rollout = Rollout(self.pool, self.parts.prior, cfg.seed, "train", history_turns=self.parts.history_turns)
         self.exact = build_exact(cfg, self.parts.history_turns)
-        self.grid = evaluation_grid(cfg.evaluation, cfg.env_steps)
+        self.grid = evaluation_grid(cfg.evaluation)
+        self.evaluation_due = next(self.grid)
         self.env_steps = self.primitive_steps = self.episodes = self.evaluations = 0
         self.recent: deque[bool] = deque(maxlen=20)
         self.since = _Since()
@@ -76,8 +78,10 @@ class Training:
                 before = self.env_steps
                 self.tick()
                 finished = self.env_steps == cfg.env_steps
-                if finished or any(before < point <= self.env_steps for point in self.grid):
+                if finished or self.env_steps >= self.evaluation_due:
                     self.evaluate()
+                while self.evaluation_due <= self.env_steps:
+                    self.evaluation_due = next(self.grid)
                 if finished or _crossed(before, self.env_steps, cfg.checkpoint_every):
                     self.checkpoint()
         finally:
@@ -229,16 +233,13 @@ class _Since:
         }
 
 
-def evaluation_grid(cfg: EvaluationConfig, env_steps: int) -> list[int]:
-    """After how many decisions a run is evaluated, besides at its start and at its end; in order.
+def evaluation_grid(cfg: EvaluationConfig) -> Iterator[int]:
+    """After how many decisions a run is evaluated, besides at its start and at its end; never decreases.
 
     linear: every, 2 every, 3 every, ...  log: round(every 2^(i / per_doubling)), i = 0, 1, 2, ...
     """
-    points: list[int] = []
-    while not points or points[-1] < env_steps:
-        i = len(points)
-        points.append((i + 1) * cfg.every if cfg.grid == "linear" else round(cfg.every * 2 ** (i / cfg.per_doubling)))
-    return points[:-1]
+    for i in count():
+        yield (i + 1) * cfg.every if cfg.grid == "linear" else round(cfg.every * 2 ** (i / cfg.per_doubling))
 
 
 def _episode_row(e: Episode) -> dict[str, Any]:

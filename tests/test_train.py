@@ -16,6 +16,8 @@ from llmrl.envs.pool import WorldError
 from llmrl.progress import Progress, Silent
 from llmrl.run.files import read_lines
 from llmrl.run.load import RunInfo, load_runs
+from llmrl.schema import EvaluationConfig
+from llmrl.train import evaluation_grid
 
 GOLDEN_LM = Path(__file__).parent / "golden" / "lm"
 SAME = ("metrics.jsonl", "episodes.jsonl", "summary.json")
@@ -267,3 +269,22 @@ def test_a_model_that_is_not_there_is_said_before_anything_is_made(tmp_path: Pat
     with pytest.raises(ValueError, match=r"\./nowhere.*type lm\.model=FOLDER"):
         llmrl.train(cfg)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_evaluations_fall_on_multiples_or_on_a_logarithmic_grid() -> None:
+    linear = evaluation_grid(EvaluationConfig(every=50))
+    assert [next(linear) for _ in range(4)] == [50, 100, 150, 200]
+    log = evaluation_grid(EvaluationConfig(every=100, grid="log", per_doubling=2))
+    assert [next(log) for _ in range(6)] == [100, 141, 200, 283, 400, 566]
+    dense = evaluation_grid(EvaluationConfig(every=1, grid="log", per_doubling=8))
+    points = [next(dense) for _ in range(100)]
+    assert points == sorted(points)
+    assert points[-1] > 5000
+
+
+def test_a_run_is_evaluated_where_its_grid_says_at_its_start_and_at_its_end(tmp_path: Path) -> None:
+    overrides = ["learner=random", "env=overcooked_tomato", "env_steps=200", "rollout.num_envs=4"]
+    grid = ["evaluation.every=20", "evaluation.grid=log", "evaluation.per_doubling=1"]
+    llmrl.train(llmrl.compose([*overrides, *grid, f"paths.runs={tmp_path}"]))
+    (run,) = load_runs(tmp_path)
+    assert [row["env_steps"] for row in run.metrics] == [0, 20, 40, 80, 160, 200]

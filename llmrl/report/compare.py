@@ -98,7 +98,8 @@ def compare(
     curves = [_curves(group, metric, x, offset) for (_, group), offset in zip(named, offsets, strict=True)]
     notes.append(_sampling([label for label, _ in named], curves))
     log = all(settings(group[0]).get("evaluation.grid") == "log" for _, group in named)
-    grids = (_grid(curves, False), _grid(curves, True) if log else None)
+    xs = [curve.x_T for group in curves for curve in group]
+    grids = (statistics.common_grid(xs), statistics.common_grid(xs, log=True) if log else None)
     measured = [
         _group(label, group, c, levels, grids, 0) for (label, group), c in zip(named[:-1], curves[:-1], strict=True)
     ]
@@ -307,10 +308,6 @@ def _curves(group: Sequence[RunInfo], metric: str, x: str, offset: float) -> lis
             )
         )
     return curves
-
-
-def _grid(curves: Sequence[Sequence[SeedCurve]], log: bool) -> np.ndarray | None:
-    return statistics.common_grid([curve.x_T for group in curves for curve in group], log)
 
 
 def _group(
