@@ -20,11 +20,14 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from llmrl.config import compose, run_id, run_name
+
+if TYPE_CHECKING:
+    from llmrl.run.load import RunInfo
 
 
 @dataclass(frozen=True)
@@ -72,14 +75,8 @@ def table(study: Study, runs: Path, against: str) -> Iterator[str]:
     """
     from llmrl.report.compare import compare
     from llmrl.report.comparison import between
-    from llmrl.run.load import RunInfo, load_runs
 
-    found = {run.summary["run_id"]: run for run in load_runs(runs) if run.status == "complete"}
-    arms: dict[str, list[RunInfo]] = {}
-    for cell in study.cells():
-        run = found.get(run_id(compose(cell.overrides)))
-        if run is not None:
-            arms.setdefault(cell.arm, []).append(run)
+    arms = finished(study, runs)
     if against not in arms:
         raise SystemExit(f"no complete run of {against} in {runs}; there are runs of {', '.join(arms) or 'no arm'}")
     levels = (0.5, 0.8, 0.95)
@@ -98,6 +95,19 @@ def table(study: Study, runs: Path, against: str) -> Iterator[str]:
         ratio = pair.ratios[1]
         fewer = f"{between(ratio.low, ratio.high)} ({between(ratio.interval_low, ratio.interval_high)})"
         yield f"| {' | '.join([arm, str(len(own)), final, area, *needed, '' if arm == against else fewer])} |"
+
+
+def finished(study: Study, runs: Path) -> dict[str, list[RunInfo]]:
+    """Arm -> its complete runs, by seed; arms that have none are left out."""
+    from llmrl.run.load import load_runs
+
+    found = {run.summary["run_id"]: run for run in load_runs(runs) if run.status == "complete"}
+    arms: dict[str, list[RunInfo]] = {}
+    for cell in study.cells():
+        run = found.get(run_id(compose(cell.overrides)))
+        if run is not None:
+            arms.setdefault(cell.arm, []).append(run)
+    return arms
 
 
 def _unfolded(overrides: list[str], sets: dict[str, list[str]], where: str) -> Iterator[str]:

@@ -115,15 +115,15 @@ def _lists(c: Comparison) -> Iterator[tuple[str, list[str]]]:
 def _needed(g: Group) -> Iterator[list[str]]:
     for needed, reached in zip(g.needed, g.reached, strict=True):
         point = digits(needed.low) if isfinite(needed.high) else f">{digits(needed.low)}"
-        yield [point, _between(needed.interval_low, needed.interval_high), f"{reached} of {len(g.seeds)} seeds"]
+        yield [point, between(needed.interval_low, needed.interval_high), f"{reached} of {len(g.seeds)} seeds"]
 
 
 def _ratios(p: Pair) -> Iterator[list[str]]:
     for i, ratio in enumerate(p.ratios):
-        cell = [_between(ratio.low, ratio.high), _between(ratio.interval_low, ratio.interval_high)]
+        cell = [between(ratio.low, ratio.high), between(ratio.interval_low, ratio.interval_high)]
         if p.paired_ratios is not None:
             paired = p.paired_ratios[i]
-            cell.append(f"paired {_between(paired.interval_low, paired.interval_high)}")
+            cell.append(f"paired {between(paired.interval_low, paired.interval_high)}")
         yield cell
 
 
@@ -149,7 +149,7 @@ def _area(e: Estimate | None) -> list[str]:
     return ["-"] if e is None else [f"{e.low:.3f}", f"{e.interval_low:.3f} to {e.interval_high:.3f}"]
 
 
-def _between(low: float, high: float) -> str:
+def between(low: float, high: float) -> str:
     """What is known of a figure: where bounds are printed, a lower one is rounded down and an upper one up."""
     if low == high:
         return digits(low)

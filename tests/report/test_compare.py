@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from omegaconf import OmegaConf
 from report.runs_on_disk import make_runs
 from rich.console import Console
 
-from llmrl.config import ConfigError
+from llmrl.config import ConfigError, check
 from llmrl.report.compare import Comparison, compare, percentages
 from llmrl.report.comparison import as_json, markdown, shown, write
 from llmrl.report.groups import grouped, settings
@@ -19,8 +20,9 @@ from llmrl.report.pretraining import Pretraining, cost, pretrainings
 from llmrl.report.select import select, sides
 from llmrl.run.files import publish
 from llmrl.run.load import RunInfo
+from llmrl.run.provenance import provenance
 
-WORLD = ["env=overcooked_tomato"]
+WORLD = ["env=overcooked_salad"]
 SEEDS = 10
 
 
@@ -32,9 +34,10 @@ def make(
     They have 20,000 decisions and an exact evaluation every 1,000.
     """
     every = options.pop("every", 1000)
+    world = [] if any(word.startswith("env=") for word in more) else WORLD
     return make_runs(
         root,
-        [f"learner={learner}", *WORLD, f"env_steps={20 * every}", f"evaluation.every={every}", *more],
+        [f"learner={learner}", *world, f"env_steps={20 * every}", f"evaluation.every={every}", *more],
         list(range(seeds)) if isinstance(seeds, int) else seeds,
         lambda seed: lambda step: float(step >= at + late * seed),
         20 * every,
@@ -49,6 +52,14 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make(root, "dqn_prior", 100)
     make(root, "dqn", 11_000)
     make(root, "random", 10**6)
+    return root
+
+
+@pytest.fixture(scope="module")
+def sampled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("sampled")
+    make(root, "dqn_prior", 100, exact=False)
+    make(root, "dqn", 11_000, exact=False)
     return root
 
 
@@ -115,14 +126,21 @@ def test_one_row_for_each_group_and_the_same_row_alone(root: Path) -> None:
     assert "random needs at least 1.66 times more decisions than dqn" in both.pairs[1].claims[0]
 
 
-def test_other_axes_are_joined_with_the_clock(root: Path) -> None:
-    found = chosen(root, "dqn_prior", "dqn", x="seconds", levels=(0.8,))
+def test_other_axes_are_joined_with_the_clock(root: Path, sampled: Path) -> None:
+    found = chosen(sampled, "dqn_prior", "dqn", x="seconds", levels=(0.8,))
     assert found.groups[0].needed[0].low == pytest.approx(10.5)
     assert found.against.needed[0].low == pytest.approx(120.5)
     with pytest.raises(
         ValueError, match=r"has no eval/success over tokens: it has env_steps, eval/exact, eval/success"
     ):
         chosen(root, "dqn_prior", "dqn", x="tokens")
+
+
+@pytest.mark.parametrize("x", ["seconds", "training_seconds", "lm/tokens"])
+def test_what_exact_evaluations_paid_is_no_axis(x: str, root: Path, sampled: Path) -> None:
+    for runs, against in ((root, sampled), (sampled, root)):
+        with pytest.raises(ValueError, match=r"exactly.* run with evaluation\.exact_up_to=0 and an empty paths\.cache"):
+            compare(named("dqn_prior", runs), named("dqn", against), x=x)
 
 
 def test_areas_over_a_log_axis_where_the_grid_is_one(tmp_path: Path) -> None:
@@ -148,6 +166,34 @@ def test_ten_times_fewer_needs_a_world_that_is_hard(tmp_path: Path) -> None:
     ]
 
 
+def test_a_censored_budget_is_not_a_time(tmp_path: Path) -> None:
+    prior = make(tmp_path, "dqn_prior", 100, every=200, late=0)
+    assert compare(prior, make(tmp_path, "dqn", 10**6, every=200), levels=(0.8,)).pairs[0].claims == [
+        "to 80 %: dqn_prior needs at least 20 times fewer decisions than dqn, but that is no evidence: "
+        "dqn is not known to need 5,000 decisions (censored at 4,000)"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("world", "reason"),
+    [
+        ("env=overcooked_tomato", "overcooked_tomato is a test of correctness"),
+        ("env=frozen_lake env.layout=random", "frozen_lake is a test of correctness"),
+        ("env=overcooked_random env.split=dev", "split dev is what was tuned on"),
+        ("env=overcooked_random env.split=train", "split train is what the embedded model read"),
+        ("env=overcooked_random env.split=test", None),
+    ],
+)
+def test_nothing_is_claimed_where_nothing_is_evidence(world: str, reason: str | None, tmp_path: Path) -> None:
+    prior, dqn = (make(tmp_path, n, at, SEEDS, *world.split()) for n, at in (("dqn_prior", 100), ("dqn", 11_000)))
+    (claimed,) = compare(prior, dqn, levels=(0.8,)).pairs[0].claims
+    assert claimed == (
+        f"to 80 %: no claim ({reason})"
+        if reason
+        else "to 80 %: dqn_prior needs at least 12 times fewer decisions than dqn"
+    )
+
+
 def test_nothing_is_claimed_from_few_seeds_or_of_equals(tmp_path: Path, root: Path) -> None:
     few = make(tmp_path, "dqn_prior", 100, 4)
     assert compare(few, named("dqn", root)).pairs[0].claims[0] == ("to 50 %: no claim (dqn_prior has 4 seeds, not 10)")
@@ -170,7 +216,7 @@ def test_pairs_need_the_same_seeds(root: Path) -> None:
 
 def test_what_cannot_be_compared_is_refused(tmp_path: Path, root: Path) -> None:
     dqn = named("dqn", root)
-    with pytest.raises(ValueError, match="10 runs are on both sides, such as overcooked_tomato-dqn-uniform"):
+    with pytest.raises(ValueError, match="10 runs are on both sides, such as overcooked_salad-dqn-uniform"):
         chosen(root, "dqn random", "dqn")
     with pytest.raises(
         ValueError, match=r"--against is 2 groups, and has to be one: random, dqn_prior|dqn_prior, random"
@@ -180,8 +226,8 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path, root: Path) -> None:
         chosen(root, "dqn", "random", metric="eval/return")
     with pytest.raises(ValueError, match=r"dqn: seed 0 is there 2 times \(.*dqn-uniform-s0.*: leave one out"):
         compare(make(tmp_path, "dqn", 1, 1) + dqn, named("random", root))
-    other = make(tmp_path, "dqn_prior", 100, 2, "evaluation.episodes=5", "env.reward=original")
-    with pytest.raises(ValueError, match=r"differ in env.reward \(original, once\); evaluation.episodes \(5, 30\)"):
+    other = make(tmp_path, "dqn_prior", 100, 2, "evaluation.per_doubling=5", "env.reward=original")
+    with pytest.raises(ValueError, match=r"differ in env.reward \(original, once\); evaluation.per_doubling \(5, 4\)"):
         compare(other, dqn)
     found = compare(other, dqn, allow_different=True)
     assert "NOT EVALUATED ALIKE" in text(found)
@@ -197,6 +243,20 @@ def test_uncommitted_code_is_refused_or_marks_the_table(tmp_path: Path, root: Pa
     assert all("no claim (made by uncommitted code)" in claim for claim in found.pairs[0].claims)
 
 
+@pytest.mark.parametrize("changed", [{"git": None}, {}])
+def test_nothing_is_claimed_of_code_that_cannot_be_looked_up(
+    changed: dict[str, None], tmp_path: Path, root: Path
+) -> None:
+    prior = make(tmp_path, "dqn_prior", 100)
+    if changed:
+        edit(prior[3], "provenance.json", **changed)
+    else:
+        (prior[3].path / "provenance.json").unlink()
+    found = compare(prior, named("dqn", root))
+    assert all("no claim (made outside a git checkout)" in claim for claim in found.pairs[0].claims)
+    assert any(note.endswith("1 of 20 runs") for note in found.notes)
+
+
 def test_mixed_numerics_and_mixed_models_are_refused(tmp_path: Path, root: Path) -> None:
     prior = make(tmp_path, "dqn_prior", 100, 2)
     edit(prior[1], "provenance.json", model={"revision": "f" * 64})
@@ -208,6 +268,33 @@ def test_mixed_numerics_and_mixed_models_are_refused(tmp_path: Path, root: Path)
     publish(old.path / "config.yaml", OmegaConf.to_yaml(config))
     with pytest.raises(ValueError, match="numerics differ"):
         compare([RunInfo(old.path)], named("dqn", root))
+
+
+def test_an_encoder_of_other_weights_is_refused(tmp_path: Path, root: Path) -> None:
+    prior = make(tmp_path, "dqn_prior", 100, 2)
+    for run, revision in zip(prior, "ef", strict=True):
+        edit(run, "provenance.json", encoder={"revision": revision * 64})
+    with pytest.raises(ValueError, match="read with encoders of the same name with 2 different weights"):
+        compare(prior, named("dqn", root))
+
+
+def test_weights_are_known_by_what_is_in_their_file(tmp_path: Path, root: Path) -> None:
+    weights = tmp_path / "clone.safetensors"
+    runs = make(tmp_path, "dqn_pretrained", 100, 3, f"learner.weights={weights}")
+    for run, content in zip(runs, (b"a", b"a", b"b"), strict=True):
+        weights.write_bytes(content)
+        made = provenance(check(OmegaConf.create(run.config)))
+        assert made["weights"] == sha256(content).hexdigest()
+        edit(run, "provenance.json", weights=made["weights"])
+    found = compare(runs[:2], named("dqn", root))
+    note = "dqn_pretrained: every seed starts from clone.safetensors; intervals are given this one file"
+    assert note in found.notes
+    with pytest.raises(ValueError, match=r"started from files of the same name with 2 different weights$"):
+        compare([RunInfo(run.path) for run in runs], named("dqn", root))
+    edit(runs[2], "provenance.json", weights=None)
+    with pytest.raises(ValueError, match=r"\(some do not say with which\)"):
+        compare([RunInfo(run.path) for run in runs], named("dqn", root))
+    assert provenance(check(OmegaConf.create(named("dqn", root)[0].config)))["weights"] is None
 
 
 def test_unfinished_runs_are_named_and_left_out(tmp_path: Path, root: Path) -> None:
@@ -338,10 +425,10 @@ def test_models_that_do_not_tell_are_named() -> None:
     assert pretrainings({"lm": None, "encoder": {"name": "hash"}, "learner": {"name": "dqn"}}) == []
 
 
-def test_training_of_the_model_is_counted_where_asked(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_of_the_model_is_counted_where_asked(sampled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     known = [Pretraining("m", None, None, None, 100.0)]
     monkeypatch.setattr("llmrl.report.compare.pretrainings", lambda config: known if config["lm"] else [])
-    found = chosen(root, "dqn_prior", "dqn", x="seconds", with_training=True)
+    found = chosen(sampled, "dqn_prior", "dqn", x="seconds", with_training=True)
     assert found.groups[0].needed[0].low == pytest.approx(110.5)
     assert found.against.needed[0].low == pytest.approx(120.5)
     assert any("(counted in seconds)" in note for note in found.notes)
@@ -354,7 +441,7 @@ def test_tables_fit_80_columns_and_say_the_same_everywhere(root: Path, tmp_path:
     found = chosen(root, "dqn_prior random", "dqn")
     lines = text(found).splitlines()
     assert max(map(len, lines)) <= 80
-    assert lines[0].startswith("overcooked_tomato: success over decisions, 21 evaluations")
+    assert lines[0].startswith("overcooked_salad: success over decisions, 21 evaluations")
     marked = markdown(found)
     for figure in (">20,000", "≥20,000", "0 of 10 seeds", "12,000", "paired"):
         assert figure in text(found)
@@ -369,10 +456,17 @@ def test_tables_fit_80_columns_and_say_the_same_everywhere(root: Path, tmp_path:
     assert write(found, tmp_path / "sub" / "c.json").read_text() == as_json(found)
 
 
-def test_how_success_was_measured_is_stated(tmp_path: Path, root: Path) -> None:
+def test_how_success_was_measured_is_stated(root: Path, sampled: Path) -> None:
     assert "success is exact" in chosen(root, "dqn_prior", "dqn").notes
-    sampled = make(tmp_path, "dqn_prior", 100, 2, exact=False)
-    found = compare(sampled, make(tmp_path, "dqn", 100, 2, exact=False))
-    assert (
-        "success is sampled, 30 episodes a point: what is published takes 100, or evaluation.exact_up_to" in found.notes
-    )
+    advice = ": what is published takes 100, or evaluation.exact_up_to"
+    assert f"success is sampled, 30 episodes a point{advice}" in chosen(sampled, "dqn_prior", "dqn").notes
+    mixed = compare(named("dqn_prior", sampled), named("dqn", root)).notes
+    assert f"success is sampled, 30 episodes a point (dqn_prior); exact (dqn){advice}" in mixed
+
+
+def test_an_exact_arm_is_compared_with_a_sampled_one(tmp_path: Path) -> None:
+    prior = make(tmp_path, "dqn_prior", 100, SEEDS, "evaluation.exact_up_to=2000")
+    dqn = make(tmp_path, "dqn", 11_000, SEEDS, "evaluation.episodes=100", exact=False)
+    found = compare(prior, dqn, levels=(0.8,))
+    assert found.pairs[0].claims == ["to 80 %: dqn_prior needs at least 12 times fewer decisions than dqn"]
+    assert "success is exact (dqn_prior); sampled, 100 episodes a point (dqn)" in found.notes

@@ -242,6 +242,9 @@ def test_a_grid_is_what_all_share_or_a_stretch_that_all_cover() -> None:
     spaced = statistics.common_grid([np.array([1.0, 5, 9]), np.array([2.0, 8])], log=True)
     np.testing.assert_allclose(np.diff(np.log(spaced)), np.log(4) / 99)
     assert statistics.common_grid([np.array([1.0, 2]), np.array([3.0, 4])]) is None
+    ends = statistics.common_grid([np.array([0.0, 9, 18, 21, 21]), np.array([0.0, 10, 17, 21, 21])])
+    assert (ends[0], ends[-1], ends.size) == (0, 21, 100)  # two points in common are no grid
+    assert statistics.common_grid([np.array([0.0, 9, 21, 21]), np.array([0.0, 10, 21])]).tolist() == [0, 21]
 
 
 def test_the_detectable_difference_is_the_textbooks() -> None:
