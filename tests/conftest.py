@@ -1,8 +1,15 @@
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 # fixture_lm is imported where it is used: it loads torch and transformers, which most tests do without.
+
+
+def pytest_configure() -> None:
+    """What a shell starts in the background ignores Ctrl-C, and so would the commands that are sent one here."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
