@@ -6,7 +6,7 @@
 
 A study is a YAML file: `common` overrides, `seeds`, and `arms` by name, each a list of overrides or a mapping with
 `set` (overrides) and `seeds` (how many, where not all). `+name` in a list stands for the overrides of `sets.name`, so
-that what was tuned is written once. `empty_caches: true` gives each run a cache of answers of its own, empty at first,
+that what was tuned is written once; what comes later replaces what came before. `empty_caches: true` gives each run a cache of answers of its own, empty at first,
 which is what a comparison of seconds or tokens needs. Seeds are the outer loop, so that a study that is stopped
 early has something of every arm. Worker processes run one cell after another and load torch once.
 """
@@ -65,7 +65,8 @@ class Study:
         for seed in range(self.seeds if seeds is None else seeds):
             for name, arm in chosen.items():
                 if seed < arm.get("seeds", self.seeds):
-                    yield Cell(name, seed, [*self.common, *arm["set"], f"seed={seed}"])
+                    overrides = [*self.common, *arm["set"], f"seed={seed}"]
+                    yield Cell(name, seed, list({o.partition("=")[0]: o for o in overrides}.values()))
 
 
 def table(study: Study, runs: Path, against: str) -> Iterator[str]:
