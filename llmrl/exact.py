@@ -54,7 +54,8 @@ class Exact:
         found: list[tuple[float, float, float]] = []
         for table in self._tables:
             proposals = prior.proposals(table.texts, table.experts)
-            policy = None if proposals is None else learner.policy(table.texts, proposals, greedy)
+            chances = getattr(learner, "policy", None)  # somebody else's learner may have no formula
+            policy = None if proposals is None or chances is None else chances(table.texts, proposals, greedy)
             if policy is None:
                 return None
             found.append(_follow(table, policy))

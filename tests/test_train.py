@@ -26,11 +26,13 @@ SMALL = [
     "env.max_decisions=12", "lm=hf", f"lm.model={GOLDEN_LM}", "lm.device=cpu",
 ]  # fmt: skip
 LEARNS = ["learner.learning_starts=40", "learner.batch=16", "learner.hidden=[32]", "encoder.dim=64"]
+PLAYED = "evaluation.exact_up_to=0"
 KINDS = {
-    "dqn": ["learner=dqn", *LEARNS],
-    "sampled": ["learner=dqn_prior", *LEARNS],
-    "generated": ["learner=dqn_prior", "prior=generated", "prior.behaviour.redraw=visit", *LEARNS],
-    "random": ["learner=random"],
+    "dqn": ["learner=dqn", *LEARNS, PLAYED],
+    "sampled": ["learner=dqn_prior", *LEARNS, PLAYED],
+    "generated": ["learner=dqn_prior", "prior=generated", "prior.behaviour.redraw=visit", *LEARNS, PLAYED],
+    "random": ["learner=random", PLAYED],
+    "exact": ["learner=dqn_prior", *LEARNS, "evaluation.exact_up_to=20000", "encoder.history_turns=0"],
 }
 
 
@@ -114,6 +116,7 @@ FREE = {
     "progress": ["progress=false"],
     "paths": [],  # every run here has paths of its own
     "lm.name": ["lm.name=other"],
+    "learner.priors": ["learner.priors=[sampled,scored]"],
     "lm.device": ["lm.device=auto"],
     "lm.batch_size": ["lm.batch_size=1"],  # more: see below
     "threads": ["threads=1"],  # more threads may add floats in another order: they are the machine's type
