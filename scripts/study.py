@@ -6,9 +6,10 @@
 
 A study is a YAML file: `common` overrides, `seeds`, and `arms` by name, each a list of overrides or a mapping with
 `set` (overrides) and `seeds` (how many, where not all). `+name` in a list stands for the overrides of `sets.name`, so
-that what was tuned is written once; what comes later replaces what came before. `empty_caches: true` gives each run a cache of answers of its own, empty at first,
-which is what a comparison of seconds or tokens needs. Seeds are the outer loop, so that a study that is stopped
-early has something of every arm. Worker processes run one cell after another and load torch once.
+that what was tuned is written once; what comes later replaces what came before. `empty_caches: true` gives each run a
+cache of answers of its own, empty at first, which is what a comparison of seconds or tokens needs. Seeds are the outer
+loop, so that a study that is stopped early has something of every arm. Worker processes run one cell after another and
+load torch once.
 """
 
 from __future__ import annotations
