@@ -1,0 +1,90 @@
+"""Studies: what a file of arms means, that ours can all run, and the table that comes of finished runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from llmrl.config import compose
+from scripts import study
+from scripts.quality import quality
+from scripts.study import Study
+
+FILES = sorted((Path(study.__file__).parent / "studies").glob("*.yaml"))
+SMALL = {
+    "seeds": 2,
+    "common": ["env=overcooked_tomato", "env_steps=16", "evaluation.every=8", "env.max_decisions=6"],
+    "sets": {"none": ["learner=random"], "mixed": ["+none", "rollout.num_envs=2"]},
+    "arms": {
+        "random": ["+none"],
+        "two": {"seeds": 1, "set": ["+mixed"]},
+        "four": ["+mixed", "rollout.num_envs=4"],
+    },
+}
+
+
+def written(folder: Path, **changes: object) -> Path:
+    file = folder / "small.yaml"
+    file.write_text(yaml.safe_dump(SMALL | changes, sort_keys=False))
+    return file
+
+
+def test_seeds_are_the_outer_loop_and_sets_are_unfolded(tmp_path: Path) -> None:
+    cells = list(Study.read(written(tmp_path)).cells())
+    assert [(c.arm, c.seed) for c in cells] == [("random", 0), ("two", 0), ("four", 0), ("random", 1), ("four", 1)]
+    assert cells[0].overrides == [*SMALL["common"], "learner=random", "seed=0"]  # type: ignore[misc]
+
+
+def test_what_comes_later_replaces_what_came_before(tmp_path: Path) -> None:
+    four = [c for c in Study.read(written(tmp_path)).cells() if c.arm == "four"]
+    assert [o for o in four[0].overrides if o.startswith("rollout")] == ["rollout.num_envs=4"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"arms": {"a": ["+nothing"]}}, "there is no set nothing; there are none, mixed"),
+        ({"armz": {}}, "unknown keys"),
+    ],
+)
+def test_a_study_that_cannot_be_read_says_why(changes: dict[str, object], said: str, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=said):
+        Study.read(written(tmp_path, **changes))
+
+
+def test_an_arm_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="small has no arm three; there are random, two, four"):
+        list(Study.read(written(tmp_path)).cells(["three"]))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_every_arm_of_ours_can_run(file: Path) -> None:
+    for cell in Study.read(file).cells(seeds=1):
+        compose(cell.overrides)
+
+
+def test_a_table_has_a_row_for_each_arm_that_was_run(tmp_path: Path) -> None:
+    small = Study.read(written(tmp_path))
+    for cell in small.cells(["random", "two"]):
+        assert study.run(cell, tmp_path / "runs", own_cache=False) == ""
+    head, rule, *rows = study.table(small, tmp_path / "runs", "random")
+    assert head.count("|") == rule.count("|") == rows[0].count("|")
+    assert [[cell.strip() for cell in row.split("|")][1:3] for row in rows] == [["random", "2"], ["two", "1"]]
+    with pytest.raises(SystemExit, match="no complete run of four"):
+        list(study.table(small, tmp_path / "runs", "four"))
+
+
+def test_a_run_that_fails_is_told_and_does_not_stop_the_others(tmp_path: Path) -> None:
+    broken = study.Cell("a", 0, ["learner=nobody"])
+    assert "learner=nobody" in study.run(broken, tmp_path, own_cache=True)
+
+
+def test_the_quality_of_an_oracle_is_known_and_of_a_model_is_on_its_card() -> None:
+    kind, mass = quality(["learner=dqn_prior", "prior=oracle", "prior.error=0.5"])  # type: ignore[misc]
+    assert (kind, mass) == ("oracle", pytest.approx(0.5 + 0.5 * 0.208))
+    assert quality(["learner=dqn_prior"]) == ("tiny-1", 0.374)
+    assert quality(["learner=dqn"]) is None
+    assert quality(["learner=dqn_prior", "prior=shuffled"]) is None
+    assert quality(["learner=dqn_prior", "prior.target.uniform=true"]) is None
