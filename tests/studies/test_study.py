@@ -65,7 +65,8 @@ def test_every_arm_of_ours_can_run(file: Path) -> None:
         compose(cell.overrides)
 
 
-def test_a_table_has_a_row_for_each_arm_that_was_run(tmp_path: Path) -> None:
+def test_a_table_has_a_row_for_each_arm_that_was_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmrl.run.provenance.git_state", lambda: {"commit": "a" * 40, "dirty": False})
     small = Study.read(written(tmp_path))
     for cell in small.cells(["random", "two"]):
         assert study.run(cell, tmp_path / "runs", own_cache=False) == ""
