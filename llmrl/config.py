@@ -131,7 +131,7 @@ def run_id(cfg: DictConfig) -> str:
         if identity := model_identity(cfg, part):
             settings[part] |= asdict(identity)
     if _schema_of(cfg.learner) in (DQNConfig, BCConfig) and cfg.learner.weights is not None:
-        settings["learner"]["weights"] = _contents(cfg.learner.weights)
+        settings["learner"]["weights"] = weights_contents(cfg.learner.weights)
     text = json.dumps(settings, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -199,7 +199,7 @@ def config_folder() -> Path:
     return found
 
 
-def _contents(weights: str) -> str:
+def weights_contents(weights: str) -> str:
     """A file's SHA-256: what is in it, wherever it lies."""
     try:
         with Path(weights).open("rb") as file:

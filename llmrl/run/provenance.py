@@ -14,7 +14,7 @@ import torch
 from omegaconf import DictConfig
 
 import llmrl
-from llmrl.config import _contents, model_identity
+from llmrl.config import model_identity, weights_contents
 from llmrl.run.versions import git_state, package_versions
 
 
@@ -35,7 +35,7 @@ def provenance(cfg: DictConfig) -> dict[str, Any]:
         "machine": {"platform": platform.platform(), "cpus": os.cpu_count()},
         "model": None if model is None else asdict(model),
         "encoder": None if encoder is None else asdict(encoder),
-        "weights": _contents(weights) if isinstance(weights, str) and Path(weights).is_file() else None,
+        "weights": weights_contents(weights) if isinstance(weights, str) and Path(weights).is_file() else None,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
