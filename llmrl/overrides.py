@@ -9,10 +9,10 @@ from difflib import SequenceMatcher, get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmrl.secrets import found_in, names_secret, names_variable_of_secret
+
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
-
-_SECRET = re.compile(r"(?i)(?:^|[^a-z0-9])(?:api_?key|access_?key|token|password|passwd|secret)(?:$|[^a-z0-9])")
 
 
 class ConfigError(ValueError):
@@ -22,7 +22,7 @@ class ConfigError(ValueError):
 class ConfigFolders:
     """The config groups and their options, as files: llmrl's own, and those of a person's `--config-dir`.
 
-    Raises ConfigError for a folder that is not there or that hides a file of llmrl's own.
+    Raises ConfigError for a folder that is not there, hides a file of llmrl's own, or holds one that cannot be read.
     """
 
     def __init__(self, own: Path, extra: Path | None = None) -> None:
@@ -37,6 +37,8 @@ class ConfigFolders:
                 if file.stem in options:
                     name = file.relative_to(root)
                     raise ConfigError(f"{file}: llmrl has a {name} of its own, so this one would be ignored; rename it")
+                if root == extra and (own / group).is_dir():
+                    _refuse_unreadable(file)
                 options[file.stem] = file
         for no_group in (".", "tune"):  # train.yaml, and the spaces of `llmrl tune`, which are no part of a run
             self.groups.pop(no_group, None)
@@ -57,8 +59,9 @@ def parse(overrides: Sequence[str], folders: ConfigFolders) -> list[Override]:
 
     parser = OverridesParser.create(config_loader=folders)  # type: ignore[arg-type]
     parsed: list[Override] = []
-    for text in overrides:
+    for text in overrides:  # first of all: messages show what was typed
         _refuse_secret(text)
+    for text in overrides:
         if "=" not in text and not text.startswith("~"):
             raise ConfigError(_not_an_assignment(text, folders))
         try:
@@ -74,13 +77,20 @@ def parse(overrides: Sequence[str], folders: ConfigFolders) -> list[Override]:
 
 
 def refuse_secrets(settings: Any, path: str = "") -> None:
-    """Raises ConfigError for a composed config with a key that looks like a secret: it would lie in the run folder."""
-    if isinstance(settings, dict):
+    """Raises ConfigError for a composed config with what looks like a secret: it would lie in the run folder."""
+    if isinstance(settings, str):
+        _refuse_value(path, settings)
+    elif isinstance(settings, list):
+        for i, value in enumerate(settings):
+            refuse_secrets(value, f"{path}[{i}]")
+    elif isinstance(settings, dict):
         for key, value in settings.items():
-            where = f"{path}{key}"
-            if value is not None and _SECRET.search(str(key)):
-                raise ConfigError(_secret(where))
-            refuse_secrets(value, f"{where}.")
+            where = f"{path}.{key}" if path else str(key)
+            if value is not None and names_secret(str(key)):
+                raise ConfigError(_secret(f"{where} looks like a secret"))
+            if value is not None and names_variable_of_secret(str(key)):
+                _refuse_no_variable(where, str(value))
+            refuse_secrets(value, where)
 
 
 def unknown_key(key: str, value: str | None, known: Iterable[str]) -> str:
@@ -122,6 +132,21 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
+def _refuse_unreadable(file: Path) -> None:
+    import yaml  # type: ignore[import-untyped]
+
+    try:
+        node = yaml.compose(file.read_text(encoding="utf-8"), yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"{file}, line {mark.line + 1}" if mark else str(file)
+        raise ConfigError(f"{where}: this is no YAML ({error.problem or error.context})") from None
+    except (OSError, UnicodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{file} cannot be read as YAML: {first_line(error)}") from None
+    if node is not None and not isinstance(node, yaml.MappingNode):
+        raise ConfigError(f"{file} has to hold settings, one KEY: VALUE a line")
+
+
 def _reason(error: BaseException) -> str:
     """Hydra names the override on the first of two lines, and points to its manual on the last."""
     lines = [
@@ -149,15 +174,30 @@ def _refuse_option(override: Override, folders: ConfigFolders) -> None:
 
 def _refuse_secret(text: str) -> None:
     key, _, value = text.partition("=")
-    names = [key, *re.findall(r"[{,]\s*[\"']?([\w.-]+)[\"']?\s*:", value)]
-    for name in names:
-        if _SECRET.search(name):
-            raise ConfigError(_secret(name.lstrip("+~")))
+    shown = re.match(r"[+~]*([\w.-]*)", key)
+    assert shown is not None
+    name = shown[1]  # without what follows it: in api_key:sk-1 nothing is assigned, and all of it is the key
+    for inner in [key, *re.findall(r"[{,]\s*[\"']?([\w.-]+)[\"']?\s*:", value)]:
+        if names_secret(inner):
+            raise ConfigError(_secret(f"{name if inner == key else inner} looks like a secret"))
+    if names_variable_of_secret(key):
+        _refuse_no_variable(name, value)
+    _refuse_value("what was typed" if found_in(key) else name, text)
 
 
-def _secret(key: str) -> str:
+def _refuse_value(where: str, text: str) -> None:
+    if kind := found_in(text):
+        raise ConfigError(_secret(f"{where} holds {kind}"))
+
+
+def _refuse_no_variable(where: str, value: str) -> None:
+    if not re.fullmatch(r"[A-Za-z_]\w*", value):
+        raise ConfigError(f"{where} has to be the name of an environment variable, as in {where}=MY_API_KEY")
+
+
+def _secret(what: str) -> str:
     return (
-        f"{key} looks like a secret, and a config is kept in the run folder for others to read; "
+        f"{what}, and a config is kept in the run folder for others to read; "
         "put secrets in environment variables, never in a config"
     )
 
