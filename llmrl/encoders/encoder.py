@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,6 +18,24 @@ class Encoder(Protocol):
 
     def encode(self, texts: Sequence[tuple[str, Sequence[str]]]) -> list[np.ndarray]:
         """Per (state text, actions): float32 [actions, dim]. A row depends on its own text alone."""
+        ...
+
+
+class RowStore(Protocol):
+    """Where rows that a model computed are kept, as bytes of little-endian float32."""
+
+    def dim(self, encoder: Mapping[str, Any]) -> int | None:
+        """The length of the rows of `encoder`, all that names it; None where none was kept yet."""
+        ...
+
+    def rows(
+        self,
+        encoder: Mapping[str, Any],
+        texts: Sequence[str],
+        compute: Callable[[list[str]], Sequence[bytes]],
+        provenance: Callable[[], Mapping[str, str]],
+    ) -> list[bytes]:
+        """The row of each text; `compute` is called for those that are missing, each once."""
         ...
 
 
@@ -61,12 +80,28 @@ class FeatureTable:
             self._learn([state])
         return int(self.first_row[self._by_state[state]])
 
+    def texts(self, since: int = 0) -> list[tuple[str, tuple[str, ...]]]:
+        """(state text, actions) of each state id from `since` on."""
+        return list(islice(self._ids, since, None))
+
+    def restore(self, texts: Sequence[tuple[str, Sequence[str]]], rows: np.ndarray) -> None:
+        """Fills an empty table. `rows`: float32 [as many as there are actions, dim], in the order of `texts`."""
+        assert not self._ids
+        assert rows.shape == (sum(len(actions) for _, actions in texts), self.encoder.dim)
+        start = 0
+        for text, actions in texts:
+            self._append((text, tuple(actions)), torch.from_numpy(rows[start : start + len(actions)]))
+            start += len(actions)
+
     def _learn(self, states: Sequence[TextState]) -> None:
         texts = [(render(s, self.encoder.history_turns), s.actions) for s in states]
         new = [text for text in dict.fromkeys(texts) if text not in self._ids]
         for text, rows in zip(new, self.encoder.encode(new), strict=True):
             assert rows.shape == (len(text[1]), self.encoder.dim)
-            assert np.isfinite(rows).all()
+            if not np.isfinite(rows).all():
+                raise ValueError(
+                    f"{type(self.encoder).__name__} gave a feature that is not a finite number: {text[0]!r}"
+                )
             self._append(text, torch.from_numpy(rows))
         for state, text in zip(states, texts, strict=True):
             self._by_state[state] = self._ids[text]

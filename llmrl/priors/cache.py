@@ -2,46 +2,36 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import math
-import os
 import platform
 import sqlite3
-import tempfile
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from llmrl.lm.language_model import LanguageModel, LanguageModelError, ModelIdentity, Sampling, Score
+from llmrl.priors.cache_file import (
+    AnswerCacheError,
+    explained,
+    is_damage,
+    open_cache,
+    open_memory,
+    set_aside,
+    transaction,
+)
 
-SCHEMA = 1
+__all__ = ["AnswerCache", "AnswerCacheError", "AnswerCounts", "Answers", "KeptRows", "canonical", "record_key"]
+
 COMMIT_EVERY = 64  # prompts: what a kill can lose of one call; a commit costs little beside asking for as many
-_OURS = 0x4C4C4D41  # "LLMA" in the file's header: what tells an answer cache from any other SQLite file
-_BUSY_SECONDS = 300.0
 _KEYS_PER_SELECT = 500
-
-_TABLES = """
-CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE provenance (id INTEGER PRIMARY KEY, body TEXT NOT NULL UNIQUE);
-CREATE TABLE questions (key BLOB PRIMARY KEY, question TEXT NOT NULL);
-CREATE TABLE answers (
-    key BLOB NOT NULL,
-    part INTEGER NOT NULL,
-    answers TEXT NOT NULL,
-    provenance INTEGER NOT NULL REFERENCES provenance (id),
-    at TEXT NOT NULL,
-    PRIMARY KEY (key, part)
-) WITHOUT ROWID;
-"""
-
-
-class AnswerCacheError(RuntimeError):
-    """Answers cannot be kept, or what was kept cannot be read. The message says what to do."""
 
 
 @dataclass
@@ -58,16 +48,27 @@ class Answers:
     """What priors ask: kept answers where there are any, the model's where not, and those kept before they are used.
 
     identity, engine: of the model, known without it; `load` is called at the first question that needs it, and must
-    give that very model. Equal prompts in a call are asked once.
+    give that very model. Equal prompts in a call are asked once. `cached_only`: what is missing is an error.
     """
 
     def __init__(
-        self, cache: AnswerCache, identity: ModelIdentity, engine: str, load: Callable[[], LanguageModel]
+        self,
+        cache: AnswerCache,
+        identity: ModelIdentity,
+        engine: str,
+        load: Callable[[], LanguageModel],
+        cached_only: bool = False,
     ) -> None:
         self.counts = AnswerCounts()
         self._cache, self._identity, self._engine, self._load = cache, identity, engine, load
-        self._fields = {"engine": engine, "model": asdict(identity)}
+        self._cached_only = cached_only
+        self._questions: dict[Sampling | None, Questions] = {}
         self._model: LanguageModel | None = None
+
+    @property
+    def note(self) -> str | None:
+        """What a person should be told about the opening of the cache, or None."""
+        return self._cache.note
 
     def scores(self, prompts: Sequence[str], continuations: Sequence[Sequence[str]]) -> list[list[Score]]:
         """log p(continuation | prompt) for every continuation of every prompt, in the caller's order.
@@ -86,11 +87,12 @@ class Answers:
         wanted: dict[str, dict[str, None]] = {}
         for prompt, texts in zip(prompts, continuations, strict=True):
             wanted.setdefault(prompt, {}).update(dict.fromkeys(texts))
-        known = self._answers("score", None, wanted, ask)
-        return [
-            [Score(*known[prompt][text]) for text in texts]
-            for prompt, texts in zip(prompts, continuations, strict=True)
-        ]
+        known = self._answers("score", None, {prompt: texts.keys() for prompt, texts in wanted.items()}, ask)
+        with _uncollected():
+            return [
+                list(map(Score._make, map(known[prompt].__getitem__, texts)))
+                for prompt, texts in zip(prompts, continuations, strict=True)
+            ]
 
     def generations(self, prompts: Sequence[str], n: int, sampling: Sampling) -> list[list[str]]:
         """Generations 0 … n-1 of each prompt.
@@ -107,7 +109,8 @@ class Answers:
             return (dict(zip(i, texts, strict=True)) for i, texts in zip(missing.values(), found, strict=True))
 
         indices = [str(i) for i in range(n)]
-        known = self._answers("generate", asdict(sampling), dict.fromkeys(prompts, indices), ask)
+        names = dict.fromkeys(indices).keys()
+        known = self._answers("generate", sampling, dict.fromkeys(prompts, names), ask)
         return [[known[prompt][i] for i in indices] for prompt in prompts]
 
     def close(self) -> None:
@@ -116,27 +119,42 @@ class Answers:
     def _answers(
         self,
         mode: str,
-        parameters: Mapping[str, Any] | None,
-        wanted: Mapping[str, Collection[str]],
+        sampling: Sampling | None,
+        wanted: Mapping[str, KeysView[str]],
         ask: Callable[[LanguageModel, Mapping[str, list[str]], list[bytes]], Iterable[dict[str, Any]]],
     ) -> dict[str, dict[str, Any]]:
         """prompt -> name of an answer -> the answer, for all `wanted` names (of each prompt) at least."""
-        fields = self._fields | {"mode": mode, "parameters": parameters}
-        questions = {prompt: canonical(fields | {"text": prompt}) for prompt in wanted}
-        keys = {prompt: record_key(question) for prompt, question in questions.items()}
-        known = dict(zip(wanted, self._cache.read(list(keys.values())), strict=True))
-        missing = {prompt: [n for n in names if n not in known[prompt]] for prompt, names in wanted.items()}
-        self.counts.hits += sum(map(len, wanted.values())) - sum(map(len, missing.values()))
-        unknown = [prompt for prompt, names in missing.items() if names]
-        for start in range(0, len(unknown), COMMIT_EVERY):
-            now = unknown[start : start + COMMIT_EVERY]
-            its_keys = [keys[prompt] for prompt in now]
-            found = list(ask(self._loaded(), {prompt: missing[prompt] for prompt in now}, its_keys))
+        if sampling not in self._questions:
+            parameters = None if sampling is None else asdict(sampling)
+            fields = {"engine": self._engine, "mode": mode, "model": asdict(self._identity), "parameters": parameters}
+            self._questions[sampling] = Questions(fields)
+        questions = self._questions[sampling]
+        keys = questions.keys(wanted)
+        known = dict(zip(wanted, self._cache.read(keys), strict=True))
+        missing = {
+            prompt: [name for name in names if name not in record]
+            for (prompt, names), record in zip(wanted.items(), known.values(), strict=True)
+            if not names <= record.keys()
+        }
+        left = sum(map(len, missing.values()))
+        asked = sum(map(len, wanted.values()))
+        self.counts.hits += asked - left
+        if missing and self._cached_only:
+            raise AnswerCacheError(
+                f"only what is kept may be used, and {len(missing):,} of {len(wanted):,} prompts ({left:,} of "
+                f"{asked:,} answers, mode {mode}) of {self._identity.model}, revision {self._identity.revision[:12]}, "
+                f"are not kept in {self._cache.path}; the first begins {_beginning(next(iter(missing)))}: {_HOW_TO_GET}"
+            )
+        for start in range(0, len(missing), COMMIT_EVERY):
+            some = dict(islice(missing.items(), start, start + COMMIT_EVERY))
+            its_keys = questions.keys(some)
+            found = list(ask(self._loaded(), some, its_keys))
             self.counts.calls += 1
             self.counts.computed += sum(map(len, found))
-            self._cache.add(dict(zip((questions[p] for p in now), found, strict=True)), self._provenance())
+            records = dict(zip(map(questions.text, some), found, strict=True))
+            self._cache.add(records, with_version(self._loaded().provenance))
             # What was stored is the answer, also where another process stored its own first.
-            known.update(zip(now, self._cache.read(its_keys), strict=True))
+            known.update(zip(some, self._cache.read(its_keys), strict=True))
         return known
 
     def _loaded(self) -> LanguageModel:
@@ -150,12 +168,53 @@ class Answers:
             self._model = model
         return self._model
 
-    def _provenance(self) -> dict[str, str]:
-        try:
-            version = metadata.version("llmrl")
-        except metadata.PackageNotFoundError:
-            version = "not installed"
-        return {"llmrl": version, "machine": platform.machine(), **self._loaded().provenance}
+
+class KeptRows:
+    """What encoders with a model behind them ask: kept feature rows where there are any, computed ones where not.
+
+    A row is the bytes of little-endian float32, and depends on `encoder`, all that names it, and one text.
+    """
+
+    def __init__(self, cache: AnswerCache, cached_only: bool = False) -> None:
+        self._cache, self._cached_only = cache, cached_only
+
+    def dim(self, encoder: Mapping[str, Any]) -> int | None:
+        """The length of this encoder's rows; None where none was ever kept.
+
+        Raises AnswerCacheError where none was, and none may be computed.
+        """
+        dim = self._cache.row_length(canonical(encoder))
+        if dim is None and self._cached_only:
+            raise AnswerCacheError(
+                f"only what is kept may be used, and no feature row of {_encoder_name(encoder)} is kept in "
+                f"{self._cache.path}: {_HOW_TO_GET}"
+            )
+        return dim
+
+    def rows(
+        self,
+        encoder: Mapping[str, Any],
+        texts: Sequence[str],
+        compute: Callable[[list[str]], Sequence[bytes]],
+        provenance: Callable[[], Mapping[str, str]],
+    ) -> list[bytes]:
+        """The row of each text. Those that are missing are computed once each, and kept before they are used."""
+        body = canonical(encoder)
+        keys = {text: row_key(body, text) for text in texts}
+        known = self._cache.read_rows(list(keys.values()))
+        missing = [text for text, key in keys.items() if key not in known]
+        if missing and self._cached_only:
+            raise AnswerCacheError(
+                f"only what is kept may be used, and {len(missing):,} of {len(keys):,} feature rows of "
+                f"{_encoder_name(encoder)} are not kept in {self._cache.path}, the first of the text "
+                f"{_beginning(missing[0])}: {_HOW_TO_GET}"
+            )
+        for start in range(0, len(missing), COMMIT_EVERY):
+            some = missing[start : start + COMMIT_EVERY]
+            found = dict(zip(some, compute(some), strict=True))
+            self._cache.add_rows(body, found, with_version(provenance()))
+            known |= self._cache.read_rows([keys[text] for text in some])
+        return [known[keys[text]] for text in texts]
 
 
 class AnswerCache:
@@ -163,99 +222,130 @@ class AnswerCache:
 
     A record is what is known about one question: named answers (score: continuation -> [logprob, tokens]; generate:
     index -> text). It grows by parts, and what is stored is never changed. Each part has its provenance and its time.
+    Feature rows are kept beside them, each once, with the same.
 
-    path: made if absent, its folder too; ":memory:" keeps nothing. Raises AnswerCacheError for a file that is no answer
-    cache or is damaged (it is left as it is), or was made by a later version.
+    path: made if absent, its folder too; ":memory:" keeps nothing. A file that is no answer cache, or is damaged, is
+    set aside, and `note` says so. `durable`: what is added is on the disk when `add` returns.
+
+    Raises AnswerCacheError for a file that was made by a later version, cannot be opened, or turns out to be damaged
+    later; that one is set aside, too.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = path if path == ":memory:" else Path(path).expanduser().absolute()
-        with self._explained():
-            if isinstance(self.path, Path):
-                if not self.path.exists():
-                    _create(self.path)
-                # SQLite refuses a file that is not its own, but would write over a very short one.
-                if _beginning(self.path) != b"SQLite format 3\0":
-                    raise _foreign(self.path)
-            self._db = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)
-            try:
-                self._open()
-            except BaseException:
-                self._db.close()
-                raise
+    def __init__(self, path: str | Path, durable: bool = True) -> None:
+        self.path = path if path == ":memory:" else Path(path).expanduser().resolve()
+        self._db, self.note, self._file = open_cache(self.path) if isinstance(self.path, Path) else open_memory()
+        # With NORMAL a committed answer outlives kill -9 but not a power cut, after which a run's checkpoint could
+        # rest on answers that nobody has any more. FULL costs one fsync per commit, far less than asking the model.
+        self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
 
     def read(self, keys: Sequence[bytes]) -> list[dict[str, Any]]:
         """The record of each key: name -> answer, empty where nothing is known."""
-        records: dict[bytes, dict[str, Any]] = {key: {} for key in keys}
-        distinct = list(records)
-        with self._explained():
-            for start in range(0, len(distinct), _KEYS_PER_SELECT):
-                some = distinct[start : start + _KEYS_PER_SELECT]
-                marks = ",".join("?" * len(some))
-                rows = self._db.execute(f"SELECT key, answers FROM answers WHERE key IN ({marks})", some).fetchall()
+        records: dict[bytes, dict[str, Any]] = {}
+        with self._explained(), _uncollected():
+            for rows in self._select("SELECT key, answers FROM answers", list(dict.fromkeys(keys))):
                 # One document is parsed twice as fast as many: their keys, the menus, are mostly the same.
-                parts = json.loads(f"[{','.join(answers for _, answers in rows)}]")
+                parts = json.loads(f"[{','.join([answers for _, answers in rows])}]")
                 for (key, _), part in zip(rows, parts, strict=True):
-                    records[key].update(part)
-        return [records[key] for key in keys]
+                    if key in records:
+                        records[key].update(part)
+                    else:
+                        records[key] = part
+        return [records.get(key) or {} for key in keys]
 
     def add(self, answers: Mapping[str, Mapping[str, Any]], provenance: Mapping[str, str]) -> None:
         """Stores, for each question (canonical JSON), the answers that it does not have yet: all of them, or none.
 
         When it returns they are on the disk. Raises AnswerCacheError where they cannot be stored.
         """
-        at = datetime.now(UTC).isoformat(timespec="seconds")
-        with self._explained(), self._transaction():
-            body = canonical(dict(provenance))
-            self._db.execute("INSERT OR IGNORE INTO provenance (body) VALUES (?)", (body,))
-            (source,) = self._db.execute("SELECT id FROM provenance WHERE body = ?", (body,)).fetchone()
+        at = now()
+        with self._explained(), transaction(self._db):
+            source = self.source(canonical(dict(provenance)))
             for question, found in answers.items():
-                key = record_key(question)
-                parts = self._db.execute("SELECT answers FROM answers WHERE key = ?", (key,)).fetchall()
-                stored = {name for (part,) in parts for name in json.loads(part)}
-                new = {name: answer for name, answer in found.items() if name not in stored}
-                if new:
-                    self._db.execute("INSERT OR IGNORE INTO questions VALUES (?, ?)", (key, question))
-                    row = (key, len(parts), canonical(new), source, at)
-                    self._db.execute("INSERT INTO answers VALUES (?, ?, ?, ?, ?)", row)
+                self.extend(record_key(question), question, found, source, at)
+
+    def read_rows(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """The feature rows that are kept, by key."""
+        with self._explained():
+            return {
+                key: floats
+                for rows in self._select("SELECT key, floats FROM feature_rows", keys)
+                for key, floats in rows
+            }
+
+    def add_rows(self, encoder: str, rows: Mapping[str, bytes], provenance: Mapping[str, str]) -> None:
+        """Stores the rows of those texts that have none; `encoder` is canonical JSON. As `add`."""
+        at = now()
+        with self._explained(), transaction(self._db):
+            source = self.source(canonical(dict(provenance)))
+            for text, floats in rows.items():
+                self.put_row(row_key(encoder, text), encoder, text, floats, source, at)
+
+    def row_length(self, encoder: str) -> int | None:
+        """Of the rows of one encoder, in numbers; None for an unknown one."""
+        with self._explained():
+            found = self._db.execute("SELECT dim FROM encoders WHERE body = ?", (encoder,)).fetchone()
+        return found and int(found[0])
 
     def close(self) -> None:
         self._db.close()
 
-    def _open(self) -> None:
-        if self.path == ":memory:":
-            _make_tables(self._db)
-        if self._db.execute("PRAGMA application_id").fetchone() != (_OURS,):
-            raise _foreign(self.path)
-        schema = self._db.execute("SELECT value FROM meta WHERE name = 'schema'").fetchone()
-        if schema != (str(SCHEMA),):
-            raise AnswerCacheError(
-                f"{self.path} has schema {schema and schema[0]}, this version of llmrl reads {SCHEMA}: "
-                "upgrade llmrl, or choose another file with paths.cache=FILE"
-            )
-        # With NORMAL a committed answer outlives kill -9 but not a power cut, after which a run's checkpoint could
-        # rest on answers that nobody has any more. FULL costs one fsync per commit, far less than asking the model.
-        self._db.execute("PRAGMA synchronous = FULL")
+    # ---- inside a transaction ----------------------------------------------------------------------------------------
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        # IMMEDIATE: what is read inside cannot be changed by others before what is written.
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
+    def writing(self) -> Iterator[None]:
+        """One transaction, for what follows."""
+        with self._explained(), transaction(self._db):
             yield
-            self._db.execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise
+
+    def source(self, body: str) -> int:
+        """The number of a provenance (canonical JSON)."""
+        self._db.execute("INSERT OR IGNORE INTO provenance (body) VALUES (?)", (body,))
+        (number,) = self._db.execute("SELECT id FROM provenance WHERE body = ?", (body,)).fetchone()
+        return int(number)
+
+    def extend(
+        self, key: bytes, question: str, found: Mapping[str, Any], source: int, at: str
+    ) -> tuple[int, list[tuple[Any, Any]]]:
+        """Stores what the record does not have yet: how many answers, and (ours, theirs) of those that differ."""
+        parts = self._db.execute("SELECT part, answers FROM answers WHERE key = ?", (key,)).fetchall()
+        stored = {name: answer for _, part in parts for name, answer in json.loads(part).items()}
+        new = {name: answer for name, answer in found.items() if name not in stored}
+        if new:
+            self._db.execute("INSERT OR IGNORE INTO questions VALUES (?, ?)", (key, question))
+            part = 1 + max((number for number, _ in parts), default=-1)
+            self._db.execute("INSERT INTO answers VALUES (?, ?, ?, ?, ?)", (key, part, canonical(new), source, at))
+        return len(new), [(stored[n], answer) for n, answer in found.items() if n in stored and stored[n] != answer]
+
+    def put_row(self, key: bytes, encoder: str, text: str, floats: bytes, source: int, at: str) -> bool:
+        """Whether the row is new."""
+        self._db.execute("INSERT OR IGNORE INTO encoders (body, dim) VALUES (?, ?)", (encoder, len(floats) // 4))
+        number, dim = self._db.execute("SELECT id, dim FROM encoders WHERE body = ?", (encoder,)).fetchone()
+        assert len(floats) == 4 * dim
+        row = (key, number, text, floats, source, at)
+        return self._db.execute("INSERT OR IGNORE INTO feature_rows VALUES (?, ?, ?, ?, ?, ?)", row).rowcount == 1
+
+    # ---- below -------------------------------------------------------------------------------------------------------
+
+    def _select(self, select: str, keys: Sequence[bytes]) -> Iterator[list[tuple[bytes, Any]]]:
+        for start in range(0, len(keys), _KEYS_PER_SELECT):
+            some = keys[start : start + _KEYS_PER_SELECT]
+            yield self._db.execute(f"{select} WHERE key IN ({','.join('?' * len(some))})", some).fetchall()
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, OSError, json.JSONDecodeError) as error:
-            name = getattr(error, "sqlite_errorname", type(error).__name__)
-            raise AnswerCacheError(f"answer cache {self.path}: {_advice(name)} ({error}, {name})") from error
+        with explained(self.path):
+            try:
+                yield
+            except json.JSONDecodeError as error:
+                raise AnswerCacheError(
+                    f"an answer kept in {self.path} cannot be read ({error}): type `llmrl cache verify` to see which, "
+                    "and `llmrl cache prune --damaged` to remove it"
+                ) from error
+            except sqlite3.DatabaseError as error:
+                if not is_damage(error) or not isinstance(self.path, Path):
+                    raise
+                self._db.close()
+                raise AnswerCacheError(set_aside(self.path, self._file)) from error
 
 
 def canonical(value: Any) -> str:
@@ -268,48 +358,69 @@ def record_key(question: str) -> bytes:
     return hashlib.sha256(question.encode()).digest()
 
 
-def _create(path: Path) -> None:
-    """Makes an empty cache beside its place, then puts it there whole: processes that start together never see half."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
-        new = Path(folder) / path.name
-        with closing(sqlite3.connect(new, isolation_level=None)) as db:
-            _make_tables(db)
-            db.execute("PRAGMA journal_mode = WAL")  # readers and a writer do not wait for each other; stays so
-        with suppress(FileExistsError):  # another process was faster
-            os.link(new, path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    os.fsync(directory)
-    os.close(directory)
+class Questions:
+    """The questions that differ in their text alone: the same bytes as `canonical` of all fields, and their keys."""
+
+    def __init__(self, fields: Mapping[str, Any]) -> None:
+        assert max(fields) < "text"
+        self._before = f'{canonical(fields)[:-1]},"text":'
+        self._hash = hashlib.sha256(self._before.encode())
+
+    def text(self, text: str) -> str:
+        return f"{self._before}{_quoted(text)}}}"
+
+    def keys(self, texts: Iterable[str]) -> list[bytes]:
+        """`record_key` of each."""
+        keys = []
+        for text in texts:
+            digest = self._hash.copy()
+            digest.update(f"{_quoted(text)}}}".encode())
+            keys.append(digest.digest())
+        return keys
 
 
-def _make_tables(db: sqlite3.Connection) -> None:
-    db.executescript(_TABLES)
-    db.execute("INSERT INTO meta VALUES ('schema', ?)", (str(SCHEMA),))
-    db.execute(f"PRAGMA application_id = {_OURS}")
+def row_key(encoder: str, text: str) -> bytes:
+    """32 bytes that name a feature row; `encoder` is canonical JSON."""
+    return record_key(f'{{"encoder":{encoder},"text":{canonical(text)}}}')
 
 
-def _beginning(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(16)
+def with_version(provenance: Mapping[str, str]) -> dict[str, str]:
+    """What is kept beside an answer: where it was computed, and by what."""
+    try:
+        version = metadata.version("llmrl")
+    except metadata.PackageNotFoundError:
+        version = "not installed"
+    return {"llmrl": version, "machine": platform.machine(), **provenance}
 
 
-def _foreign(path: object) -> AnswerCacheError:
-    return AnswerCacheError(
-        f"{path} is no answer cache; it was left as it is. Choose another file with paths.cache=FILE"
-    )
+def now() -> str:
+    """UTC, to the second: as text in the order of time."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _advice(name: str) -> str:
-    if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_FORMAT", "JSONDecodeError")):
-        return (
-            "the file is damaged or no answer cache, and was left as it is; "
-            "move it away, restore a copy, or choose another with paths.cache=FILE"
-        )
-    if name.startswith("SQLITE_FULL"):
-        return "the disk is full; free some space and type the same command again, what was kept is safe"
-    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return f"another process has held the file for {_BUSY_SECONDS:.0f} s; end it and type the same command again"
-    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")) or "SQLITE" not in name:
-        return "the file cannot be opened for writing; make it writable, or choose another with paths.cache=FILE"
-    return "storing or reading failed; check the disk, then type the same command again, what was kept is safe"
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Reading makes many lists and no cycle; to look for garbage meanwhile, among all there is, takes as long again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+_quoted = json.JSONEncoder(ensure_ascii=False).encode
+
+_HOW_TO_GET = (
+    "leave --cached-only (cached_only=true) out to compute what is missing, or bring it in from an export with "
+    "`llmrl cache import FILE`"
+)
+
+
+def _beginning(text: str) -> str:
+    return repr(text if len(text) <= 60 else f"{text[:60]}...")
+
+
+def _encoder_name(encoder: Mapping[str, Any]) -> str:
+    return f"{encoder.get('model')}, revision {str(encoder.get('revision'))[:12]}, pooling {encoder.get('pooling')}"

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
 
 from llmrl.lm.language_model import Sampling
 from llmrl.priors.cache import Answers
 from llmrl.priors.project import project
 
 Question = tuple[str, tuple[str, ...]]  # the rendered prompt and the menu
+
+
+_quoted = json.JSONEncoder().encode
 
 
 class FreeAnswers:
@@ -23,7 +30,7 @@ class FreeAnswers:
         self.parse_failures = 0  # answers that named no admissible action
         self._answers, self._sampling = answers, sampling
         self._known: dict[Question, list[int | None]] = {}
-        self._counted: defaultdict[Question, int] = defaultdict(int)
+        self._counted: defaultdict[str, int] = defaultdict(int)  # by the question's digest
 
     def named(self, questions: Sequence[Question], starts: Sequence[int], k: int, count: bool) -> list[list[int]]:
         """The actions that answers name: of each question's, from number `start` on, the first k that project.
@@ -50,6 +57,14 @@ class FreeAnswers:
         (texts,) = self._answers.generations([question[0]], start + len(named), self._sampling)
         return list(zip(texts[start:], named, strict=True))
 
+    def save(self) -> dict[str, Any]:
+        """What was counted; the answers themselves are kept elsewhere."""
+        return {"parse_failures": self.parse_failures, "counted": dict(self._counted)}
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        self.parse_failures = saved["parse_failures"]
+        self._counted.update(saved["counted"])
+
     def _read(self, wanted: Sequence[tuple[Question, int]], count: bool) -> None:
         """Makes the first `end` projected answers of each (question, end) known."""
         by_count: defaultdict[int, list[Question]] = defaultdict(list)
@@ -63,8 +78,19 @@ class FreeAnswers:
                 known.extend(project(text, question[1]) for text in texts[len(known) : n])
         if count:
             for question, end in wanted:
-                self.parse_failures += self._known[question][self._counted[question] : end].count(None)
-                self._counted[question] = max(self._counted[question], end)
+                digest = _digest(question)
+                self.parse_failures += self._known[question][self._counted[digest] : end].count(None)
+                self._counted[digest] = max(self._counted[digest], end)
+
+
+def _digest(question: Question) -> str:
+    prompt, menu = question
+    return hashlib.sha256(f"{_quoted(prompt)}:{_menu(menu)}".encode()).hexdigest()
+
+
+@lru_cache(2**12)
+def _menu(actions: tuple[str, ...]) -> str:
+    return ",".join(map(_quoted, actions))
 
 
 def _valid(named: Sequence[int | None]) -> list[int]:

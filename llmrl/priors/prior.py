@@ -16,10 +16,13 @@ the menu, where the template shows it; what is left is how likely the model find
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -74,12 +77,12 @@ class Prior:
             self._free = FreeAnswers(answers, sampling, cfg.limit)
         self._draws = {use: stream(seed, "prior", use) for use in self._supports}
         self._rendered: dict[TextState, tuple[str, str]] = {}
-        self._prompts: set[str] = set()  # those whose answers a run was given
+        self._prompts: set[bytes] = set()  # digests of those whose answers a run was given
         self._decisions = 0  # the behaviour's, as far as uniform_after
         self._expert_is_known = False
         self._distributions: dict[_Key, np.ndarray] = {}  # uniform, scored, oracle: p [A], mixed
-        self._union: dict[tuple[Use, _Key], np.ndarray] = {}  # counts of all draws so far
-        self._visits: defaultdict[tuple[Use, _Key], int] = defaultdict(int)  # generated, redrawn at each visit
+        self._union: dict[tuple[Use, str], np.ndarray] = {}  # counts of all draws so far, by the key's digest
+        self._visits: defaultdict[tuple[Use, str], int] = defaultdict(int)  # generated, redrawn at each visit
 
     @property
     def frozen_in_evaluation(self) -> bool:
@@ -93,7 +96,7 @@ class Prior:
         informed = self._informed(use, len(states))
         keys = self._keys(states[:informed], None if experts is None else experts[:informed])
         if self._asks and use != "evaluation":  # how well an agent does may be looked at as often as one likes
-            self._prompts.update(key.asked for key in keys)
+            self._prompts.update(hashlib.sha256(key.asked.encode()).digest() for key in keys)
             # Where the behaviour asks, a target's state counts when it is acted in.
             if use != "target" or self._knows_nothing("behaviour"):
                 self.counts.queries += len(keys)
@@ -136,12 +139,12 @@ class Prior:
         if self._knows_nothing(use):
             return Explanation(np.full(len(state.actions), 1 / len(state.actions)), [], None)
         (key,), support = self._keys([state], [expert]), self._supports[use]
-        union = self._union.get((use, key))
+        union = self._union.get((use, key.digest))
         if self.cfg.source != "generated":
             return Explanation(self._distributions[key], [], support.k if union is None else int(union.sum()))
         assert self._free is not None
         k = self._answers_wanted(use)
-        start = max(0, self._visits.get((use, key), 0) - 1) * (k + self.cfg.limit)
+        start = max(0, self._visits.get((use, key.digest), 0) - 1) * (k + self.cfg.limit)
         answers = self._free.used(key.question, start, k)
         valid = sum(index is not None for _, index in answers)
         if not valid or support.k is None:
@@ -155,6 +158,31 @@ class Prior:
             "lm/parse_failures": self._free.parse_failures if self._free is not None else 0,
             "prior/fallback": self.counts.fallback,
         }
+
+    def save(self) -> dict[str, Any]:
+        """What a run needs to go on as if it had not stopped; answers and distributions are kept elsewhere."""
+        lasting = [use for use in self._supports if use != "evaluation"]  # an evaluation starts from nothing
+        return {
+            "draws": {use: self._draws[use].bit_generator.state for use in lasting},
+            "prompts": np.frombuffer(b"".join(sorted(self._prompts)), dtype=np.uint8).reshape(-1, 32).copy(),
+            "decisions": self._decisions,
+            "expert_is_known": self._expert_is_known,
+            "counts": asdict(self.counts),
+            "union": [[use, key, counts.tolist()] for (use, key), counts in self._union.items() if use in lasting],
+            "visits": [[use, key, visits] for (use, key), visits in self._visits.items() if use in lasting],
+            "answers": None if self._free is None else self._free.save(),
+        }
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        for use, state in saved["draws"].items():
+            self._draws[use].bit_generator.state = state
+        self._prompts = {row.tobytes() for row in saved["prompts"]}
+        self._decisions, self._expert_is_known = saved["decisions"], saved["expert_is_known"]
+        self.counts = PriorCounts(**saved["counts"])
+        self._union = {(use, key): np.array(counts) for use, key, counts in saved["union"]}
+        self._visits.update({(use, key): visits for use, key, visits in saved["visits"]})
+        if self._free is not None:
+            self._free.restore(saved["answers"])
 
     # ---- who knows the prior ---------------------------------------------------------------------------------------
 
@@ -177,7 +205,20 @@ class Prior:
 
     def _drawn(self, keys: Sequence[_Key], use: Use) -> list[Candidates]:
         self._learn_distributions(keys)
-        return [self._from_distribution(key, use) for key in keys]
+        support, rows = self._supports[use], [self._distributions[key] for key in keys]
+        if support.k is None:
+            return [_weighted(p) for p in rows]
+        if not keys:
+            return []
+        if support.redraw == "never":
+            u_SK = np.stack([self._frozen(key).random(support.k) for key in keys])
+        else:
+            u_SK = self._draws[use].random((len(keys), support.k))  # the numbers that states would draw in turn
+        drawn = _draws(rows, u_SK)
+        if support.redraw != "union":
+            return [_counted(indices) for indices in drawn.tolist()]
+        counts = [np.bincount(indices, minlength=p.size) for indices, p in zip(drawn, rows, strict=True)]
+        return [_weighted(self._so_far(key, c, use)) for key, c in zip(keys, counts, strict=True)]
 
     def _learn_distributions(self, keys: Sequence[_Key]) -> None:
         new = [key for key in dict.fromkeys(keys) if key not in self._distributions]
@@ -192,20 +233,28 @@ class Prior:
     def _scored(self, keys: Sequence[_Key]) -> list[np.ndarray]:
         assert self.prompt is not None
         assert self.answers is not None
-        rows = []
         texts = [self.prompt.continuations(key.actions) for key in keys]
-        for key, scores in zip(keys, self.answers.scores([key.asked for key in keys], texts), strict=True):
-            divide_by = {
-                "none": [1] * len(scores),
-                "token": [score.tokens for score in scores],  # TWOSOME's token normalisation (arXiv 2401.14151)
-                "word": [len(action.split()) for action in key.actions],  # ... and its word normalisation
-            }[self.cfg.normalise]
-            logits = np.array([score.logprob for score in scores]) / np.array(divide_by) / self.cfg.temperature
-            p = np.exp(logits - logits.max())
-            p /= p.sum()
-            if self.cfg.control == "shuffled":
-                p = p[stream(self.seed, "shuffled", key.text, *key.actions).permutation(p.size)]
-            rows.append(p)
+        found = self.answers.scores([key.asked for key in keys], texts)
+        by_size: defaultdict[int, list[int]] = defaultdict(list)
+        for i, scores in enumerate(found):
+            by_size[len(scores)].append(i)
+        rows = [np.empty(0)] * len(keys)
+        for some in by_size.values():  # as many states at once as have menus of one size
+            logits_SA = np.array([[score.logprob for score in found[i]] for i in some], dtype=np.float64)
+            if self.cfg.normalise == "token":  # TWOSOME's token normalisation (arXiv 2401.14151)
+                logits_SA /= np.array([[score.tokens for score in found[i]] for i in some])
+            elif self.cfg.normalise == "word":  # ... and its word normalisation
+                logits_SA /= np.array([[len(action.split()) for action in keys[i].actions] for i in some])
+            logits_SA /= self.cfg.temperature
+            p_SA = np.exp(logits_SA - logits_SA.max(-1, keepdims=True))
+            p_SA /= p_SA.sum(-1, keepdims=True)
+            for i, p in zip(some, p_SA, strict=True):
+                rows[i] = p
+        if self.cfg.control == "shuffled":
+            return [
+                p[stream(self.seed, "shuffled", key.text, *key.actions).permutation(p.size)]
+                for key, p in zip(keys, rows, strict=True)
+            ]
         return rows
 
     def _oracle(self, key: _Key) -> np.ndarray:
@@ -214,15 +263,6 @@ class Prior:
         if not is_expert.any():
             return uniform
         return (1 - self.cfg.error) * is_expert / is_expert.sum() + self.cfg.error * uniform
-
-    def _from_distribution(self, key: _Key, use: Use) -> Candidates:
-        support, p = self._supports[use], self._distributions[key]
-        if support.k is None:
-            return _weighted(p)
-        rng = self._frozen(key) if support.redraw == "never" else self._draws[use]
-        cumulative = p.cumsum()
-        drawn = cumulative.searchsorted(rng.random(support.k) * cumulative[-1], side="right")
-        return _weighted(self._so_far(key, np.bincount(drawn.clip(max=p.size - 1), minlength=p.size), use))
 
     # ---- generated ---------------------------------------------------------------------------------------------
 
@@ -236,11 +276,12 @@ class Prior:
         assert self._free is not None
         support = self._supports[use]
         k = self._answers_wanted(use)
-        starts = []
-        for key in keys:
-            starts.append(self._visits[use, key] * (k + self.cfg.limit))
-            if support.redraw != "never":
-                self._visits[use, key] += 1
+        starts = [0] * len(keys)
+        if support.redraw != "never":
+            for i, key in enumerate(keys):
+                at = use, key.digest
+                starts[i] = self._visits[at] * (k + self.cfg.limit)
+                self._visits[at] += 1
         out = []
         for key, chosen in zip(keys, self._free.named([key.question for key in keys], starts, k, count), strict=True):
             size = len(key.actions)
@@ -249,9 +290,11 @@ class Prior:
                 out.append(_weighted(np.ones(size)))
             elif support.k is None:  # all admissible, weighted by the counts
                 out.append(_weighted(self._mixed(np.bincount(chosen, minlength=size) / len(chosen)), keep_zeros=True))
-            else:
-                counts = np.bincount(self._mix_draws(key, np.array(chosen), size, use), minlength=size)
+            elif support.redraw == "union":
+                counts = np.bincount(self._mix_draws(key, chosen, use), minlength=size)
                 out.append(_weighted(self._so_far(key, counts, use)))
+            else:
+                out.append(_counted(self._mix_draws(key, chosen, use)))
         return out
 
     def _answers_wanted(self, use: Use) -> int:
@@ -260,13 +303,17 @@ class Prior:
             raise ValueError("prior.source=generated counts k answers: set prior.behaviour.k (5 in the paper)")
         return k
 
-    def _mix_draws(self, key: _Key, chosen: np.ndarray, size: int, use: Use) -> np.ndarray:
+    def _mix_draws(self, key: _Key, chosen: list[int], use: Use) -> list[int]:
         """Each draw comes from the uniform distribution with probability `mix`."""
         if self.cfg.mix == 0:
             return chosen
-        rng = self._frozen(key) if self._supports[use].redraw == "never" else self._draws[use]
-        other = rng.random(chosen.size) < self.cfg.mix
-        return np.where(other, rng.integers(size, size=chosen.size), chosen)
+        frozen = self._supports[use].redraw == "never"
+        rng = self._frozen(key) if frozen else self._draws[use]
+        mixed = [u < self.cfg.mix for u in rng.random(len(chosen)).tolist()]
+        if frozen and not any(mixed):  # nobody reads on in this stream
+            return chosen
+        others = rng.integers(len(key.actions), size=len(chosen)).tolist()
+        return [other if takes else index for takes, other, index in zip(mixed, others, chosen, strict=True)]
 
     # ---- shared --------------------------------------------------------------------------------------------------
 
@@ -306,8 +353,9 @@ class Prior:
     def _so_far(self, key: _Key, counts: np.ndarray, use: Use) -> np.ndarray:
         if self._supports[use].redraw != "union":
             return counts
-        self._union[use, key] = counts + self._union.get((use, key), 0)
-        return self._union[use, key]
+        at = use, key.digest
+        self._union[at] = counts + self._union.get(at, 0)
+        return self._union[at]
 
 
 class _Key(NamedTuple):
@@ -321,6 +369,40 @@ class _Key(NamedTuple):
     @property
     def question(self) -> tuple[str, tuple[str, ...]]:
         return self.asked, self.actions
+
+    @property
+    def digest(self) -> str:
+        """What stands for the key where it is remembered for the length of a run, and in its checkpoints."""
+        parts = [self.text, self.actions, self.asked, sorted(self.experts)]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _draws(rows: Sequence[np.ndarray], u_SK: np.ndarray) -> np.ndarray:
+    """int64 [S, K]: what the numbers u in [0, 1) draw from each state's distribution."""
+    sizes = np.array([p.size for p in rows])
+    is_real_SA = np.arange(sizes.max()) < sizes[:, None]
+    p_SA = np.zeros(is_real_SA.shape)
+    p_SA[is_real_SA] = np.concatenate(rows)
+    cumulative_SA = p_SA.cumsum(-1)
+    below_SKA = cumulative_SA[:, None, :] <= (u_SK * cumulative_SA[:, -1:])[:, :, None]
+    drawn: np.ndarray = np.minimum(below_SKA.sum(-1), sizes[:, None] - 1)
+    return drawn
+
+
+def _counted(draws: Sequence[int]) -> Candidates:
+    """Actions that were drawn, each weighted by how often."""
+    counts: dict[int, int] = {}
+    for index in draws:
+        counts[index] = counts.get(index, 0) + 1
+    actions, log_share = sorted(counts), _log_shares(len(draws))
+    return Candidates(np.array(actions, dtype=np.int64), np.array([log_share[counts[i]] for i in actions]))
+
+
+@lru_cache
+def _log_shares(n: int) -> list[float]:
+    """log(i/n), i = 0 (which no draw has) to n."""
+    shares: list[float] = np.log(np.maximum(1, np.arange(n + 1)) / n).tolist()
+    return shares
 
 
 def _weighted(weights: np.ndarray, keep_zeros: bool = False) -> Candidates:

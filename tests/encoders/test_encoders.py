@@ -179,7 +179,7 @@ def test_states_whose_texts_are_equal_share_an_id() -> None:
 
 
 def test_features_are_what_the_encoder_said() -> None:
-    encoder = HashEncoder(EncoderConfig(dim=16))
+    encoder = HashEncoder(EncoderConfig(dim=16, history_turns=2))
     table = FeatureTable(encoder)
     table.ids([TextState("t", "elsewhere", ("a", "b")), STATE])
     first = table.first_row_of(STATE)

@@ -17,7 +17,16 @@ from hypothesis import strategies as st
 
 from llmrl.lm.language_model import LanguageModelError, ModelIdentity, Sampling, Score
 from llmrl.priors import cache as module
-from llmrl.priors.cache import AnswerCache, AnswerCacheError, Answers, canonical, record_key
+from llmrl.priors.cache import (
+    AnswerCache,
+    AnswerCacheError,
+    Answers,
+    KeptRows,
+    Questions,
+    canonical,
+    record_key,
+    row_key,
+)
 
 IDENTITY = ModelIdentity("small", "0123", "float32", "4567")
 ACTIONS = [" take the cup\n", " put down the cup\n", " go north\n"]
@@ -131,6 +140,47 @@ def test_the_name_of_a_record_never_changes():
     assert record_key(question).hex() == "3bf01b259c47e0f0d3b09ef62cd96a9abd52736faf2e34d7b364208e3ffa530a"
 
 
+texts = st.text(max_size=20)
+plain = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), texts)
+nested = st.recursive(plain, lambda inner: st.dictionaries(texts, inner, max_size=4) | st.lists(inner, max_size=3))
+fields = st.fixed_dictionaries({"engine": texts, "mode": texts, "model": nested, "parameters": nested})
+
+
+@given(fields, texts, st.randoms())
+def test_a_key_does_not_depend_on_the_order_of_fields(one: dict, text: str, rng: random.Random):
+    def shuffled(value):
+        if isinstance(value, dict):
+            return {key: shuffled(value[key]) for key in rng.sample(sorted(value), len(value))}
+        return [shuffled(item) for item in value] if isinstance(value, list) else value
+
+    whole = one | {"text": text}
+    assert record_key(canonical(shuffled(whole))) == record_key(canonical(whole))
+    questions = Questions(shuffled(one))
+    assert questions.text(text) == canonical(whole)
+    assert questions.keys([text]) == [record_key(canonical(whole))]
+    assert json.loads(questions.text(text)) == whole
+
+
+@given(fields, texts, fields, texts)
+def test_keys_are_equal_exactly_if_the_questions_are(one: dict, text: str, other: dict, another: str):
+    def typed(value):  # 1, 1.0 and true are equal in Python, and not in JSON
+        if isinstance(value, dict):
+            return {key: typed(inner) for key, inner in value.items()}
+        return [typed(item) for item in value] if isinstance(value, list) else (type(value).__name__, repr(value))
+
+    equal = (typed(one), text) == (typed(other), another)
+    assert (Questions(one).keys([text]) == Questions(other).keys([another])) == equal
+
+
+@given(texts, texts)
+def test_texts_that_differ_have_keys_that_differ(one: str, other: str):
+    about = {"engine": "e", "mode": "score", "model": {}, "parameters": None}
+    first, second = Questions(about).keys([one, other])
+    assert (first == second) == (one == other)
+    assert (row_key("{}", one) == row_key("{}", other)) == (one == other)
+    assert row_key('{"pooling":"cls"}', one) != row_key('{"pooling":"mean"}', one)
+
+
 @pytest.mark.parametrize("field", ["model", "revision", "dtype", "tokenizer"])
 def test_another_model_has_other_records(cache: AnswerCache, field: str):
     answers(cache, Model(1.0)).scores(["p"], [ACTIONS])
@@ -155,6 +205,72 @@ def test_every_float_and_text_comes_back_as_it_was(cache: AnswerCache):
     found = {f"“{i}” ü\u2028\x00\n\\": [value, i] for i, value in enumerate(values)}
     cache.add({"q": found}, {})
     assert AnswerCache(cache.path).read([record_key("q")]) == [found]
+
+
+# ---- only what is kept ----------------------------------------------------------------------------------------------
+
+
+def test_only_what_is_kept_may_be_used(cache: AnswerCache):
+    model = Model()
+    kept = answers(cache, model).scores(["a", "b"], [ACTIONS, ACTIONS[:1]])
+    only = Answers(cache, IDENTITY, Model.engine, lambda: pytest.fail("loaded the model"), cached_only=True)
+    assert only.scores(["a", "b"], [ACTIONS, ACTIONS[:1]]) == kept
+    with pytest.raises(AnswerCacheError) as error:
+        only.scores(["a", "b", "c" * 70], [ACTIONS] * 3)
+    message = str(error.value)
+    assert message.startswith("only what is kept may be used, and 2 of 3 prompts (5 of 9 answers, mode score) of small")
+    assert f"are not kept in {cache.path}; the first begins 'b': " in message
+    assert "cached_only" in message
+    assert "llmrl cache import FILE" in message
+    with pytest.raises(AnswerCacheError, match=r"1 of 1 prompts \(3 of 3 answers, mode generate\).*'c{60}\.\.\.'"):
+        only.generations(["c" * 70], 3, Sampling())
+    assert len(model.asked) == 4
+
+
+def rows_of(kept: KeptRows, texts: list[str], computed: list[str], salt: int = 0) -> list[bytes]:
+    def compute(some: list[str]) -> list[bytes]:
+        computed.extend(some)
+        return [bytes([len(text), salt, 0, 0]) for text in some]
+
+    return kept.rows({"model": "small", "pooling": "mean"}, texts, compute, lambda: {"salt": str(salt)})
+
+
+def test_a_feature_row_is_computed_once_and_then_stands(cache: AnswerCache, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "COMMIT_EVERY", 2)
+    kept, computed = KeptRows(cache), []
+    assert kept.dim({"model": "small", "pooling": "mean"}) is None
+    found = rows_of(kept, ["a", "bb", "a", "ccc"], computed)
+    assert found == [bytes([n, 0, 0, 0]) for n in (1, 2, 1, 3)]
+    assert computed == ["a", "bb", "ccc"]
+    again: list[str] = []
+    assert rows_of(KeptRows(AnswerCache(cache.path)), ["ccc", "dddd", "a"], again, salt=7) == [
+        found[3], bytes([4, 7, 0, 0]), found[0]
+    ]  # fmt: skip
+    assert again == ["dddd"]
+    assert kept.dim({"pooling": "mean", "model": "small"}) == 1
+    assert kept.dim({"pooling": "cls", "model": "small"}) is None
+
+
+def test_the_row_that_was_stored_first_is_the_row(cache: AnswerCache):
+    """Also for a process that computed its own in the meantime."""
+
+    def late(some: list[str]) -> list[bytes]:
+        rows_of(KeptRows(AnswerCache(cache.path)), some, [], salt=1)
+        return [b"mine"] * len(some)
+
+    encoder = {"model": "small", "pooling": "mean"}
+    assert KeptRows(cache).rows(encoder, ["a"], late, dict) == [bytes([1, 1, 0, 0])]
+
+
+def test_rows_that_may_not_be_computed_are_counted(cache: AnswerCache):
+    only, computed = KeptRows(cache, cached_only=True), []
+    with pytest.raises(AnswerCacheError, match=r"no feature row of small.*cache import"):
+        only.dim({"model": "small", "pooling": "mean"})
+    rows_of(KeptRows(cache), ["a"], computed)
+    assert rows_of(only, ["a"], computed) == [bytes([1, 0, 0, 0])]
+    with pytest.raises(AnswerCacheError, match=r"2 of 3 feature rows of small.*the first of the text 'bb'"):
+        rows_of(only, ["a", "bb", "ccc", "bb"], computed)
+    assert computed == ["a"]
 
 
 # ---- models that fail ------------------------------------------------------------------------------------------------
@@ -317,34 +433,148 @@ def foreign(path: Path, kind: str) -> None:
 @pytest.mark.parametrize(
     "kind", ["a text", "a short text", "nothing", "bytes", "another database", "an empty database of another program"]
 )
-def test_a_foreign_file_is_left_as_it_is(tmp_path: Path, kind: str):
+def test_a_foreign_file_is_set_aside_and_named(tmp_path: Path, kind: str):
     path = tmp_path / "mine"
     foreign(path, kind)
     before = path.read_bytes()
-    with pytest.raises(AnswerCacheError, match="no answer cache"):
-        AnswerCache(path)
-    assert path.read_bytes() == before
-    assert os.listdir(tmp_path) == ["mine"]
+    cache = AnswerCache(path)
+    aside = tmp_path / "mine.set-aside-1"
+    assert cache.note == f"{path} was no answer cache: set aside as {aside}, a new one takes its place"
+    assert aside.read_bytes() == before
+    cache.add({"q": {"a": 1}}, {})
+    assert AnswerCache(path).read([record_key("q")]) == [{"a": 1}]
+    assert AnswerCache(path).note is None
 
 
-def test_a_damaged_file_is_an_error_not_a_miss(cache: AnswerCache):
-    for i in range(200):
+def fill(path: Path, records: int = 200) -> None:
+    cache = AnswerCache(path)
+    for i in range(records):
         cache.add({f"question {i}": {"a": "x" * 500}}, {})
     cache.close()
-    size = cache.path.stat().st_size
-    with cache.path.open("r+b") as file:
-        file.seek(4096)
-        file.write(b"\xff" * (size - 8192))
-    damaged = cache.path.read_bytes()
-    with pytest.raises(AnswerCacheError, match="damaged"):
-        AnswerCache(cache.path).read([record_key(f"question {i}") for i in range(200)])
-    assert cache.path.read_bytes() == damaged
 
 
-def test_a_later_schema_is_refused(cache: AnswerCache):
-    cache._db.execute("UPDATE meta SET value = '2' WHERE name = 'schema'")
-    with pytest.raises(AnswerCacheError, match="has schema 2, this version of llmrl reads 1: upgrade"):
+def damage(path: Path, start: int = 20 * 4096, end: int = 4096) -> bytes:
+    """All between the first `start` and the last `end` bytes; returns what is there then."""
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(start)
+        file.write(b"\xff" * (size - start - end))
+    return path.read_bytes()
+
+
+def test_damage_that_shows_at_once_is_set_aside(tmp_path: Path):
+    path, aside = tmp_path / "kept", tmp_path / "kept.set-aside-1"
+    fill(path)
+    damaged = damage(path, start=100)
+    cache = AnswerCache(path)
+    assert cache.note == (
+        f"{path} was damaged: set aside as {aside}, a new one takes its place; `llmrl cache import {aside}` brings "
+        "back what can be read"
+    )
+    assert aside.read_bytes() == damaged
+    assert cache.read([record_key("question 1")]) == [{}]
+
+
+@pytest.mark.parametrize("call", ["read", "add"])
+def test_damage_that_shows_later_is_an_error_not_a_miss(tmp_path: Path, call: str):
+    path, aside = tmp_path / "kept", tmp_path / "kept.set-aside-1"
+    fill(path)
+    damaged = damage(path)
+    cache = AnswerCache(path)
+    assert cache.note is None
+    questions = [f"question {i}" for i in range(200)]
+    calls = {
+        "read": lambda: cache.read([record_key(question) for question in questions]),
+        "add": lambda: cache.add({question: {"b": "y"} for question in questions}, {}),
+    }
+    with pytest.raises(AnswerCacheError, match=r"was damaged: set aside as .*cache import.*same command again"):
+        calls[call]()
+    assert aside.read_bytes() == damaged
+    fresh = AnswerCache(path)
+    assert (fresh.note, fresh.read([record_key("question 1")])) == (None, [{}])
+
+
+def test_only_the_file_that_was_open_is_set_aside(tmp_path: Path):
+    """Two find the damage: the second must not move what the first has put in its place."""
+    path = tmp_path / "kept"
+    fill(path)
+    damage(path)
+    keys = [record_key(f"question {i}") for i in range(200)]
+    one, two = AnswerCache(path), AnswerCache(path)
+    with pytest.raises(AnswerCacheError, match="set aside as"):
+        one.read(keys)
+    fresh = AnswerCache(path)
+    fresh.add({"q": {"a": 1}}, {})
+    with pytest.raises(AnswerCacheError, match="another process has set it aside"):
+        two.read(keys)
+    fresh.add({"r": {"a": 2}}, {})
+    fresh.close()
+    assert AnswerCache(path).read([record_key("q"), record_key("r")]) == [{"a": 1}, {"a": 2}]
+    assert [p.name for p in tmp_path.glob("*set-aside-*") if p.suffix == ".set-aside-1"] == ["kept.set-aside-1"]
+    assert not list(tmp_path.glob("*set-aside-2*"))
+
+
+def open_and_store(path: Path, me: int, barrier, results) -> None:
+    barrier.wait()
+    cache = AnswerCache(path)
+    cache.add({f"q{me}": {"a": me}}, {})
+    barrier.wait()
+    results.put((cache.note, cache.read([record_key(f"q{i}") for i in range(4)])))
+
+
+@pytest.mark.parametrize("kind", ["damaged", "bytes", "of schema 1"])
+def test_processes_that_race_to_open_end_up_with_one_file(tmp_path: Path, kind: str):
+    path = tmp_path / "kept"
+    if kind == "bytes":
+        foreign(path, kind)
+    else:
+        fill(path)
+        damage(path, start=100) if kind == "damaged" else to_schema_1(path)
+    context = multiprocessing.get_context("spawn")
+    barrier, results = context.Barrier(4, timeout=120), context.Queue()
+    processes = [context.Process(target=open_and_store, args=(path, me, barrier, results)) for me in range(4)]
+    for process in processes:
+        process.start()
+    found = [results.get(timeout=120) for _ in processes]
+    for process in processes:
+        process.join()
+    assert [records for _, records in found] == [[{"a": 0}, {"a": 1}, {"a": 2}, {"a": 3}]] * 4
+    moved = [p for p in tmp_path.glob("kept.set-aside-*") if p.name.endswith("-1")]
+    assert len([note for note, _ in found if note]) == len(moved) == (0 if kind == "of schema 1" else 1)
+    assert not list(tmp_path.glob("kept.set-aside-2"))
+
+
+def test_what_is_not_json_is_named_and_nothing_is_moved(cache: AnswerCache):
+    cache.add({"q": {"a": 1}}, {})
+    cache._db.execute("UPDATE answers SET answers = '{\"a\":'")
+    with pytest.raises(AnswerCacheError, match=r"cannot be read.*llmrl cache verify.*prune --damaged"):
+        cache.read([record_key("q")])
+    assert AnswerCache(cache.path).note is None
+
+
+def test_a_later_schema_is_refused_and_stays(cache: AnswerCache):
+    cache._db.execute("UPDATE meta SET value = '3' WHERE name = 'schema'")
+    cache.close()
+    before = cache.path.read_bytes()
+    with pytest.raises(AnswerCacheError, match="has schema 3, this version of llmrl reads 2: upgrade"):
         AnswerCache(cache.path)
+    assert cache.path.read_bytes() == before
+
+
+def to_schema_1(path: Path) -> None:
+    with sqlite3.connect(path) as db:
+        db.executescript("DROP TABLE feature_rows; DROP TABLE encoders; UPDATE meta SET value = '1'")
+
+
+def test_a_file_of_schema_1_is_brought_to_2_and_keeps_its_answers(tmp_path: Path):
+    path = tmp_path / "kept"
+    fill(path, 3)
+    to_schema_1(path)
+    cache = AnswerCache(path)
+    assert cache.note is None
+    assert cache.read([record_key("question 2")]) == [{"a": "x" * 500}]
+    cache.add_rows("{}", {"t": b"1234"}, {})
+    assert AnswerCache(path).read_rows([row_key("{}", "t")]) == {row_key("{}", "t"): b"1234"}
 
 
 @pytest.mark.parametrize("where", [".", "file/below"])

@@ -113,3 +113,15 @@ def test_the_order_of_the_menu_does_not_matter(said: list[str], order: list[int]
 def test_any_text_is_an_answer(answer: str):
     assert project(answer, KITCHEN) in {None, *range(len(KITCHEN))}
     assert project(answer, (answer, *KITCHEN)) in {None, *range(len(KITCHEN) + 1)}
+
+
+@given(st.text(alphabet="ab 1.", max_size=12), st.lists(st.text(alphabet="ab 1.", max_size=4), max_size=4))
+def test_the_longest_whole_action_is_chosen_and_a_tie_is_none(answer: str, menu: list[str]):
+    """Against the rule spelled out, word by word, for texts where that is easy to say."""
+    words_said = re.sub(r"[.\s]+", " ", answer).strip()
+    actions = [action for action in menu if not set(". ") & set(action)]
+    chosen = project(words_said, actions)
+    whole = [i for i, action in enumerate(actions) if action and action in words_said.split()]
+    longest = [i for i in whole if len(actions[i]) == max(len(actions[j]) for j in whole)]
+    first_exact = [i for i, action in enumerate(actions) if action and action == words_said]
+    assert chosen == (first_exact[0] if first_exact else longest[0] if len(longest) == 1 else None)

@@ -18,6 +18,8 @@ def prompt(template: str, **more: object) -> Prompt:
 
 def test_the_default_prompt_is_what_it_shows() -> None:
     default = Prompt(compose().prompt)
+    assert default.render(STATE) == "Leave.\nA hall.\nNext:"
+    default = Prompt(compose(["prompt.history_turns=2"]).prompt)
     assert default.render(TextState("Leave.", "A hall.", ("wait",))) == "Leave.\nA hall.\nNext:"
     assert default.render(STATE) == "Leave.\nBefore: wait; go up.\nA hall.\nNext:"
     assert default.continuations(STATE.actions) == [" go north\n", " wait\n"]
