@@ -5,9 +5,11 @@ The schedule is a function of counters, never of time, so a run is a function of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -68,6 +70,7 @@ class Rollout:
         self._sums: list[list[float]] = [[] for _ in range(pool.num_envs)]  # return, decisions, primitive steps
         self._expert: list[frozenset[str] | None] = [None] * pool.num_envs
         self._task_of = [""] * pool.num_envs
+        self._taken: list[list[str]] = [[] for _ in range(pool.num_envs)]  # the actions of the running episode
 
     def start(self) -> None:
         envs = range(self.pool.num_envs)
@@ -100,11 +103,8 @@ class Rollout:
                     e, s, a, o.reward, duration, o.terminated, o.truncated, n, None if o.terminated else next(target)
                 )
                 tick.transitions.append(t)
+            self._advance(e, s.actions[a], o, n)
             sums = self._sums[e]
-            sums[0] += o.reward
-            sums[1] += 1
-            sums[2] += duration
-            self.states[e], self._expert[e] = n, o.info.get("expert_actions")
             if o.terminated or o.truncated:
                 success = bool(o.info.get("success", False))
                 tick.episodes.append(
@@ -115,6 +115,56 @@ class Rollout:
             for e, outcome in zip(ended, self.pool.run([self._reset(e) for e in ended]), strict=True):
                 self._begin(e, outcome)
         return tick
+
+    def save(self) -> list[dict[str, Any]]:
+        """Per environment: its episode, the actions taken in it so far, and a digest of where they led."""
+        return [
+            {"episode": self.episode_of[e], "actions": list(self._taken[e]), "seen": self._seen(e)}
+            for e in range(self.pool.num_envs)
+        ]
+
+    def restore(self, saved: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Resets and replays every environment. Returns those that did not come to where they were.
+
+        Their episode is lost, and their next one has begun: the world is not a function of seed, task and actions.
+        """
+        self.episode_of = [s["episode"] - 1 for s in saved]
+        self.start()
+        lost: set[int] = set()
+        for i in range(max(len(s["actions"]) for s in saved)):
+            steps = []
+            for e, s in enumerate(saved):
+                if e in lost or i >= len(s["actions"]):
+                    continue
+                if s["actions"][i] in self.states[e].actions:
+                    steps.append(Step(e, s["actions"][i]))
+                else:
+                    lost.add(e)
+            for step, o in zip(steps, self.pool.run(steps), strict=True):
+                e, state = step.env, self.states[step.env]
+                self._advance(e, step.action, o, self._after(e, state, state.actions.index(step.action), o))
+                if o.terminated or o.truncated:  # it had not ended when it was saved
+                    lost.add(e)
+        lost |= {e for e, s in enumerate(saved) if self._seen(e) != s["seen"]}
+        again = sorted(lost)
+        if again:
+            for e, outcome in zip(again, self.pool.run([self._reset(e) for e in again]), strict=True):
+                self._begin(e, outcome)
+        return again
+
+    def _seen(self, e: int) -> str:
+        state = self.states[e]
+        seen = [self._task_of[e], state.task, state.observation, state.actions, state.history, self._sums[e]]
+        seen.append(sorted(self._expert[e] or ()))
+        return hashlib.sha256(json.dumps(seen).encode()).hexdigest()
+
+    def _advance(self, e: int, action: str, o: Outcome, after: TextState) -> None:
+        sums = self._sums[e]
+        sums[0] += o.reward
+        sums[1] += 1
+        sums[2] += int(o.info.get("duration", 1))
+        self._taken[e].append(action)
+        self.states[e], self._expert[e] = after, o.info.get("expert_actions")
 
     def _reset(self, e: int) -> Reset:
         self.episode_of[e] += 1
@@ -132,6 +182,7 @@ class Rollout:
     def _begin(self, e: int, o: Outcome) -> None:
         self.states[e] = _state(e, o, ())
         self._sums[e] = [0.0, 0, 0]
+        self._taken[e] = []
         self._expert[e] = o.info.get("expert_actions")
         self._task_of[e] = str(o.info.get("task_id", ""))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -14,46 +15,67 @@ import torch
 from omegaconf import DictConfig
 
 from llmrl.build import Parts, build, build_exact, build_pool
-from llmrl.config import check, run_id, run_name
+from llmrl.config import check, named_settings, run_id, run_name
 from llmrl.envs.pool import EnvPool
 from llmrl.evaluate import Evaluation, evaluate
+from llmrl.finished import shown_if_finished, written
 from llmrl.priors.cache import AnswerCounts
 from llmrl.progress import Progress, Reporter, Silent
 from llmrl.report.plots import run_curve
 from llmrl.rollout import Episode, Rollout
-from llmrl.run.folder import RunFolder
-from llmrl.run.provenance import provenance
+from llmrl.run.checkpoint import read_state, read_weights
+from llmrl.run.files import read_lines
+from llmrl.run.folder import EPISODES, FEATURE_ROWS, FEATURE_TEXTS, METRICS, TIMING, RunFolder, RunFolderError
+from llmrl.run.provenance import machine, provenance, resumed
+from llmrl.run.resume import find_start
 from llmrl.schema import EvaluationConfig
 
 EVALUATION_ENVS = 32  # at most so many evaluation episodes at once
+_COUNTERS = ("env_steps", "primitive_steps", "episodes", "evaluations")
 
 
-def train(cfg: DictConfig, reporter: Reporter | None = None) -> dict[str, Any]:
-    """Runs `cfg` (see `llmrl.compose`) and returns its summary; a finished run is not run again.
+def train(
+    cfg: DictConfig, reporter: Reporter | None = None, *, fresh: bool = False, allow_drift: bool = False
+) -> dict[str, Any]:
+    """Runs `cfg` (see `llmrl.compose`) and returns its summary.
+
+    A finished run is not run again, an unfinished one goes on from its last checkpoint. `fresh`: it is begun anew, and
+    what there was is kept aside. `allow_drift`: it goes on though numbers may differ here, and is marked.
 
     Everything is in the run's folder when this returns, and whatever an error or Ctrl-C left of it when it does not.
     Raises ValueError for what a person can mend, LanguageModelError and WorldError for what failed.
     """
     cfg = check(cfg)
     reporter = reporter or Silent()
+    if not fresh and (summary := shown_if_finished(cfg, reporter)) is not None:
+        return summary
     torch.set_num_threads(cfg.threads)
-    with RunFolder.open(Path(cfg.paths.runs), run_name(cfg), run_id(cfg)) as folder:
+    with RunFolder.open(Path(cfg.paths.runs), run_name(cfg), run_id(cfg), fresh) as folder:
         if folder.note:
             reporter.note(folder.note)
         if not folder.finished:
-            Training(cfg, folder, reporter).run()
-        reporter.done(folder.summary, folder.cost, _written(folder.path))
+            Training(cfg, folder, reporter, allow_drift).run()
+        reporter.done(folder.summary, folder.cost, written(folder.path))
         return folder.summary
 
 
 class Training:
     """The spine: ticks until the budget is spent, with evaluations and checkpoints on their way."""
 
-    def __init__(self, cfg: DictConfig, folder: RunFolder, reporter: Reporter) -> None:
+    def __init__(self, cfg: DictConfig, folder: RunFolder, reporter: Reporter, allow_drift: bool = False) -> None:
         self.cfg, self.folder, self.reporter = cfg, folder, reporter
+        origin = provenance(cfg)
+        self.conditions = {"settings": named_settings(cfg), "machine": machine(origin)}
+        start = find_start(folder, self.conditions, allow_drift)
+        for reason in start.passed_over:
+            self.note(f"a checkpoint was passed over: {reason}")
+        if start.damaged and start.checkpoint is None:
+            self.note(f"nothing is left to go on from: what was there is kept aside as {folder.set_aside()}")
+        folder.start_at(start.step, start.logs)
         folder.write_config(cfg)
-        folder.write_json("provenance.json", provenance(cfg))
         self.parts: Parts = build(cfg)
+        if self.parts.cache is not None and self.parts.cache.note:
+            self.note(self.parts.cache.note)
         self.pool: EnvPool = build_pool(cfg, cfg.rollout.num_envs, cfg.rollout.workers)
         self.evaluation_pool = build_pool(cfg, min(cfg.evaluation.episodes, EVALUATION_ENVS), cfg.rollout.workers)
         self.rollout = Rollout(self.pool, self.parts.prior, cfg.seed, "train", history_turns=self.parts.history_turns)
@@ -65,15 +87,22 @@ class Training:
         self.since = _Since()
         self.last_row: dict[str, Any] = {}
         self.known_ceiling: float | None = None
+        self.kept_states = self.kept_rows = 0  # of the feature table
+        self.before = folder.cost  # of earlier attempts
         self.started = time.monotonic()
         self.evaluating = 0.0  # seconds
+        lost = self.restore(start.checkpoint) if start.checkpoint else []
+        if start.checkpoint:
+            origin = resumed(folder.provenance, origin, self.env_steps, start.drift, lost)
+        folder.write_json("provenance.json", origin)
 
     def run(self) -> None:
         cfg = self.cfg
         try:
             self.reporter.begin(self.folder.path.name, self.folder.path, cfg.env_steps)
-            self.rollout.start()
-            self.evaluate()
+            if not self.last_row:
+                self.rollout.start()
+                self.evaluate()
             while self.env_steps < cfg.env_steps:
                 before = self.env_steps
                 self.tick()
@@ -84,13 +113,15 @@ class Training:
                     self.evaluation_due = next(self.grid)
                 if finished or _crossed(before, self.env_steps, cfg.checkpoint_every):
                     self.checkpoint()
-        finally:
-            try:
+            self.write_cost()
+        except BaseException:
+            with suppress(RunFolderError):  # what ended the run is what a person is to be told
                 self.write_cost()
-            finally:
-                self.close()
-        run_curve(self.folder.path)
-        self.folder.write_summary(self.summary("complete"))  # last: nothing that fails comes after it
+            raise
+        finally:
+            self.close()
+        self.draw()
+        self.folder.finish(self.summary("complete"))  # last: nothing that fails comes after it
 
     def tick(self) -> None:
         left = self.cfg.env_steps - self.env_steps
@@ -102,7 +133,7 @@ class Training:
         for episode in tick.episodes:
             self.episodes += 1
             self.recent.append(episode.success)
-            self.folder.append("episodes", {"env_steps": self.env_steps, **_episode_row(episode)})
+            self.folder.append(EPISODES, {"env_steps": self.env_steps, **_episode_row(episode)})
         self.since.add(tick.episodes, tick.covered, tick.with_expert, metrics)
         self.report()
 
@@ -122,12 +153,13 @@ class Training:
             **blocks,
             **self.parts.prior.lm_metrics(),
         }
-        self.folder.append("metrics", row)
+        self.folder.append(METRICS, row)
         self.since, self.last_row = _Since(), row
         self.evaluations += 1
         self.evaluating += time.monotonic() - start
-        tokens = self.parts.answers.counts.scored_tokens if self.parts.answers else 0
-        self.folder.append("timing", {"env_steps": self.env_steps, "lm/tokens": tokens, **self.seconds()})
+        cost = self.cost()
+        timed = {name: cost[name] for name in ("lm/tokens", "seconds", "training_seconds")}
+        self.folder.append(TIMING, {"env_steps": self.env_steps, **timed})
         self.reporter.evaluated(row)
         self.report()
 
@@ -155,9 +187,93 @@ class Training:
         )
 
     def checkpoint(self) -> None:
-        counters = {"env_steps": self.env_steps, "primitive_steps": self.primitive_steps, "episodes": self.episodes}
-        weights = self.parts.learner.state_dict()
-        self.folder.checkpoint(self.env_steps, {"weights.safetensors": weights, "counters.json": counters})
+        learner = self.parts.learner
+        resumable = hasattr(learner, "save")  # somebody else's may keep its weights alone
+        score = [self.last_row[name] for name in ("eval/success", "eval/return")]
+        if resumable:
+            self.keep_features()
+        self.folder.checkpoint(
+            self.env_steps,
+            learner.state_dict(),
+            self.save() if resumable else None,
+            {
+                **self.conditions,
+                "resumable": resumable,
+                "env_steps": self.env_steps,
+                "score": score if self.last_row["env_steps"] == self.env_steps else None,
+            },
+        )
+        self.write_cost()
+
+    def keep_features(self) -> None:
+        """Each row is written once, into logs that belong to all later checkpoints."""
+        table = self.parts.table
+        if table is not None:
+            texts = table.texts(self.kept_states)
+            self.folder.append(FEATURE_TEXTS, *({"state": state, "actions": actions} for state, actions in texts))
+            rows = table.features[self.kept_rows :].numpy().astype("<f4")
+            self.folder.append_bytes(FEATURE_ROWS, rows.tobytes())
+            self.kept_states += len(texts)
+            self.kept_rows += len(rows)
+
+    def draw(self) -> None:
+        """The picture, which no result depends on: a run that cannot be drawn is as good as another."""
+        try:
+            run_curve(self.folder.path)
+        except Exception as error:
+            self.note(
+                f"curve.png could not be drawn ({type(error).__name__}: {error}); "
+                f"`llmrl plot {self.folder.path.name}` draws the run"
+            )
+
+    def save(self) -> dict[str, Any]:
+        """All that the next tick depends on, besides weights, feature rows and kept answers."""
+        return {
+            "counters": {name: getattr(self, name) for name in _COUNTERS},
+            "recent": list(self.recent),
+            "since": self.since.save(),
+            "last_row": self.last_row,
+            "known_ceiling": self.known_ceiling,
+            "rollout": self.rollout.save(),
+            "prior": self.parts.prior.save(),
+            "learner": self.parts.learner.save(),
+        }
+
+    def restore(self, checkpoint: Path) -> list[int]:
+        """Everything as `save` had it. Returns the environments whose episode is lost, since their world differs."""
+        saved = read_state(checkpoint)
+        weights = read_weights(checkpoint)
+        with _fitting(checkpoint):
+            for name in _COUNTERS:
+                setattr(self, name, saved["counters"][name])
+            self.recent.extend(saved["recent"])
+            self.since.restore(saved["since"])
+            self.last_row, self.known_ceiling = saved["last_row"], saved["known_ceiling"]
+            if (table := self.parts.table) is not None:
+                texts = [(line["state"], line["actions"]) for line in read_lines(self.folder.path / FEATURE_TEXTS)]
+                rows = np.fromfile(self.folder.path / FEATURE_ROWS, dtype="<f4").reshape(-1, table.encoder.dim)
+                table.restore(texts, rows)
+                self.kept_states, self.kept_rows = len(texts), len(rows)
+            self.parts.prior.restore(saved["prior"])
+            self.parts.learner.load_state_dict(weights)
+            self.parts.learner.restore(saved["learner"])
+        while self.evaluation_due <= self.env_steps:
+            self.evaluation_due = next(self.grid)
+        self.note(f"{self.folder.path} goes on from its checkpoint at {self.env_steps:,} decisions")
+        lost = self.rollout.restore(saved["rollout"])
+        if lost:
+            self.parts.learner.forget(lost)
+            self.note(
+                f"world {self.cfg.env.name} does not replay: the same seed, task and actions led elsewhere in "
+                f"{len(lost)} of {self.pool.num_envs} environments. Their episodes begin anew, and this run will not "
+                "be byte-identical to one that was never interrupted; all else goes on as it was"
+            )
+        return lost
+
+    def note(self, text: str) -> None:
+        """For a person, now and later."""
+        self.reporter.note(text)
+        self.folder.log(text)
 
     def report(self) -> None:
         answers = self.parts.answers
@@ -170,19 +286,30 @@ class Training:
                 self.parts.prior.counts.queries,
                 answers.counts.computed if answers else 0,
                 answers.counts.hits if answers else 0,
-                self.env_steps / max(1e-9, self.seconds()["training_seconds"]),
+                self.env_steps / max(1e-9, self.cost()["training_seconds"]),
             )
         )
 
     def close(self) -> None:
         self.pool.close()
         self.evaluation_pool.close()
-        if self.parts.answers is not None:
-            self.parts.answers.close()
+        if self.parts.cache is not None:
+            self.parts.cache.close()
 
-    def seconds(self) -> dict[str, float]:
+    def cost(self) -> dict[str, Any]:
+        """Of all attempts at this run."""
+        counts = self.parts.answers.counts if self.parts.answers else AnswerCounts()
         total = time.monotonic() - self.started
-        return {"seconds": round(total, 3), "training_seconds": round(total - self.evaluating, 3)}
+        now = {
+            "attempts": 1,
+            "lm/calls": counts.calls,
+            "lm/computed": counts.computed,
+            "lm/cache_hits": counts.hits,
+            "lm/tokens": counts.scored_tokens,
+            "seconds": total,
+            "training_seconds": total - self.evaluating,
+        }
+        return {name: round(self.before.get(name, 0) + value, 3) for name, value in now.items()}
 
     def summary(self, status: str) -> dict[str, Any]:
         row = self.last_row
@@ -195,42 +322,52 @@ class Training:
         }
 
     def write_cost(self) -> None:
-        answers = self.parts.answers
-        counts = answers.counts if answers else AnswerCounts()
-        self.folder.write_json(
-            "cost.json",
-            {
-                "lm/calls": counts.calls,
-                "lm/computed": counts.computed,
-                "lm/cache_hits": counts.hits,
-                "lm/tokens": counts.scored_tokens,
-                **self.seconds(),
-            },
-        )
+        self.folder.write_json("cost.json", self.cost())
 
 
 class _Since:
     """What happened since the last evaluation."""
 
     def __init__(self) -> None:
-        self.episodes: list[Episode] = []
+        self.returns: list[float] = []
+        self.successes: list[bool] = []
         self.covered = self.with_expert = 0
         self.values: dict[str, list[float]] = {}
 
     def add(self, episodes: list[Episode], covered: int, with_expert: int, metrics: Mapping[str, float]) -> None:
-        self.episodes += episodes
+        self.returns += [e.ret for e in episodes]
+        self.successes += [e.success for e in episodes]
         self.covered += covered
         self.with_expert += with_expert
         for name, value in metrics.items():
             self.values.setdefault(name, []).append(value)
 
+    def save(self) -> dict[str, Any]:
+        return vars(self)
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        vars(self).update(saved)
+
     def metrics(self) -> dict[str, float | None]:
         return {
-            "train/return": _mean([e.ret for e in self.episodes]),
-            "train/success": _mean([e.success for e in self.episodes]),
+            "train/return": _mean(self.returns),
+            "train/success": _mean(self.successes),
             "prior/coverage": self.covered / self.with_expert if self.with_expert else None,
             **{name: _mean(values) for name, values in self.values.items()},
         }
+
+
+@contextmanager
+def _fitting(checkpoint: Path) -> Iterator[None]:
+    """What was saved is whole, but of another shape: somebody else's learner that was changed, or a foreign file."""
+    try:
+        yield
+    except (AssertionError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(
+            f"{checkpoint} does not fit this run ({reason}): move it away to go on from an earlier one, or start anew "
+            "with --fresh (what there is, is kept aside)"
+        ) from error
 
 
 def evaluation_grid(cfg: EvaluationConfig) -> Iterator[int]:
@@ -252,11 +389,6 @@ def _episode_row(e: Episode) -> dict[str, Any]:
         "length": e.decisions,
         "primitive_steps": e.primitive_steps,
     }
-
-
-def _written(folder: Path) -> list[Path]:
-    names = ("summary.json", "metrics.jsonl", "episodes.jsonl", "curve.png")
-    return [folder / name for name in names if (folder / name).exists()]
 
 
 def _crossed(before: int, after: int, every: int) -> bool:

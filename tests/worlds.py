@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import count
 from typing import Any
 
 from llmrl.envs.base import TextEnv, Turn
@@ -66,3 +67,29 @@ class Walled(Corridor):
     def step(self, action: str) -> Any:
         observation, reward, _, _, info = super().step(action)
         return observation | {"actions": ()}, reward, False, True, info
+
+
+class Restless(Corridor):
+    """Shows what no seed decides: on the longer walk, how many walks this process has begun."""
+
+    begun = count()
+
+    def _reset(self, task_id: str) -> tuple[str, Turn]:
+        self.walks = f" {next(Restless.begun)} have walked here." if task_id == "walk-3" else ""
+        return super()._reset(task_id)
+
+    def _turn(self) -> Turn:
+        turn = super()._turn()
+        return turn._replace(observation=turn.observation + self.walks)
+
+
+class Diary(Corridor):
+    """No two walks look alike: whoever asks about them has always something to ask."""
+
+    def _reset(self, task_id: str) -> tuple[str, Turn]:
+        self.day, self.hour = int(self.np_random.integers(2**31)), 0
+        return super()._reset(task_id)
+
+    def _turn(self) -> Turn:
+        turn, self.hour = super()._turn(), self.hour + 1
+        return turn._replace(observation=f"{turn.observation} Day {self.day}, hour {self.hour}.")

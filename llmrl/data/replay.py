@@ -8,9 +8,9 @@ of a batch being 1 (Schaul et al., "Prioritized Experience Replay", arXiv 1511.0
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -43,6 +43,19 @@ class NStepWindow:
         while window and (ended or len(window) == self.n):
             yield self._reduce(window)
             window.popleft()
+
+    def forget(self, envs: Collection[int]) -> None:
+        """What these environments were in the middle of is lost: their next transition begins another episode."""
+        for env in envs:
+            self._open.pop(env, None)
+
+    def save(self) -> list[dict[str, Any]]:
+        return [t.save() for _, window in sorted(self._open.items()) for t in window]
+
+    def restore(self, saved: Sequence[Mapping[str, Any]]) -> None:
+        self._open = {}
+        for t in map(Transition.restored, saved):
+            self._open.setdefault(t.env, deque()).append(t)
 
     def _reduce(self, window: deque[Transition]) -> NStep:
         ret, discount = 0.0, 1.0
@@ -120,3 +133,28 @@ class Replay:
             chances = (np.abs(errors) + SMALLEST_ERROR) ** self.priority
             self._chances[places] = chances
             self._largest = max(self._largest, float(chances.max()))
+
+    def save(self) -> dict[str, Any]:
+        """Of the ring only what is filled."""
+        arrays = {name: getattr(self, f"_{name}")[: self.size] for name in _ARRAYS}
+        return {
+            **arrays,
+            "next": self._next,
+            "largest": self._largest,
+            "chances": None if self._chances is None else self._chances.save(),
+            "rng": self.rng.bit_generator.state,
+        }
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        self.size, self._next, self._largest = len(saved["rows"]), saved["next"], saved["largest"]
+        for name, fill in _ARRAYS.items():
+            found = saved[name]
+            ring = np.full((self.capacity, *found.shape[1:]), fill, dtype=found.dtype)
+            ring[: self.size] = found
+            setattr(self, f"_{name}", ring)
+        if self._chances is not None:
+            self._chances.restore(saved["chances"])
+        self.rng.bit_generator.state = saved["rng"]
+
+
+_ARRAYS = {"rows": 0, "returns": 0, "discounts": 0, "next_rows": -1, "next_log_weights": -np.inf}  # and what is empty

@@ -41,3 +41,13 @@ class SumTree:
             mass = np.where(right, mass - left, mass)
             nodes = nodes + right
         return nodes - self._leaves
+
+    def save(self) -> np.ndarray:
+        """float64 [leaves]"""
+        return self._sums[self._leaves :]
+
+    def restore(self, leaves: np.ndarray) -> None:
+        """Sums are of two nodes each, so that they come out as the same bits as those that were kept up to date."""
+        self._sums[self._leaves :] = leaves
+        for node in range(self._leaves - 1, 0, -1):
+            self._sums[node] = self._sums[2 * node] + self._sums[2 * node + 1]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from llmrl.envs.state import TextState
 from llmrl.priors.candidates import Candidates
@@ -21,3 +23,24 @@ class Transition:
     truncated: bool  # the episode was cut: the next state still has a value
     next_state: TextState
     next_candidates: Candidates | None  # the target's support at next_state; None when terminated
+
+    def save(self) -> dict[str, Any]:
+        """Texts, numbers and arrays, for a checkpoint."""
+        return asdict(self)
+
+    @classmethod
+    def restored(cls, saved: Mapping[str, Any]) -> Transition:
+        candidates = saved["next_candidates"]
+        return cls(
+            **{
+                **saved,
+                "state": _state(saved["state"]),
+                "next_state": _state(saved["next_state"]),
+                "next_candidates": None if candidates is None else Candidates(**candidates),
+            }
+        )
+
+
+def _state(saved: Mapping[str, Any]) -> TextState:
+    history = tuple((observation, action) for observation, action in saved["history"])
+    return TextState(saved["task"], saved["observation"], tuple(saved["actions"]), history)

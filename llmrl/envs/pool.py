@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
+import pickle
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -45,7 +47,7 @@ class EnvPool:
     def __init__(self, make: Callable[[], TextWorld], num_envs: int, workers: int = 0) -> None:
         if num_envs < 1 or workers < 0:
             raise ValueError(f"num_envs={num_envs} must be at least 1 and workers={workers} at least 0")
-        first = make()
+        first = _first(make)
         self.task_ids: tuple[str, ...] = tuple(getattr(first, "task_ids", ()))
         self.deterministic: bool = bool(getattr(first, "deterministic", False))
         self.num_envs = num_envs
@@ -67,22 +69,28 @@ class EnvPool:
         for w, (connection, _) in enumerate(self._workers):
             with suppress(BrokenPipeError):  # that worker has ended: _receive says so
                 connection.send([c for c in commands if c.env % len(self._workers) == w])
-        answers = [self._receive(connection) for connection, _ in self._workers]
+        answers = [self._receive(w) for w in range(len(self._workers))]
         queues = [iter(a) for a in answers]
         return [next(queues[c.env % len(self._workers)]) for c in commands]
 
-    def _receive(self, connection: Connection) -> list[Outcome]:
+    def _receive(self, w: int) -> list[Outcome]:
+        connection, process = self._workers[w]
         try:
             answer = connection.recv()
         except (EOFError, ConnectionResetError):
-            raise WorldError("an environment's worker process ended without an answer") from None
+            process.join()  # its end of the pipe is closed, so it is about to end
+            who = ", ".join(map(str, range(w, self.num_envs, len(self._workers))))
+            raise WorldError(
+                f"the worker process of environments {who} ended without an answer (exit code {process.exitcode})"
+            ) from None
         if isinstance(answer, str):
             raise WorldError(answer)
         return answer
 
     def close(self) -> None:
         for env in self._local:
-            env.close()
+            with suppress(Exception):  # nothing depends on it any more
+                env.close()
         for connection, process in self._workers:
             connection.close()  # the worker's receive ends, and so does it
             process.join()
@@ -96,8 +104,11 @@ def _do(env: TextWorld, command: Reset | Step) -> Outcome:
             observation, info = env.reset(seed=command.seed, options=options)
             return Outcome(observation, 0.0, False, False, info)
         observation, reward, terminated, truncated, info = env.step(command.action)
+        for name, number in (("reward", reward), ("duration", info.get("duration", 1))):
+            if not math.isfinite(number):
+                raise ValueError(f"the {name} of {command.action!r} is {number}; it must be a finite number")
         return Outcome(observation, float(reward), terminated, truncated, info)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a world that calls exit() ends no run, least of all as if all were well
         raise _world_error(f"environment {command.env}", error) from error
 
 
@@ -115,6 +126,17 @@ def _serve(connection: Connection, make: Callable[[], TextWorld]) -> None:
                 connection.send([_do(envs[c.env], c) for c in commands])
             except WorldError as error:
                 connection.send(str(error))
+            except (TypeError, AttributeError, pickle.PicklingError) as error:
+                connection.send(f"what an environment tells cannot leave its worker ({error}): use rollout.workers=0")
+
+
+def _first(make: Callable[[], TextWorld]) -> TextWorld:
+    try:
+        return make()
+    except ValueError:  # settings that the world does not take, said in its own words
+        raise
+    except Exception as error:
+        raise _world_error("the world, when it was made,", error) from error
 
 
 def _made(make: Callable[[], TextWorld], env: int) -> TextWorld:
@@ -124,6 +146,6 @@ def _made(make: Callable[[], TextWorld], env: int) -> TextWorld:
         raise _world_error(f"environment {env}, when it was made,", error) from error
 
 
-def _world_error(who: str, error: Exception) -> WorldError:
+def _world_error(who: str, error: BaseException) -> WorldError:
     where = traceback.extract_tb(error.__traceback__)[-1]
     return WorldError(f"{who} raised {type(error).__name__}: {error} ({where.filename}:{where.lineno})")

@@ -7,7 +7,8 @@ language model and without learning by doing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,6 +59,15 @@ class BC:
 
     def load_state_dict(self, tensors: dict[str, Tensor]) -> None:
         self.net.load_state_dict(tensors)
+
+    def save(self) -> dict[str, Any]:
+        return {"rng": self.rng.bit_generator.state}
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        self.rng.bit_generator.state = saved["rng"]
+
+    def forget(self, envs: Collection[int]) -> None:
+        """Nothing is remembered."""
 
     def _values(self, states: Sequence[TextState]) -> list[np.ndarray]:
         """f of every admissible action: float32 [actions] per state."""

@@ -29,8 +29,9 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,8 +42,9 @@ from llmrl.data.replay import NStepWindow, Replay
 from llmrl.data.transitions import Transition
 from llmrl.encoders.encoder import FeatureTable
 from llmrl.envs.state import TextState
+from llmrl.learners.learner import refuse_divergence
 from llmrl.learners.posterior import choice_probabilities
-from llmrl.learners.weights import network, read_weights
+from llmrl.learners.weights import network, optimiser_state, read_weights, restore_optimiser
 from llmrl.priors.candidates import Candidates, Proposal, draw
 from llmrl.run.seeding import integer, stream
 from llmrl.schema import DQNConfig
@@ -110,7 +112,9 @@ class DQN:
     def _q_of(self, ids: np.ndarray, candidates: Sequence[Candidates]) -> Tensor:
         """Q [B, C]; -inf where a state has fewer candidates."""
         rows = _padded([c.actions + self.table.first_row[i] for i, c in zip(ids, candidates, strict=True)], -1)
-        return self._values(rows.astype(np.int64), self.q)[0]
+        q_BC = self._values(rows.astype(np.int64), self.q)[0]
+        refuse_divergence("Q", q_BC[torch.from_numpy(rows >= 0)], self.cfg.lr)
+        return q_BC
 
     @torch.no_grad()
     def _q_of_all(self, states: Sequence[TextState]) -> list[np.ndarray]:
@@ -120,6 +124,7 @@ class DQN:
         sizes = [len(s.actions) for s in states]
         rows = torch.from_numpy(np.concatenate([np.arange(a, a + n) for a, n in zip(first_rows, sizes, strict=True)]))
         q = torch.cat([self.q(self.table.features.index_select(0, some)).squeeze(-1) for some in rows.split(4096)])
+        refuse_divergence("Q", q, self.cfg.lr)
         return np.split(q.double().numpy(), np.cumsum(sizes)[:-1])
 
     def _values(self, rows: np.ndarray | Tensor, *networks: nn.Module) -> list[Tensor]:
@@ -189,7 +194,8 @@ class DQN:
         loss = losses_B.mean() if self.cfg.reduction == "mean" else losses_B.sum()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.q.parameters(), self.cfg.grad_clip)
+        norm = nn.utils.clip_grad_norm_(self.q.parameters(), self.cfg.grad_clip)
+        refuse_divergence("the loss or its gradient", torch.stack([loss.detach(), norm]), self.cfg.lr)
         self.optimiser.step()
         self.replay.erred(b.places, (y_B - q_B).detach().numpy())
         self.steps += 1
@@ -219,13 +225,42 @@ class DQN:
         picked = torch.from_numpy(_categorical(logits_BC, self.backup))
         return q_target_BC.gather(-1, picked.unsqueeze(-1)).squeeze(-1)
 
-    # ---- weights ---------------------------------------------------------------------------------------------------
+    # ---- what is kept -----------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Tensor]:
         return self.q.state_dict()
 
     def load_state_dict(self, tensors: dict[str, Tensor]) -> None:
         self.q.load_state_dict(tensors)
+
+    def save(self) -> dict[str, Any]:
+        return {
+            "target": self.target.state_dict(),
+            "optimiser": optimiser_state(self.optimiser),
+            "window": self.window.save(),
+            "replay": self.replay.save(),
+            "visits": {str(row): visits for row, visits in self.visits.items()},
+            "streams": {name: getattr(self, name).bit_generator.state for name in _STREAMS},
+            "counters": {name: getattr(self, name) for name in _COUNTERS},
+        }
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        self.target.load_state_dict(saved["target"])
+        restore_optimiser(self.optimiser, saved["optimiser"])
+        self.window.restore(saved["window"])
+        self.replay.restore(saved["replay"])
+        self.visits = Counter({int(row): visits for row, visits in saved["visits"].items()})
+        for name in _STREAMS:
+            getattr(self, name).bit_generator.state = saved["streams"][name]
+        for name in _COUNTERS:
+            setattr(self, name, saved["counters"][name])
+
+    def forget(self, envs: Collection[int]) -> None:
+        self.window.forget(envs)
+
+
+_STREAMS = ("rng", "backup")
+_COUNTERS = ("decisions", "episodes", "steps", "rounds")
 
 
 def _initialised(cfg: DQNConfig, table: FeatureTable, seed: int) -> nn.Sequential:

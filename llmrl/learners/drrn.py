@@ -19,8 +19,8 @@ from __future__ import annotations
 import copy
 import re
 import zlib
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -32,7 +32,9 @@ from llmrl.data.replay import NStepWindow
 from llmrl.data.transitions import Transition
 from llmrl.encoders.encoder import FeatureTable
 from llmrl.envs.state import TextState
+from llmrl.learners.learner import refuse_divergence
 from llmrl.learners.posterior import choice_probabilities, choose, posterior
+from llmrl.learners.weights import optimiser_state, restore_optimiser
 from llmrl.priors.candidates import Candidates, Proposal
 from llmrl.run.seeding import integer, stream
 from llmrl.schema import DRRNConfig
@@ -89,6 +91,7 @@ class DRRN:
             sizes = [r.actions.size for r in read]
             actions_P = np.concatenate([r.actions for r in read])
             q_P = self.net(self.texts, [r.parts for r in read], _owners(sizes), actions_P)
+            refuse_divergence("Q", q_P, self.cfg.lr)
             out += [q_A.numpy() for q_A in q_P.split(sizes)]
         return out
 
@@ -122,7 +125,8 @@ class DRRN:
         loss = F.smooth_l1_loss(q_B, y_B)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.net.parameters(), self.cfg.grad_clip)
+        norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.cfg.grad_clip)
+        refuse_divergence("the loss or its gradient", torch.stack([loss.detach(), norm]), self.cfg.lr)
         self.optimiser.step()
         with torch.no_grad():  # theta_target <- theta_target + rate (theta - theta_target)
             torch._foreach_lerp_(list(self.target.parameters()), list(self.net.parameters()), self.cfg.target_rate)
@@ -143,13 +147,36 @@ class DRRN:
         rows = torch.tensor([i for i, _ in alive])
         return y_B.index_add(0, rows, torch.tensor([k.discount for k in batch])[rows] * best)
 
-    # ---- weights ---------------------------------------------------------------------------------------------------
+    # ---- what is kept -----------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Tensor]:
         return self.net.state_dict()
 
     def load_state_dict(self, tensors: dict[str, Tensor]) -> None:
         self.net.load_state_dict(tensors)
+
+    def save(self) -> dict[str, Any]:
+        return {
+            "target": self.target.state_dict(),
+            "optimiser": optimiser_state(self.optimiser),
+            "window": self.window.save(),
+            "memory": self.memory.save(),
+            "texts": self.texts.save(),
+            "rng": self.rng.bit_generator.state,
+            "counters": {"decisions": self.decisions, "rounds": self.rounds},
+        }
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        self.target.load_state_dict(saved["target"])
+        restore_optimiser(self.optimiser, saved["optimiser"])
+        self.window.restore(saved["window"])
+        self.memory.restore(saved["memory"])
+        self.texts.restore(saved["texts"])
+        self.rng.bit_generator.state = saved["rng"]
+        self.decisions, self.rounds = saved["counters"]["decisions"], saved["counters"]["rounds"]
+
+    def forget(self, envs: Collection[int]) -> None:
+        self.window.forget(envs)
 
 
 _Parts = tuple[int, ...]  # task, observation, last action, the one before, ...; 0 where the episode is younger
@@ -219,6 +246,13 @@ class _Texts:
             self._read[state] = _Read(parts, np.array([self._number(a) for a in state.actions]))
         return self._read[state]
 
+    def save(self) -> list[str]:
+        return list(self._numbers)
+
+    def restore(self, saved: Iterable[str]) -> None:
+        for text in saved:
+            self._number(text)
+
     def _number(self, text: str) -> int:
         if text not in self._numbers:
             self._numbers[text] = len(self.tokens)
@@ -248,6 +282,32 @@ class _Memory:
             self.kept[self._next] = kept
         self._positive[self._next] = kept.ret > 0
         self._next = (self._next + 1) % self.capacity
+
+    def save(self) -> dict[str, Any]:
+        """What follows a transition is of different sizes: all of it lies end to end; no action where nothing does."""
+        after = [k.after or _Read((0,) * len(k.parts), np.zeros(0, dtype=np.int64)) for k in self.kept]
+        return {
+            "parts": np.array([k.parts for k in self.kept], dtype=np.int64),
+            "action": np.array([k.action for k in self.kept], dtype=np.int64),
+            "ret": np.array([k.ret for k in self.kept]),
+            "discount": np.array([k.discount for k in self.kept]),
+            "after": np.array([read.parts for read in after], dtype=np.int64),
+            "sizes": np.array([read.actions.size for read in after], dtype=np.int64),
+            "actions": np.concatenate([read.actions for read in after] or [np.zeros(0, dtype=np.int64)]),
+            "next": self._next,
+            "rng": self.rng.bit_generator.state,
+        }
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        ends = np.cumsum(saved["sizes"])
+        for i, parts in enumerate(saved["parts"].tolist()):
+            actions = saved["actions"][ends[i] - saved["sizes"][i] : ends[i]]
+            after = _Read(tuple(saved["after"][i].tolist()), actions) if actions.size else None
+            action, ret, discount = (saved[name][i].item() for name in ("action", "ret", "discount"))
+            self.kept.append(_Kept(tuple(parts), action, ret, discount, after))
+        self._positive[: len(self.kept)] = saved["ret"] > 0
+        self._next = saved["next"]
+        self.rng.bit_generator.state = saved["rng"]
 
     def sample(self, batch: int) -> list[_Kept]:
         positive = np.flatnonzero(self._positive)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -11,6 +11,12 @@ import torch
 from llmrl.data.transitions import Transition
 from llmrl.envs.state import TextState
 from llmrl.priors.candidates import Candidates, Proposal
+
+LARGEST = 1e30  # Q divided by the smallest alpha is still a float32
+
+
+class Diverged(RuntimeError):
+    """What is learned is no number any more. The message says which setting to lower."""
 
 
 class Learner(Protocol):
@@ -48,3 +54,28 @@ class Learner(Protocol):
         ...
 
     def load_state_dict(self, tensors: dict[str, torch.Tensor]) -> None: ...
+
+    def save(self) -> dict[str, Any]:
+        """All that the next tick depends on besides the weights and the feature table, for a checkpoint.
+
+        Nested dicts with text keys, lists, numbers, texts, arrays and tensors. A learner without `save` and `restore`
+        can be trained; when its run is interrupted, it starts over.
+        """
+        ...
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """After `load_state_dict` and with the feature table restored: the learner is what it was."""
+        ...
+
+    def forget(self, envs: Collection[int]) -> None:
+        """The running episodes of these environments are lost."""
+        ...
+
+
+def refuse_divergence(what: str, values: torch.Tensor, lr: float) -> None:
+    """Raises Diverged where one of the values is NaN or beyond LARGEST, before anything acts on it."""
+    if not (values.abs() <= LARGEST).all():  # no comparison holds of a NaN
+        raise Diverged(
+            f"learning diverged: {what} is no number, or an absurd one, and nothing was done with it; lower "
+            f"learner.lr (now {lr:g}) or learner.grad_clip, or look for very large rewards in the world"
+        )

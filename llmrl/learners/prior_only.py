@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,3 +53,12 @@ class PriorOnly:
     def load_state_dict(self, tensors: dict[str, torch.Tensor]) -> None:
         if tensors:
             raise ValueError(f"{type(self).__name__} has no weights, but the checkpoint holds {sorted(tensors)}")
+
+    def save(self) -> dict[str, Any]:
+        return {"rng": self.rng.bit_generator.state}
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        self.rng.bit_generator.state = saved["rng"]
+
+    def forget(self, envs: Collection[int]) -> None:
+        """Nothing is remembered."""

@@ -35,7 +35,7 @@ def publish(path: Path, data: bytes | str) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def publish_folder(path: Path, files: Mapping[str, bytes | str]) -> None:
@@ -48,14 +48,14 @@ def publish_folder(path: Path, files: Mapping[str, bytes | str]) -> None:
     try:
         for name, data in files.items():
             _write(temporary / name, data)
-        _sync_folder(temporary)
+        sync_folder(temporary)
         if path.exists():  # rename does not replace a folder that holds something
             os.rename(path, replaced)
         os.rename(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     shutil.rmtree(replaced, ignore_errors=True)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -75,6 +75,16 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
                 raise ValueError(f"{path}, line {number}: not JSON ({error.msg})") from None
 
 
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted key -> value."""
+    if not isinstance(config, Mapping) or not config:
+        return {prefix: config}
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
 def _write(path: Path, data: bytes | str) -> None:
     with path.open("wb") as file:
         file.write(data.encode() if isinstance(data, str) else data)
@@ -82,7 +92,7 @@ def _write(path: Path, data: bytes | str) -> None:
         os.fsync(file.fileno())
 
 
-def _sync_folder(path: Path) -> None:
+def sync_folder(path: Path) -> None:
     """A rename is on disk once its folder is."""
     handle = os.open(path, os.O_RDONLY)
     try:

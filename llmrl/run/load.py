@@ -28,12 +28,17 @@ class RunInfo:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The resolved config; {} where it was not written yet."""
+        """The resolved config; {} where it was not written yet. Raises ValueError for one that cannot be read."""
+        file = self.path / "config.yaml"
         try:
-            value = OmegaConf.to_container(OmegaConf.load(self.path / "config.yaml"))
-        except Exception:  # absent, or not YAML: whatever a foreign folder holds
+            value = OmegaConf.to_container(OmegaConf.load(file))
+        except FileNotFoundError:
             return {}
-        return {str(key): v for key, v in value.items()} if isinstance(value, dict) else {}
+        except Exception as error:  # no YAML, no text, no permission: whatever may have become of a file
+            raise ValueError(_unreadable(file, " ".join(str(error).split()))) from None
+        if not isinstance(value, dict) or not value:
+            raise ValueError(_unreadable(file, "it holds no settings"))
+        return {str(key): v for key, v in value.items()}
 
     @cached_property
     def summary(self) -> dict[str, Any]:
@@ -46,6 +51,11 @@ class RunInfo:
     @cached_property
     def provenance(self) -> dict[str, Any]:
         return read_object(self.path / "provenance.json")
+
+    @property
+    def models(self) -> list[dict[str, Any]]:
+        """The identities of the language model and of the encoder's, as far as the run names them."""
+        return [self.provenance[part] for part in ("model", "encoder") if self.provenance.get(part)]
 
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
@@ -94,6 +104,24 @@ def find_run(text: str, root: Path) -> RunInfo:
     raise ValueError(
         f"{text}: no such run in {root}/; there are\n{_listed([r for r in runs if r.name in near] or runs)}"
     )
+
+
+def _unreadable(file: Path, reason: str) -> str:
+    return (
+        f"{file} cannot be read ({reason}), so nobody can tell what was run: put it back, or move the folder away; the "
+        "command of an unfinished run writes it anew"
+    )
+
+
+def models_of(texts: Sequence[str], root: Path) -> list[dict[str, Any]]:
+    """The identities of all models that these runs name. Raises ValueError where one names none, and as `find_run`."""
+    found = []
+    for text in texts:
+        run = find_run(text, root)
+        if not run.models:
+            raise ValueError(f"{run.name}: its provenance names no model, so nothing that is kept belongs to it")
+        found += run.models
+    return found
 
 
 def _listed(runs: Sequence[RunInfo], most: int = 10) -> str:

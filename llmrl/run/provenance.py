@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +16,8 @@ from omegaconf import DictConfig
 import llmrl
 from llmrl.config import model_identity, weights_contents
 from llmrl.run.versions import git_state, package_versions
+
+COMPUTING = ("numpy", "tokenizers", "torch", "transformers")  # packages whose numbers a run is made of
 
 
 def provenance(cfg: DictConfig) -> dict[str, Any]:
@@ -38,6 +40,19 @@ def provenance(cfg: DictConfig) -> dict[str, Any]:
         "weights": weights_contents(weights) if isinstance(weights, str) and Path(weights).is_file() else None,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def machine(origin: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a run's provenance, what its bytes depend on besides its settings; a resumed run is held to it."""
+    return {**origin["machine_type"], "packages": {name: origin["packages"].get(name) for name in COMPUTING}}
+
+
+def resumed(
+    origin: Mapping[str, Any], now: Mapping[str, Any], step: int, drift: Mapping[str, Any], lost: Sequence[int]
+) -> dict[str, Any]:
+    """A run's provenance with one more entry of where it was taken up again, and how far that was from exact."""
+    entry = {"at": now["started"], "env_steps": step, "git": now["git"], "drift": drift, "lost_episodes": len(lost)}
+    return {**(origin or now), "resumed": [*origin.get("resumed", ()), entry]}
 
 
 def machine_type(devices: Mapping[str, str], threads: int) -> dict[str, Any]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 
 import numpy as np
 
 
 def stream(seed: int, *name: str | int) -> np.random.Generator:
     """The generator of one named use, e.g. `stream(seed, "replay")`; equal names give equal numbers anywhere."""
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, *_words(*name)])))
+    words = [seed, *_words(*name)]
+    # As an array they are taken as they are, one by one they take as long as all the rest; a longer seed is several.
+    entropy = np.array(words, dtype=np.uint32) if 0 <= seed < 2**32 else words
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy)))
 
 
 def integer(seed: int, *name: str | int) -> int:
@@ -17,6 +21,6 @@ def integer(seed: int, *name: str | int) -> int:
     return int(stream(seed, *name).integers(2**31))
 
 
-def _words(*name: str | int) -> list[int]:
+def _words(*name: str | int) -> tuple[int, ...]:
     digest = hashlib.sha256("/".join(map(str, name)).encode()).digest()
-    return [int.from_bytes(digest[i : i + 4], "little") for i in range(0, 16, 4)]
+    return struct.unpack("<4I", digest[:16])

@@ -16,6 +16,7 @@ from llmrl.encoders.encoder import FeatureTable
 from llmrl.encoders.hash import HashEncoder
 from llmrl.envs.state import TextState
 from llmrl.learners.dqn import DQN, _categorical, _posterior, _product
+from llmrl.learners.learner import Diverged
 from llmrl.learners.weights import network, write_weights
 from llmrl.priors.candidates import Candidates, Proposal
 from llmrl.schema import DQNConfig, EncoderConfig
@@ -342,3 +343,29 @@ def test_q_and_its_target_start_from_a_file(tmp_path: Path) -> None:
         assert all(torch.equal(a, b) for a, b in zip(net.parameters(), kept.parameters(), strict=True))
     with pytest.raises(ValueError, match=r"learner.hidden=\[16\]"):
         learner(weights=str(file), hidden=[8])
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, 1e35])
+def test_an_absurd_loss_changes_no_weight(number: float) -> None:
+    agent = learner(n_step=1)
+    before = {name: tensor.clone() for name, tensor in agent.state_dict().items()}
+    for _ in range(4):
+        agent.observe([Transition(0, STATE, 0, number, 1, True, False, NEXT, None)])
+    with pytest.raises(Diverged, match=r"the loss or its gradient.*lower learner\.lr \(now 0\.001\)"):
+        agent.update()
+    assert all(tensor.equal(before[name]) for name, tensor in agent.state_dict().items())
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf, 1e35])
+def test_nothing_is_done_by_an_absurd_q(number: float) -> None:
+    agent = learner()
+    with torch.no_grad():
+        agent.q[-1].bias.fill_(number)  # type: ignore[union-attr, operator]
+    candidates = weighted([1, 1], [1, 2])
+    with pytest.raises(Diverged, match="Q is no number"):
+        agent.act([STATE], [candidates])
+    for greedy in (False, True):
+        with pytest.raises(Diverged, match="Q is no number"):
+            agent.evaluate([STATE], [candidates], np.random.default_rng(0), greedy)
+        with pytest.raises(Diverged, match="Q is no number"):
+            agent.policy([STATE], [Proposal(np.full(4, 0.25), None)], greedy)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from llmrl.data.transitions import Transition
 from llmrl.envs.state import TextState
 from llmrl.learners.drrn import DRRN, _hashed, _Kept, _Memory
+from llmrl.learners.learner import Diverged
 from llmrl.priors.candidates import Candidates, Proposal
 from llmrl.schema import DRRNConfig
 
@@ -189,3 +190,19 @@ def test_equal_seeds_are_equal_agents_and_weights_carry_over() -> None:
     assert q(one, STATE).tolist() == q(learner(seed=3), STATE).tolist() != q(other, STATE).tolist()
     other.load_state_dict(one.state_dict())
     assert q(other, STATE).tolist() == q(one, STATE).tolist()
+
+
+def test_absurd_numbers_change_nothing_and_act_on_nothing() -> None:
+    agent = learner()
+    before = {name: tensor.clone() for name, tensor in agent.state_dict().items()}
+    for _ in range(4):
+        agent.observe([step(np.nan, terminated=True)])
+    with pytest.raises(Diverged, match=r"the loss or its gradient.*lower learner\.lr"):
+        agent.update()
+    assert all(tensor.equal(before[name]) for name, tensor in agent.state_dict().items())
+    with torch.no_grad():
+        agent.net.score.bias.fill_(np.nan)
+    with pytest.raises(Diverged, match="Q is no number"):
+        agent.act([STATE], [ALL])
+    with pytest.raises(Diverged, match="Q is no number"):
+        agent.policy([STATE], [Proposal(np.full(3, 1 / 3), None)], greedy=True)
