@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -24,6 +25,8 @@ app = typer.Typer(
 )
 runs_app = typer.Typer(help="Look at runs.", no_args_is_help=True)
 app.add_typer(runs_app, name="runs")
+cache_app = typer.Typer(help="Look after what language models said, and share it.", no_args_is_help=True)
+app.add_typer(cache_app, name="cache")
 
 
 class Shown(StrEnum):
@@ -35,6 +38,10 @@ ConfigDir = Annotated[
 ]
 Runs = Annotated[Path, typer.Option("--runs", help="Where runs are kept.")]
 RUN = "A run's folder, or a part of its name that no other has."
+Cache = Annotated[
+    Path | None,
+    typer.Option(help="The cache; by default $LLMRL_CACHE, or the one in your cache folder.", show_default=False),
+]
 
 
 @app.command()
@@ -50,22 +57,36 @@ def train(
     jobs: Annotated[int, typer.Option(min=1, help="Runs of a sweep at the same time.")] = 1,
     cfg: Annotated[Shown | None, typer.Option(help="Print the resolved config, and do nothing.")] = None,
     config_dir: ConfigDir = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Begin anew; what there is of this run is kept aside.")
+    ] = False,
+    allow_drift: Annotated[
+        bool, typer.Option("--allow-drift", help="Go on though numbers may differ on this machine; the run is marked.")
+    ] = False,
+    cached_only: Annotated[
+        bool, typer.Option("--cached-only", help="Compute no answer: use kept ones, and say which are missing.")
+    ] = False,
 ) -> None:
-    """Train an agent. Without arguments: DQN-Prior in a text kitchen, with the embedded model."""
-    overrides = overrides or []
+    """Train an agent. Without arguments: DQN-Prior in a text kitchen, with the embedded model.
+
+    The same command is the same run: it goes on where it stopped, and is shown when it is done.
+    """
+    overrides = (overrides or []) + (["cached_only=true"] if cached_only else [])
     with _explained():
+        _die_with_the_sweep()
         from llmrl.config import compose
 
         if config_dir is not None:
             sys.path.insert(0, str(Path.cwd()))  # so that its `_target_`s are found, as by `python -m llmrl`
         if multirun:
-            _sweep(overrides, config_dir, jobs, cfg is not None)
+            flags = [f"--{name}" for name, on in (("fresh", fresh), ("allow-drift", allow_drift)) if on]
+            _sweep(overrides, config_dir, jobs, cfg is not None, flags)
             return
         config = compose(overrides, config_dir)
         if cfg is not None:
             _print_config(config)
             return
-        _train(config)
+        _train(config, fresh, allow_drift)
 
 
 @app.command()
@@ -123,6 +144,92 @@ def runs_show(run: Annotated[str, typer.Argument(help=RUN)], runs: Runs = Path("
 
         git = git_state()
         _print(run_table(find_run(run, runs), git["commit"] if git else None))
+
+
+@cache_app.command("info")
+def cache_info(cache: Cache = None) -> None:
+    """What is kept: of which models, how much, since when."""
+    with _explained():
+        from llmrl.priors.cache_file import cache_path
+        from llmrl.priors.kept import info
+        from llmrl.report.kept import info_tables
+
+        for part in info_tables(info(cache_path(cache))):
+            _print(part)
+
+
+@cache_app.command("verify")
+def cache_verify(cache: Cache = None) -> None:
+    """Hold everything that is kept to what it should be; exit code 1 where something is wrong. Changes nothing."""
+    with _explained():
+        from llmrl.priors.cache_file import cache_path
+        from llmrl.priors.kept import verify
+        from llmrl.report.kept import verified
+
+        found = verify(cache_path(cache))
+        for line in verified(found):
+            typer.echo(line)
+        if found.problems:
+            raise typer.Exit(1)
+
+
+@cache_app.command("prune")
+def cache_prune(
+    cache: Cache = None,
+    model: Annotated[list[str] | None, typer.Option(help="What this model said; may be given more than once.")] = None,
+    mode: Annotated[str | None, typer.Option(help="score, generate, or rows: feature rows.")] = None,
+    before: Annotated[str | None, typer.Option(help="What was stored before 2026-01-31, or 2026-01-31T12:00.")] = None,
+    damaged: Annotated[bool, typer.Option("--damaged", help="What `llmrl cache verify` finds wrong.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without, only say what would go.")] = False,
+) -> None:
+    """Remove what all the options given hold for."""
+    with _explained():
+        from llmrl.priors.cache_file import cache_path
+        from llmrl.priors.kept import Selection, moment, prune
+        from llmrl.report.kept import pruned
+
+        selection = Selection(model or (), mode, moment(before) if before else None, damaged)
+        typer.echo(pruned(prune(cache_path(cache), selection, yes), yes))
+
+
+@cache_app.command("export")
+def cache_export(
+    out: Annotated[Path, typer.Argument(help="The file to write; it must not exist.")],
+    cache: Cache = None,
+    model: Annotated[list[str] | None, typer.Option(help="What this model said; may be given more than once.")] = None,
+    run: Annotated[list[str] | None, typer.Option(help=f"What the models of this run said. {RUN}")] = None,
+    runs: Runs = Path("runs"),
+) -> None:
+    """Write answers and feature rows to a file of their own: to share, or to publish with a run."""
+    with _explained():
+        from llmrl.priors.cache_file import cache_path
+        from llmrl.priors.kept import export
+        from llmrl.report.kept import exported
+        from llmrl.run.load import models_of
+
+        source = cache_path(cache)
+        for line in exported(out, export(source, out, model or (), models_of(run or [], runs))):
+            typer.echo(line)
+
+
+@cache_app.command("import")
+def cache_import(
+    file: Annotated[Path, typer.Argument(help="An export, another cache, or one that was set aside.")],
+    cache: Cache = None,
+) -> None:
+    """Add what is missing here; what is kept already stays. Of a damaged file, what can be read."""
+    with _explained():
+        from llmrl.priors.cache import AnswerCache
+        from llmrl.priors.cache_file import cache_path
+        from llmrl.priors.kept import import_
+        from llmrl.report.kept import imported
+
+        into = AnswerCache(cache_path(cache))
+        if into.note:
+            typer.echo(into.note, err=True)
+        for line in imported(file, into.path, import_(into, file)):
+            typer.echo(line)
+        into.close()
 
 
 @app.command()
@@ -234,21 +341,56 @@ def doctor(runs: Runs = Path("runs")) -> None:
 
 
 def main() -> None:
-    app(prog_name="llmrl")
+    signal.signal(signal.SIGTERM, _stop)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is to be ignored
+        signal.signal(signal.SIGINT, _stop)
+    try:
+        app(prog_name="llmrl")
+    except (KeyboardInterrupt, SystemExit) as end:
+        # Typer, and modules that are being imported, make something else of it where no command has begun.
+        failed = not isinstance(end, SystemExit) or bool(end.code)
+        if _signals and failed:
+            raise SystemExit(128 + _signals[0]) from None
+        raise
 
 
-def _train(config: DictConfig) -> None:
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: what a batch system sends before it kills."""
+
+
+_signals: list[int] = []  # that asked this process to stop
+
+
+def _stop(number: int, frame: object) -> None:
+    _signals.append(number)
+    raise _Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+
+def _die_with_the_sweep() -> None:
+    """A cell of a sweep that was killed would otherwise go on, and hold its run."""
+    if os.environ.get("LLMRL_SWEEP") == str(os.getppid()) and sys.platform == "linux":
+        import ctypes
+
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, int(signal.SIGTERM))
+
+
+def _train(config: DictConfig, fresh: bool, allow_drift: bool) -> None:
+    from llmrl.finished import shown_if_finished
     from llmrl.progress import reporter
-    from llmrl.train import train
 
     shown = reporter(config.progress)
     try:
-        train(config, shown)
+        if not fresh and shown_if_finished(config, shown) is not None:
+            return
+        from llmrl.train import train
+
+        train(config, shown, fresh=fresh, allow_drift=allow_drift)
     finally:
         shown.close()
 
 
-def _sweep(overrides: list[str], config_dir: Path | None, jobs: int, only_print: bool) -> None:
+def _sweep(overrides: list[str], config_dir: Path | None, jobs: int, only_print: bool, flags: Sequence[str]) -> None:
     from llmrl.report.tables import sweep_table
     from llmrl.sweep import launch, plan
 
@@ -258,7 +400,7 @@ def _sweep(overrides: list[str], config_dir: Path | None, jobs: int, only_print:
             typer.echo(f"--- # {' '.join(cell.overrides)}")
             _print_config(cell.cfg)
         return
-    codes = launch(planned, config_dir, jobs, typer.echo)
+    codes = launch(planned, config_dir, jobs, typer.echo, flags)
     rows = []
     for cell, code in zip(planned, codes, strict=True):
         run = cell.run()
@@ -283,11 +425,13 @@ def _print(shown: RenderableType) -> None:
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Errors in one line, and the exit codes: 2 for what was typed, 1 for what failed, 130 for Ctrl-C."""
+    """Errors in one line; exit codes: 2 for what was typed, 1 for what failed, 130 for Ctrl-C, 143 for SIGTERM."""
     try:
         yield
-    except KeyboardInterrupt:
-        _fail("stopped; the same command runs it again, and asks for no answer twice", 130)
+    except KeyboardInterrupt as stop:
+        _fail(
+            "stopped; the same command goes on from the last checkpoint", 143 if isinstance(stop, _Terminated) else 130
+        )
     except (typer.Exit, typer.Abort, BrokenPipeError):
         raise
     except Exception as error:
@@ -303,6 +447,8 @@ def _explained() -> Iterator[None]:
 def _one_line(error: Exception) -> str:
     """A ValueError's message, and that of an error of ours, is for a person; else the type, and where to look."""
     notes = getattr(error, "__notes__", [])
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return "; ".join([f"{error.filename}: {error.strerror}", *notes])
     if isinstance(error, ValueError) or type(error).__module__.startswith("llmrl."):
         return "; ".join([str(error), *notes])
     if not notes:
@@ -311,6 +457,8 @@ def _one_line(error: Exception) -> str:
 
 
 def _fail(text: str, code: int) -> NoReturn:
-    typer.secho("error: " if code != 130 else "", fg=typer.colors.RED, err=True, nl=False)
-    typer.echo(text, err=True)
+    from llmrl.secrets import without_secrets
+
+    typer.secho("error: " if code not in (130, 143) else "", fg=typer.colors.RED, err=True, nl=False)
+    typer.echo(without_secrets(text), err=True)
     raise typer.Exit(code)

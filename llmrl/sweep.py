@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
-from llmrl.config import ConfigError, cells, compose, run_id
-from llmrl.run.load import RunInfo, load_runs
+from llmrl.config import ConfigError, cells, compose, run_id, run_name
+from llmrl.run.folder import is_complete, own_folder
+from llmrl.run.load import RunInfo, is_run
 
 
 @dataclass(frozen=True)
@@ -21,9 +24,12 @@ class Cell:
     cfg: DictConfig
     run_id: str
 
+    def folder(self) -> Path:
+        """Where its run is, or would be."""
+        return own_folder(Path(self.cfg.paths.runs), run_name(self.cfg), self.run_id)
+
     def run(self) -> RunInfo | None:
-        """The cell's folder, if there is one."""
-        return next((r for r in load_runs(Path(self.cfg.paths.runs)) if r.summary["run_id"] == self.run_id), None)
+        return RunInfo(self.folder()) if is_run(self.folder()) else None
 
 
 def plan(overrides: Sequence[str], config_dir: Path | None = None) -> list[Cell]:
@@ -46,36 +52,43 @@ def plan(overrides: Sequence[str], config_dir: Path | None = None) -> list[Cell]
     return list(planned.values())
 
 
-def launch(planned: Sequence[Cell], config_dir: Path | None, jobs: int, say: Callable[[str], None]) -> list[int]:
-    """Runs the cells, `jobs` at a time, and returns their exit codes. One that fails does not stop the others."""
-    total = len(planned)
+def launch(
+    planned: Sequence[Cell], config_dir: Path | None, jobs: int, say: Callable[[str], None], flags: Sequence[str] = ()
+) -> list[int]:
+    """Runs the cells that are not finished, `jobs` at a time, and returns exit codes. One that fails stops no other."""
+    total, codes = len(planned), [0] * len(planned)
+    fresh = "--fresh" in flags
+    waiting = [i for i, cell in enumerate(planned) if fresh or not is_complete(cell.folder())]
+    if len(waiting) < total:
+        say(f"{total - len(waiting)} of {total} runs are complete already")
+    environment = {**os.environ, "LLMRL_SWEEP": str(os.getpid())}
+    under_way: set[subprocess.Popen[Any]] = set()
 
     def run(i: int) -> int:
-        command = [sys.executable, "-m", "llmrl", "train", *planned[i].overrides]
+        command = [sys.executable, "-m", "llmrl", "train", *planned[i].overrides, *flags]
         command += ["--config-dir", str(config_dir)] if config_dir else []
-        if jobs == 1:
-            say(f"[{i + 1}/{total}] {' '.join(planned[i].overrides)}")
-            return _wait(subprocess.Popen(command))
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        _, errors = process.communicate()
-        ended = "done" if process.returncode == 0 else f"failed\n{errors.strip()}"
-        say(f"[{i + 1}/{total}] {' '.join(planned[i].overrides)}: {ended}")
-        return process.returncode
+        said, quiet = " ".join(planned[i].overrides), jobs > 1
+        if not quiet:
+            say(f"[{i + 1}/{total}] {said}")
+        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE} if quiet else {}
+        with subprocess.Popen(command, env=environment, text=True, **pipes) as process:  # type: ignore[call-overload]
+            under_way.add(process)
+            _, errors = process.communicate()
+            under_way.discard(process)
+        if quiet:
+            stopped = process.returncode < 0 or process.returncode in (130, 143)
+            ended = "done" if process.returncode == 0 else "stopped" if stopped else f"failed\n{errors.strip()}"
+            say(f"[{i + 1}/{total}] {said}: {ended}")
+        return int(process.returncode)
 
-    if jobs == 1:
-        return [run(i) for i in range(total)]
     with ThreadPoolExecutor(jobs) as pool:
-        running = [pool.submit(run, i) for i in range(total)]
+        running = {i: pool.submit(run, i) for i in waiting}
         try:
-            return [future.result() for future in running]
+            for i, future in running.items():
+                codes[i] = future.result()
         except KeyboardInterrupt:
-            pool.shutdown(wait=False, cancel_futures=True)  # those under way got the signal too, and end by themselves
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in list(under_way):
+                process.terminate()  # Ctrl-C reached them too, but SIGTERM reaches the sweep alone
             raise
-
-
-def _wait(process: subprocess.Popen[bytes]) -> int:
-    try:
-        return process.wait()
-    except KeyboardInterrupt:
-        process.wait()  # it got the signal too: let it write what it has
-        raise
+    return codes
