@@ -6,14 +6,12 @@ config: `encoder(cfg)`, `learner(cfg, seed, table)`.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import platformdirs
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
@@ -23,10 +21,11 @@ from llmrl.envs.pool import EnvPool, TextWorld
 from llmrl.exact import Exact
 from llmrl.learners.learner import Learner
 from llmrl.lm.language_model import LanguageModel
-from llmrl.priors.cache import AnswerCache, Answers
+from llmrl.priors.cache import AnswerCache, Answers, KeptRows
+from llmrl.priors.cache_file import cache_path
 from llmrl.priors.prior import Prior
 from llmrl.priors.prompt import Prompt
-from llmrl.schema import TrainConfig
+from llmrl.schema import SCHEMAS, ModelEncoderConfig, TrainConfig
 
 
 @dataclass
@@ -37,6 +36,7 @@ class Parts:
     learner: Learner
     table: FeatureTable | None  # None where nothing is learned
     answers: Answers | None  # None where nothing asks a model
+    cache: AnswerCache | None  # of answers and feature rows; None where no model is asked for either
     history_turns: int  # the most that any rendered text shows
 
 
@@ -44,14 +44,21 @@ def build(cfg: DictConfig) -> Parts:
     """Prior, learner and what they stand on. Raises ValueError for settings that do not fit together."""
     run: TrainConfig = OmegaConf.to_object(cfg)  # type: ignore[assignment]
     prompt = Prompt(run.prompt) if run.prompt is not None else None
-    answers = build_answers(cfg) if run.lm is not None else None
-    encoder = _target(run.encoder)(run.encoder) if run.encoder is not None else None
+    rows_are_kept = run.encoder is not None and SCHEMAS.get(_path(run.encoder)) is ModelEncoderConfig
+    cache = AnswerCache(cache_path(cfg.paths.cache)) if run.lm is not None or rows_are_kept else None
+    answers = build_answers(cfg, cache) if run.lm is not None else None
+    encoder = None
+    if run.encoder is not None:
+        kept: list[Any] = []
+        if rows_are_kept and cache is not None:
+            kept = [KeptRows(cache, cfg.cached_only), model_identity(cfg, "encoder")]
+        encoder = _target(run.encoder)(run.encoder, *kept)
     table = FeatureTable(encoder) if encoder is not None else None
     prior = Prior(run.prior, run.seed, prompt, answers)
     learner = _target(run.learner)(run.learner, run.seed, table)
     readers = (prompt, encoder, learner)  # a learner that reads texts itself says how much of the history it shows
     turns = max(getattr(reader, "history_turns", 0) for reader in readers)
-    return Parts(prior, learner, table, answers, turns)
+    return Parts(prior, learner, table, answers, cache, turns)
 
 
 def build_pool(cfg: DictConfig, num_envs: int, workers: int = 0) -> EnvPool:
@@ -76,28 +83,24 @@ def build_exact(cfg: DictConfig, history_turns: int) -> Exact | None:
             (model(task) for task in getattr(env, "task_ids", ())), history_turns, cfg.evaluation.exact_up_to
         )
     finally:
-        env.close()
+        with suppress(Exception):  # nothing depends on it any more
+            env.close()
 
 
-def build_answers(cfg: DictConfig) -> Answers:
-    """The kept answers of the run's model.
+def build_answers(cfg: DictConfig, cache: AnswerCache | None = None) -> Answers:
+    """The kept answers of the run's model; `cache` is where, if it is open already.
 
     A model of ours is loaded when the first answer is missing; somebody else's at once, since only it knows who it is.
     """
     run: TrainConfig = OmegaConf.to_object(cfg)  # type: ignore[assignment]
     make: Callable[[], LanguageModel] = partial(_target(run.lm), **_arguments(run.lm))
-    cache = AnswerCache(cache_path(cfg))
+    cache = cache or AnswerCache(cache_path(cfg.paths.cache))
     identity = model_identity(cfg)
     if identity is None:
         model = make()
-        return Answers(cache, model.identity, model.engine, lambda: model)
-    return Answers(cache, identity, _target(run.lm).engine, make)  # type: ignore[attr-defined]
-
-
-def cache_path(cfg: DictConfig) -> Path:
-    """Where answers are kept: paths.cache, else $LLMRL_CACHE, else the user's cache folder."""
-    chosen = cfg.paths.cache or os.environ.get("LLMRL_CACHE")
-    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("llmrl")) / "answers.sqlite3"
+        return Answers(cache, model.identity, model.engine, lambda: model, cfg.cached_only)
+    engine = _target(run.lm).engine  # type: ignore[attr-defined]
+    return Answers(cache, identity, engine, make, cfg.cached_only)
 
 
 def _env(cfg: DictConfig) -> Callable[[], TextWorld]:
@@ -106,11 +109,15 @@ def _env(cfg: DictConfig) -> Callable[[], TextWorld]:
 
 
 def _target(node: Any) -> Callable[..., Any]:
-    path = node["_target_"] if isinstance(node, dict) else node._target_
+    path = _path(node)
     try:
         return get_object(path)
     except Exception as error:
         raise ValueError(f"_target_={path} cannot be imported: {error}") from error
+
+
+def _path(node: Any) -> str:
+    return str(node["_target_"] if isinstance(node, dict) else node._target_)
 
 
 def _arguments(node: Any) -> dict[str, Any]:

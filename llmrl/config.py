@@ -48,6 +48,7 @@ __all__ = [
     "config_folder",
     "free_settings",
     "model_identity",
+    "named_settings",
     "result_settings",
     "run_id",
     "run_name",
@@ -98,6 +99,7 @@ def check(cfg: DictConfig, folders: ConfigFolders | None = None) -> DictConfig:
     `_target_` is somebody else's is taken as it is. Raises ConfigError.
     """
     folders = folders or ConfigFolders(config_folder())
+    refuse_secrets(OmegaConf.to_container(cfg))  # before ${oc.env:...} becomes what it stands for
     try:
         plain = OmegaConf.to_container(cfg, resolve=True)
     except OmegaConfBaseException as error:
@@ -125,15 +127,21 @@ def check(cfg: DictConfig, folders: ConfigFolders | None = None) -> DictConfig:
 
 def run_id(cfg: DictConfig) -> str:
     """What names the run: SHA-256, in hex, over canonical JSON of every setting that can change its result."""
-    cfg = check(cfg)
-    settings = result_settings(cfg)
+    text = json.dumps(named_settings(cfg), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def named_settings(cfg: DictConfig) -> dict[str, Any]:
+    """What the run id is a hash of: the settings that can change a result, and what models and files turn out to be."""
+    if not (OmegaConf.get_type(cfg) is TrainConfig and OmegaConf.is_readonly(cfg)):  # as `check` leaves it
+        cfg = check(cfg)
+    settings: dict[str, Any] = result_settings(cfg)
     for part in ("lm", "encoder"):
         if identity := model_identity(cfg, part):
             settings[part] |= asdict(identity)
     if _schema_of(cfg.learner) in (DQNConfig, BCConfig) and cfg.learner.weights is not None:
         settings["learner"]["weights"] = weights_contents(cfg.learner.weights)
-    text = json.dumps(settings, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return settings
 
 
 def run_name(cfg: DictConfig, digits: int = 8) -> str:
@@ -144,7 +152,8 @@ def run_name(cfg: DictConfig, digits: int = 8) -> str:
 def model_identity(cfg: DictConfig, part: str = "lm") -> ModelIdentity | None:
     """The identity of the model behind `lm` or `encoder`, with its resolved revision; None where there is none.
 
-    Raises ConfigError for a model that cannot be found.
+    Where only what is kept may be used (`cached_only`), a model that cannot be found is the one whose answers are kept.
+    Raises ConfigError for one that cannot be found.
     """
     node = cfg[part]
     if node is None or _schema_of(node) not in (TransformersLMConfig, ModelEncoderConfig):
@@ -154,7 +163,27 @@ def model_identity(cfg: DictConfig, part: str = "lm") -> ModelIdentity | None:
     try:
         return identify(node.model, node.revision, node.dtype, part)
     except ValueError as error:
-        raise ConfigError(str(error)) from error
+        if not cfg.cached_only:
+            raise ConfigError(str(error)) from error
+        return _kept_identity(cfg, part, str(error))
+
+
+def _kept_identity(cfg: DictConfig, part: str, why: str) -> ModelIdentity:
+    from llmrl.lm.language_model import ModelIdentity
+    from llmrl.priors.cache_file import AnswerCacheError, cache_path
+    from llmrl.priors.kept import identities
+
+    node, path = cfg[part], cache_path(cfg.paths.cache)
+    try:
+        found = identities(path, node.model, node.revision, node.dtype)
+    except AnswerCacheError as error:
+        raise ConfigError(f"{why}; and nothing is kept: {error}") from error
+    if len(found) == 1:
+        return ModelIdentity(**found[0])
+    if not found:
+        raise ConfigError(f"{why}; and {path} keeps nothing of it: bring that in with `llmrl cache import FILE`")
+    revisions = " or ".join(f"{part}.revision={about['revision']}" for about in found)
+    raise ConfigError(f"{path} keeps answers of {len(found)} models that {node.model} may stand for: type {revisions}")
 
 
 def result_settings(node: Any) -> Any:

@@ -97,11 +97,11 @@ def _verified(folder: Path) -> Finding:
 
 
 def _cache() -> Iterator[Finding]:
-    from llmrl.build import cache_path
-    from llmrl.config import compose
+    from llmrl.priors.cache_file import cache_path
 
-    path = cache_path(compose([]))
-    size = sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*"))  # with the log beside it
+    path = cache_path()
+    files = (path, path.with_name(f"{path.name}-wal"))  # with the log beside it
+    size = sum(file.stat().st_size for file in files if file.exists())
     text = f"{path}, {_size(size)}" if path.exists() else f"{path}: nothing kept yet"
     yield _writable("answer cache", path.parent, text, "set LLMRL_CACHE=FILE or paths.cache=FILE")
 

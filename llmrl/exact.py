@@ -32,6 +32,7 @@ class Exact:
 
     def __init__(self, tables: Sequence[_Table]) -> None:
         self._tables = tables
+        self._followed: dict[int, tuple[np.ndarray, tuple[float, float, float]]] = {}  # the last policy of each task
 
     @classmethod
     def of(cls, models: Iterable[WorldModel | None], history_turns: int, at_most: int) -> Exact | None:
@@ -52,15 +53,22 @@ class Exact:
     def evaluate(self, prior: Prior, learner: Learner, greedy: bool) -> Evaluation | None:
         """The mean over tasks; None where the prior or the learner has no formula."""
         found: list[tuple[float, float, float]] = []
-        for table in self._tables:
+        for task, table in enumerate(self._tables):
             proposals = prior.proposals(table.texts, table.experts)
             chances = getattr(learner, "policy", None)  # somebody else's learner may have no formula
             policy = None if proposals is None or chances is None else chances(table.texts, proposals, greedy)
             if policy is None:
                 return None
-            found.append(_follow(table, policy))
+            found.append(self._follow_once(task, _padded(policy)))
         ret, success, length = np.mean(found, axis=0).tolist()
         return Evaluation(ret, success, length, episodes=None)
+
+    def _follow_once(self, task: int, pi_TA: np.ndarray) -> tuple[float, float, float]:
+        """Where behaviour is greedy already, both evaluations are of the same policy."""
+        before = self._followed.get(task)
+        if before is None or not np.array_equal(before[0], pi_TA):
+            before = self._followed[task] = pi_TA, _follow(self._tables[task], pi_TA)
+        return before[1]
 
     def ceiling(self, prior: Prior) -> float | None:
         """The success of who knows the world and plays the best of the candidates it is given at each visit.
@@ -155,10 +163,9 @@ class _Growing:
         return number
 
 
-def _follow(table: _Table, policy: Sequence[np.ndarray]) -> tuple[float, float, float]:
+def _follow(table: _Table, pi_TA: np.ndarray) -> tuple[float, float, float]:
     """(return, success, decisions) expected of an episode."""
     n = len(table.text_of)
-    pi_TA = _padded(policy)
     weight_E = pi_TA[table.text_of[table.source], table.action] * table.probability
     reward_N = torch.from_numpy(np.bincount(table.source, weight_E * table.reward, n))
     success_N = torch.from_numpy(np.bincount(table.source, weight_E * table.success, n))

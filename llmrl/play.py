@@ -4,7 +4,7 @@ made of it, Q, and the posterior; then the agent's choice, or a person's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -25,14 +25,15 @@ from llmrl.learners.learner import Learner
 from llmrl.overrides import ConfigFolders, parse, unknown_key
 from llmrl.priors.candidates import Candidates
 from llmrl.priors.prior import Explanation
-from llmrl.report.tables import flatten
-from llmrl.run.checkpoint import checkpoint_steps, read_checkpoint
+from llmrl.run.checkpoint import checkpoint_steps, read_weights
+from llmrl.run.files import flatten
 from llmrl.run.load import RunInfo, find_run
 from llmrl.run.seeding import integer, stream
 
 BAR = 12  # columns of a full bar
 CHANGEABLE = (
     "seed", "env.", "lm.", "prompt.", "prior.", "learner.alpha", "learner.alpha_eval", "threads", "paths.cache",
+    "cached_only",
 )  # fmt: skip
 NO_EFFECT = ("prior.behaviour.", "prior.target.", "prior.uniform_after")  # what is played is the evaluation's support
 
@@ -45,6 +46,8 @@ def play(game: Game, console: Console, ask: Callable[[Text], str] | None = None,
     """
     taken = 0
     try:
+        if game.cache is not None and game.cache.note:
+            console.print(Text(game.cache.note, style="yellow"))
         game.start()
         while True:
             if not game.over and taken == steps:
@@ -106,10 +109,11 @@ def open_game(
 def changed_config(run: RunInfo, overrides: Sequence[str], config_dir: Path | None = None) -> DictConfig:
     """A run's config with some settings changed: those that make sense after training. Raises ConfigError."""
     if not run.config:
-        raise ValueError(f"{run.path / 'config.yaml'} is missing or cannot be read: the run cannot be played")
+        raise ValueError(f"{run.path / 'config.yaml'} is missing: the run cannot be played")
     folders = ConfigFolders(config_folder(), config_dir)
     cfg = OmegaConf.create(OmegaConf.to_container(check(OmegaConf.create(run.config), folders)))
     assert isinstance(cfg, DictConfig)
+    cfg.cached_only = False  # what the run was held to; a game may be held to it anew
     known = flatten(OmegaConf.to_container(cfg))
     for o in parse(overrides, folders):
         if o.key_or_group in folders.groups and not isinstance(o.value(), dict):
@@ -154,6 +158,7 @@ class Game:
         self.cfg, self.title, self.greedy = cfg, title, greedy
         parts = build(cfg)
         self.prior, self.answers, self.history_turns = parts.prior, parts.answers, parts.history_turns
+        self.cache = parts.cache
         self.learner: Learner = parts.learner
         self.env = env = build_env(cfg)
         self.pool = EnvPool(lambda: env, 1)
@@ -216,8 +221,8 @@ class Game:
 
     def close(self) -> None:
         self.pool.close()
-        if self.answers is not None:
-            self.answers.close()
+        if self.cache is not None:
+            self.cache.close()
 
     def _arrive(self, command: Reset | Step, history: tuple[tuple[str, str], ...]) -> None:
         (self.outcome,) = self.pool.run([command])
@@ -326,11 +331,8 @@ def _typed(ask: Callable[[Text], str], console: Console, decision: Decision | No
 
 
 def _load(learner: Learner, checkpoint: Path) -> None:
-    weights: Mapping[str, torch.Tensor] | None = read_checkpoint(checkpoint).get("weights.safetensors")
-    if weights is None:
-        raise ValueError(f"{checkpoint} holds no weights.safetensors: it is not a checkpoint of this version")
     try:
-        learner.load_state_dict(dict(weights))
+        learner.load_state_dict(read_weights(checkpoint))
     except (RuntimeError, KeyError) as error:  # torch's way of saying that names or shapes differ
         reason = " ".join(str(error).split())
         raise ValueError(f"{checkpoint}: its weights do not fit the learner in config.yaml: {reason}") from error

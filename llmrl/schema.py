@@ -89,7 +89,7 @@ class PromptConfig:
     template: str = "???"
     prefix: str = " "
     end: str = "\n"
-    history_turns: int = 2
+    history_turns: int = 0
 
 
 @dataclass
@@ -135,7 +135,7 @@ class EncoderConfig:
     name: str = "???"
     dim: int = 256
     ngrams: int = 3
-    history_turns: int = 2
+    history_turns: int = 0
     seed: int = 0  # of the random projection: the same for every run that is to be compared
 
 
@@ -149,7 +149,7 @@ class ModelEncoderConfig:
     revision: str | None = None
     dtype: str = "float32"
     pooling: str = "mean"  # cls | mean | last
-    history_turns: int = 2
+    history_turns: int = 0
     device: str = free("auto")
     batch_size: int = 16  # texts per forward on a GPU; on a CPU 1, so that no row depends on another
 
@@ -215,7 +215,7 @@ class DRRNConfig:
     _target_: str = "???"
     name: str = "???"
     priors: list[str] = free(factory=list)  # the priors it may be given
-    history_turns: int = 2  # what its state text shows
+    history_turns: int = 0  # what its state text shows
     alpha: float = 0.1  # temperature of the softmax over Q
     alpha_eval: float | None = None  # null: alpha
     gamma: float = 0.99
@@ -287,6 +287,7 @@ class TrainConfig:
     checkpoint_every: int = free(1000)  # decisions; one more at the end
     threads: int = free(1)  # torch threads; provenance, and the machine type of a resumed run
     progress: bool = free(True)
+    cached_only: bool = free(False)  # refuse to compute: only what is kept already is used
     paths: PathsConfig = free(factory=PathsConfig)
 
 

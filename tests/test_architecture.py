@@ -36,6 +36,7 @@ ALLOWED = {
     "llmrl.lm": {"llmrl.lm"},
     "llmrl.encoders": {
         "llmrl.encoders", "llmrl.envs", "llmrl.schema", "llmrl.run.seeding", "llmrl.lm.identify", "llmrl.lm.load",
+        "llmrl.lm.language_model",
     },
     "llmrl.priors": {"llmrl", "llmrl.priors", "llmrl.lm", "llmrl.envs", "llmrl.schema", "llmrl.run.seeding"},
     "llmrl.data": {"llmrl.data", "llmrl.envs", "llmrl.priors.candidates"},
@@ -47,19 +48,22 @@ ALLOWED = {
     "llmrl.evaluate": {
         "llmrl.envs", "llmrl.rollout", "llmrl.priors.candidates", "llmrl.learners.learner", "llmrl.run.seeding",
     },
-    "llmrl.overrides": set(),
+    "llmrl.secrets": set(),
+    "llmrl.overrides": {"llmrl.secrets"},
     "llmrl.checks": {"llmrl.overrides", "llmrl.schema", "llmrl.priors.prompt"},
     "llmrl.config": {
         "llmrl.checks", "llmrl.overrides", "llmrl.schema", "llmrl.lm.identify", "llmrl.lm.language_model",
+        "llmrl.priors.cache_file", "llmrl.priors.kept",
     },
     "llmrl.progress": set(),
-    "llmrl.run": {"llmrl", "llmrl.run", "llmrl.config"},
+    "llmrl.run": {"llmrl", "llmrl.run", "llmrl.config", "llmrl.secrets"},
     "llmrl.tune": {
         "llmrl", "llmrl.tune", "llmrl.train", "llmrl.config", "llmrl.overrides", "llmrl.run", "llmrl.report.tables",
         "llmrl.progress",
     },
     "llmrl.report": {
         "llmrl.report", "llmrl.run", "llmrl.config", "llmrl.progress", "llmrl.doctor", "llmrl.lm.identify",
+        "llmrl.priors.kept",
     },
 }  # fmt: skip
 
@@ -116,6 +120,7 @@ def test_nothing_heavy_is_imported_at_the_top(module: str) -> None:
         ("llmrl.envs", {"torch", "transformers", "matplotlib", "hydra"}),
         ("llmrl.report.tables", {"torch", "transformers", "matplotlib", "hydra"}),
         ("llmrl.run.load", {"torch", "transformers", "matplotlib", "hydra"}),
+        ("llmrl.report.kept", HEAVY - {"rich"}),
         ("llmrl.sweep", {"torch", "transformers", "matplotlib"}),
         ("llmrl.report.plots", {"torch", "transformers", "hydra"}),
         ("llmrl.report.comparison", {"torch", "transformers", "matplotlib", "hydra"}),

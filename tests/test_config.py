@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ReadonlyConfigError
 
 from llmrl.config import ConfigError, cells, check, compose, config_folder, result_settings, run_id, run_name
-from llmrl.report.tables import flatten
+from llmrl.run.files import flatten
 from llmrl.schema import CHOICES, RANGES, SCHEMAS, DQNConfig, KitchenConfig, PriorConfig, PromptConfig, TrainConfig
 
 OWN = config_folder()

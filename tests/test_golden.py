@@ -33,13 +33,15 @@ SHORT = [
     "env=overcooked_tomato", "env_steps=240", "evaluation.every=80", "evaluation.episodes=6",
     "evaluation.exact_up_to=0", "rollout.num_envs=4",
 ]  # fmt: skip
-MODEL = ["lm=hf", f"lm.model={GOLDEN / 'lm'}", "lm.device=cpu"]
+PAPER_MODEL = ["lm=hf", f"lm.model={GOLDEN / 'lm'}", "lm.device=cpu"]
+MODEL = [*PAPER_MODEL, "prompt.history_turns=2"]
 LEARNS = [
     "learner.learning_starts=40",
     "learner.updates=2",
     "learner.batch=16",
     "learner.hidden=[32]",
     "encoder.dim=64",
+    "encoder.history_turns=2",
 ]
 PAPER = [
     "learner.learning_starts=2",
@@ -58,9 +60,10 @@ CURVES = {
     "dqn_prior-scored": ["learner=dqn_prior", "prior=scored", "prior.normalise=token", *LEARNS, *MODEL],
     "dqn_prior-sampled": ["learner=dqn_prior", *LEARNS, *MODEL],
     "dqn_prior-generated": ["learner=dqn_prior", "prior=generated", *LEARNS, *MODEL],
-    "dqn_prior_paper": ["learner=dqn_prior_paper", *PAPER, *MODEL],
+    "dqn_prior_paper": ["learner=dqn_prior_paper", *PAPER, *PAPER_MODEL],
     "drrn": [
         "learner=drrn",
+        "learner.history_turns=2",
         "learner.learning_starts=40",
         "learner.batch=16",
         "learner.embedding=8",
@@ -68,7 +71,7 @@ CURVES = {
         "learner.n_step=3",
         "learner.discount_by=primitive_steps",
     ],
-    "bc": ["learner=bc", "learner.hidden=[32]", "encoder.dim=64"],
+    "bc": ["learner=bc", "learner.hidden=[32]", "encoder.dim=64", "encoder.history_turns=2"],
     "dqn_pretrained": ["learner=dqn_pretrained", *LEARNS],
     "saycan": ["learner=saycan", *LEARNS, *MODEL],
     "prior_only": ["learner=prior_only", *MODEL],

@@ -126,7 +126,7 @@ def test_the_identity_of_the_encoders_model_names_the_run(option: str, monkeypat
     assert with_encoder("encoder.model=/there/some-model") == before
     assert with_encoder("encoder.model=/here/some-model", "encoder.device=cpu") == before
     assert with_encoder("encoder.model=/here/some-model", "encoder.batch_size=2") != before  # rows may move by rounding
-    for other in ("encoder.revision=cccc", "encoder.dtype=bfloat16", "encoder.pooling=last", "encoder.history_turns=0"):
+    for other in ("encoder.revision=cccc", "encoder.dtype=bfloat16", "encoder.pooling=last", "encoder.history_turns=1"):
         assert with_encoder("encoder.model=/here/some-model", other) != before
     monkeypatch.setattr(llmrl.lm.identify, "identify", lambda *_: ModelIdentity("some-model", "aaaa", "float32", "new"))
     assert with_encoder("encoder.model=/here/some-model") != before

@@ -1,0 +1,143 @@
+"""Settings that are said to change no result: each is changed on a small run, and no byte of the results differs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import NamedTuple, get_args, get_type_hints
+
+import pytest
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+import llmrl
+from llmrl.config import compose, run_name
+from llmrl.encoders.hash import HashEncoder
+from llmrl.learners.weights import network, write_weights
+from llmrl.run.load import RunInfo, load_runs
+from llmrl.run.provenance import machine, provenance
+from llmrl.schema import SCHEMAS, EncoderConfig, TrainConfig
+
+GOLDEN_LM = Path(__file__).parent / "golden" / "lm"
+SMALL = [
+    "env=overcooked_tomato", "env_steps=96", "evaluation.every=48", "evaluation.episodes=2", "rollout.num_envs=4",
+    "env.max_decisions=12", "evaluation.exact_up_to=0",
+]  # fmt: skip
+LM = ["lm=hf", f"lm.model={GOLDEN_LM}", "lm.device=cpu"]
+LEARNS = ["learner.learning_starts=20", "learner.batch=8"]
+BASES = {
+    "prior": ["learner=dqn_prior", *LM, *LEARNS, "learner.hidden=[16]", "encoder.dim=16"],
+    "encoder": [
+        "learner=dqn", *LEARNS, "learner.hidden=[16]", "encoder=lm", f"encoder.model={GOLDEN_LM}", "encoder.device=cpu",
+    ],
+    "random": ["learner=random"],
+    "drrn": ["learner=drrn", *LEARNS, "learner.hidden=8", "learner.embedding=8"],
+    "bc": ["learner=bc", "learner.hidden=[16]", "encoder.dim=16", "learner.weights=WEIGHTS"],
+}  # fmt: skip
+
+
+class Case(NamedTuple):
+    base: str
+    key: str
+    value: object
+    warm: bool = False  # with the answers that the base was given: what is free is how they are computed
+
+
+MORE_PRIORS = ["uniform", "sampled", "scored"]
+CASES = {
+    ("TrainConfig", "checkpoint_every"): Case("prior", "checkpoint_every", 30),
+    ("TrainConfig", "threads"): Case("prior", "threads", 2),
+    ("TrainConfig", "progress"): Case("prior", "progress", False),
+    ("TrainConfig", "cached_only"): Case("prior", "cached_only", True, warm=True),
+    ("TrainConfig", "paths"): Case("prior", "paths", {"runs": "elsewhere", "cache": None}),
+    ("PathsConfig", "runs"): Case("random", "paths.runs", "elsewhere"),
+    ("PathsConfig", "cache"): Case("encoder", "paths.cache", "elsewhere.sqlite3"),
+    ("RolloutConfig", "workers"): Case("random", "rollout.workers", 2),
+    ("TransformersLMConfig", "name"): Case("prior", "lm.name", "other"),
+    ("TransformersLMConfig", "device"): Case("prior", "lm.device", "auto"),
+    ("TransformersLMConfig", "batch_size"): Case("prior", "lm.batch_size", 5, warm=True),  # padding may round
+    ("ModelEncoderConfig", "device"): Case("encoder", "encoder.device", "auto"),
+    ("NoLearnerConfig", "priors"): Case("random", "learner.priors", MORE_PRIORS),
+    ("DQNConfig", "priors"): Case("prior", "learner.priors", MORE_PRIORS),
+    ("DRRNConfig", "priors"): Case("drrn", "learner.priors", MORE_PRIORS),
+    ("BCConfig", "priors"): Case("bc", "learner.priors", MORE_PRIORS),
+}
+
+
+def schemas() -> set[type]:
+    """All there are: what a run may be made of, and what that is made of."""
+    found: set[type] = set()
+    todo: list[type] = [TrainConfig, *SCHEMAS.values()]
+    while todo:
+        schema = todo.pop()
+        found.add(schema)
+        inner = (t for hint in get_type_hints(schema).values() for t in (hint, *get_args(hint)))
+        todo += [t for t in inner if isinstance(t, type) and is_dataclass(t) and t not in found]
+    return found
+
+
+def test_every_setting_that_is_called_free_is_changed_here() -> None:
+    free = {
+        (schema.__name__, f.name)
+        for schema in schemas()
+        for f in fields(schema)
+        if not f.metadata.get("affects_result", True)
+    }
+    assert free == set(CASES)
+
+
+def trained(folder: Path, cfg: DictConfig, monkeypatch: pytest.MonkeyPatch) -> RunInfo:
+    folder.mkdir(exist_ok=True)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("LLMRL_CACHE", "kept.sqlite3")
+    llmrl.train(cfg)
+    (run,) = load_runs(folder / cfg.paths.runs)
+    return run
+
+
+def results(run: RunInfo) -> dict[str, bytes]:
+    files = [run.path / name for name in ("metrics.jsonl", "episodes.jsonl", "summary.json")]
+    return {p.name: p.read_bytes() for p in [*files, run.path / "checkpoints" / "96" / "weights.safetensors"]}
+
+
+@pytest.fixture(scope="module")
+def based(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[DictConfig, RunInfo]]:
+    root = tmp_path_factory.mktemp("bases")
+    made: dict[str, tuple[DictConfig, RunInfo]] = {}
+
+    def base(name: str) -> tuple[DictConfig, RunInfo]:
+        if name not in made:
+            encoder = EncoderConfig("llmrl.encoders.hash.HashEncoder", "hash", dim=16)
+            write_weights(root / "net", network(16, [16]), "policy", HashEncoder(encoder), [16], {})
+            overrides = [o.replace("WEIGHTS", str(root / "net")) for o in BASES[name]]
+            cfg = compose([*SMALL, *overrides])
+            with pytest.MonkeyPatch.context() as patch:
+                made[name] = cfg, trained(root / name, cfg, patch)
+        return made[name]
+
+    return base
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=map(".".join, CASES))
+def test_a_free_setting_changes_no_byte(
+    case: Case, based: Callable[[str], tuple[DictConfig, RunInfo]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if case.value == "auto" and torch.cuda.is_available():
+        pytest.skip("another device rounds differently; its answers say where they come from")
+    cfg, run = based(case.base)
+    other = cfg.copy()
+    OmegaConf.set_readonly(other, False)
+    OmegaConf.update(other, case.key, case.value)
+    assert OmegaConf.select(other, case.key) != OmegaConf.select(cfg, case.key)
+    assert run_name(other) == run_name(cfg)
+    if case.warm:
+        (tmp_path / "kept.sqlite3").write_bytes((run.path.parent.parent / "kept.sqlite3").read_bytes())
+    again = trained(tmp_path, other, monkeypatch)
+    assert results(again) == results(run)
+
+
+def test_threads_are_part_of_the_machine_that_a_resumed_run_is_held_to() -> None:
+    """On more threads a large sum may be added in another order."""
+    one, two = (machine(provenance(compose(["learner=random", f"threads={n}"]))) for n in (1, 2))
+    assert {key for key in one if one[key] != two[key]} == {"threads"}
