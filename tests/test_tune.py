@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import llmrl.tune.search
 from llmrl.config import ConfigError, compose, config_folder, run_id, run_name
-from llmrl.run.folder import RunFolder
+from llmrl.run.folder import METRICS, RunFolder
 from llmrl.run.load import RunInfo, load_runs
 from llmrl.tune.log import OtherSearch, best
 from llmrl.tune.plan import Plan, plan
@@ -80,9 +80,10 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             fail(cfg)
             with RunFolder.open(Path(cfg.paths.runs), run_name(cfg), run_id(cfg)) as folder:
                 assert not folder.finished
+                folder.start_at(None, {})
                 for step in range(0, cfg.env_steps + 1, cfg.evaluation.every):
                     success = step / cfg.env_steps / cfg.learner.n_step
-                    folder.append("metrics", {"env_steps": step, "eval/success": success})
+                    folder.append(METRICS, {"env_steps": step, "eval/success": success})
                 folder.write_summary({"status": "complete", "env_steps": cfg.env_steps})
 
         monkeypatch.setattr(llmrl.tune.search, "train", train)
@@ -507,8 +508,8 @@ def test_ctrl_c_ends_the_command_and_its_processes(written: Written, tmp_path: P
         [*command, "--jobs", "2"], cwd=tmp_path, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         text=True, start_new_session=True,
     )  # fmt: skip
-    while process.poll() is None and not list(tmp_path.glob("out/runs/*/metrics.jsonl")):
-        os.sched_yield()
+    while process.poll() is None and sum(p.stat().st_size > 0 for p in tmp_path.glob("out/runs/*/metrics.jsonl")) < 2:
+        os.sched_yield()  # until both work
     os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate()  # returns when no process is left that could write
     assert process.returncode == 130, said

@@ -154,8 +154,17 @@ def _code(runs: Sequence[RunInfo], allow_dirty: bool, notes: list[str], reasons:
     if len(numerics) > 1:
         told = ", ".join(f"{name} has {number}" for number, name in numerics.items())
         raise ValueError(f"numerics differ, so that equal settings would not give equal curves ({told}): run one again")
-    states: list[dict[str, Any]] = [run.provenance.get("git") or {} for run in runs]
-    dirty = [run.name for run, state in zip(runs, states, strict=True) if state.get("dirty")]
+    states: list[dict[str, Any]] = []
+    dirty, drifted, outside = [], [], 0
+    for run in runs:
+        resumed = run.provenance.get("resumed", [])
+        own = [run.provenance.get("git") or {}, *(entry["git"] or {} for entry in resumed)]
+        states += own
+        outside += not all(own)
+        if any(state.get("dirty") for state in own):
+            dirty.append(run.name)
+        if any(entry["drift"] or entry["lost_episodes"] for entry in resumed):
+            drifted.append(run.name)
     if dirty and not allow_dirty:
         raise ValueError(
             f"{len(dirty)} of {len(runs)} runs were made by code with uncommitted changes, such as {dirty[0]}: commit "
@@ -164,7 +173,12 @@ def _code(runs: Sequence[RunInfo], allow_dirty: bool, notes: list[str], reasons:
     if dirty:
         reasons.append("made by uncommitted code")
         notes.append(f"MADE BY UNCOMMITTED CODE: {len(dirty)} of {len(runs)} runs; nothing is claimed")
-    outside = sum(not state for state in states)
+    if drifted:
+        reasons.append("resumed under other conditions")
+        notes.append(
+            f"RESUMED UNDER OTHER CONDITIONS: {len(drifted)} of {len(runs)} runs, such as {drifted[0]} "
+            "(`llmrl runs show` says which)"
+        )
     if outside:
         reasons.append("made outside a git checkout")
         notes.append(f"MADE OUTSIDE A GIT CHECKOUT, by code nobody can look up: {outside} of {len(runs)} runs")

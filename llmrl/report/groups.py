@@ -13,8 +13,7 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from llmrl.config import ConfigError, check, free_settings
-from llmrl.report.tables import flatten
-from llmrl.run.files import read_lines
+from llmrl.run.files import flatten, read_lines
 from llmrl.run.load import RunInfo
 
 TITLES = {
@@ -47,8 +46,10 @@ def settings(run: RunInfo) -> dict[str, Any]:
     """Dotted key -> value of every setting that can change the run's result, the seed aside.
 
     A setting that is younger than the run is there too, at what was done before it. A run whose config is no longer
-    accepted tells what it has.
+    accepted tells what it has. Raises ConfigError where none was written, ValueError where it cannot be read.
     """
+    if not run.config:
+        raise ConfigError(f"{run.path} has no config.yaml, so nobody can tell what was run: leave it out")
     own = ("seed", "paths", "progress")  # in which runs of one group may differ; without them they share the work
     return dict(_settings(json.dumps({key: value for key, value in run.config.items() if key not in own})))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentF
 
 from llmrl.report.groups import TITLES, grouped, points, rows
 from llmrl.report.statistics import common_grid
+from llmrl.run.files import publish
 from llmrl.run.load import RunInfo
 
 if TYPE_CHECKING:
@@ -134,5 +136,7 @@ def _draw(
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=min(3, len(curves)), fontsize=11, frameon=False)
     out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=out.suffix.removeprefix(".") or "png")
+    publish(out, drawn.getvalue())
     return out

@@ -12,7 +12,7 @@ from typing import Any
 
 from llmrl.config import ConfigError
 from llmrl.report.groups import settings
-from llmrl.report.tables import flatten
+from llmrl.run.files import flatten
 from llmrl.run.load import RunInfo, is_run, load_runs
 
 
@@ -98,7 +98,7 @@ def _key(key: str, flats: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _flat(run: RunInfo) -> dict[str, Any]:
-    return flatten(run.config) | settings(run)
+    return flatten(run.config) | settings(run) if run.config else {}  # one that has just begun
 
 
 def _value(text: str) -> Any:

@@ -15,6 +15,7 @@ from rich.text import Text
 from llmrl.config import ConfigError, compose
 from llmrl.doctor import Finding
 from llmrl.progress import percent
+from llmrl.run.files import flatten
 from llmrl.run.load import RunInfo
 
 _COLOURS = {"complete": "green", "running": "cyan", "failed": "red", "stopped": "yellow"}
@@ -63,7 +64,10 @@ def run_table(run: RunInfo, commit_today: str | None) -> Table:
     steps, _ = latest(run)
     add("run", run.name)
     add("status", f"{run.status}, {steps or 0:,} decisions, last written {age(run.age)} ago")
-    add("command", f"llmrl train {' '.join(command_of(run.config))}".strip() if run.config else "-")
+    try:
+        add("command", f"llmrl train {' '.join(command_of(run.config))}".strip() if run.config else "-")
+    except ValueError as error:
+        add("command", str(error))
     for block in ("eval", "eval_greedy"):
         if values := _block(summary.get(block)):
             parts = [
@@ -82,9 +86,23 @@ def run_table(run: RunInfo, commit_today: str | None) -> Table:
         add("machine", ", ".join(f"{key} {value}" for key, value in machine.items()))
     if made.get("started"):
         add("started", made["started"])
+    if resumed := made.get("resumed"):
+        add("resumed", _resumed(resumed))
     add("commit", _commits(made.get("git"), commit_today))
     add("folder", str(run.path))
     return table
+
+
+def _resumed(entries: Sequence[Mapping[str, Any]]) -> str:
+    told = f"{len(entries)} times" if len(entries) > 1 else "once"
+    told += f", last at {entries[-1]['env_steps']:,} decisions"
+    drift = {name: both for entry in entries for name, both in entry["drift"].items()}
+    if drift:
+        differing = "; ".join(f"{name}: {then}, then {now}" for name, (then, now) in drift.items())
+        told += f"; UNDER OTHER CONDITIONS ({differing}), so that numbers may differ"
+    if lost := sum(entry["lost_episodes"] for entry in entries):
+        told += f"; {lost} EPISODES LOST, since the world does not replay"
+    return told
 
 
 def findings_table(found: Sequence[Finding]) -> Table:
@@ -128,16 +146,6 @@ def override(key: str, value: Any) -> str:
     else:
         value = json.dumps(value, separators=(",", ":"))
     return shlex.quote(f"{key}={value}")
-
-
-def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Dotted key -> value."""
-    if not isinstance(config, Mapping) or not config:
-        return {prefix: config}
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
-    return flat
 
 
 def age(seconds: float) -> str:

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from llmrl.config import compose, config_folder
 from llmrl.overrides import ConfigError, ConfigFolders, one_of, parse, unknown_key
-from llmrl.report.tables import flatten
+from llmrl.run.files import flatten
 from llmrl.tune.space import AHEAD, STARTUP, Space
 
 _OWN = {"env": "--task 'env=...'", "seed": "--seed N", "paths": "--out FOLDER", "numerics": "nothing: it is not chosen"}

@@ -66,13 +66,16 @@ def _write(
     status: str = "complete",
 ) -> RunInfo:
     with RunFolder.open(root, name, identity) as folder:
+        folder.start_at(None, {})
         folder.write_config(cfg)
         folder.write_json("provenance.json", {"git": {"commit": "a" * 40, "dirty": dirty}, "model": None})
         folder.write_json("cost.json", {"lm/calls": 3, "seconds": 61.5})
         for step in range(0, steps + 1, every):
             row = {"env_steps": step, "eval/success": success(step), "lm/distinct_prompts": step * (cfg.seed + 1)}
-            folder.append("metrics", row | ({"eval/exact": True} if exact else {}))
-            folder.append("timing", {"env_steps": step, "seconds": 0.5 + step / 100, "training_seconds": step / 100})
+            folder.append("metrics.jsonl", row | ({"eval/exact": True} if exact else {}))
+            folder.append(
+                "timing.jsonl", {"env_steps": step, "seconds": 0.5 + step / 100, "training_seconds": step / 100}
+            )
         last = {"success": success(steps), "return": 0.12345, "length": 31.2}
         summary = {"status": status, "env_steps": steps, "eval": last, "eval_greedy": {**last, "success": 1.0}}
         folder.write_summary({**summary, "lm": {"queries": 4321}})

@@ -32,7 +32,8 @@ def run(tmp_path: Path) -> RunInfo:
 def test_runs_are_a_line_each(tmp_path: Path, run: RunInfo) -> None:
     name = "overcooked_tomato-dqn_prior-sampled-s0-" + "c" * 8
     with RunFolder.open(tmp_path, name, "c" * 64) as folder:
-        folder.append("metrics", {"env_steps": 12_345, "eval/success": None})
+        folder.start_at(None, {})
+        folder.append("metrics.jsonl", {"env_steps": 12_345, "eval/success": None})
         shown = lines(runs_table(load_runs(tmp_path)))
     assert shown[0].split() == ["run", "status", "decisions", "success", "age"]
     assert shown[1].split()[:4] == [run.name, "complete", "1,000", "50%"]
