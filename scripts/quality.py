@@ -86,7 +86,7 @@ def _draw(found: dict, line, out: Path) -> None:  # type: ignore[no-untyped-def,
     right.set(xlabel="expert mass of the prior", ylabel="decisions to 80 % (triangle: not reached)", yscale="log")
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
-    left.legend(frameon=False, fontsize=8)
+    left.legend(frameon=False, fontsize=8, loc="lower right")
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=150)
 
