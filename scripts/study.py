@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from llmrl.config import compose, run_id, run_name
+from llmrl.config import ConfigError, compose, run_id, run_name
 
 if TYPE_CHECKING:
     from llmrl.run.load import RunInfo
@@ -70,15 +70,15 @@ class Study:
                     yield Cell(name, seed, list({o.partition("=")[0]: o for o in overrides}.values()))
 
 
-def table(study: Study, runs: Path, against: str) -> Iterator[str]:
-    """Markdown: a row for each arm that has runs, compared with the arm `against` as `llmrl compare` does.
+def table(study: Study, runs: Path, against: str, only: list[str] | None = None) -> Iterator[str]:
+    """Markdown: a row for each arm that has runs, or each of `only`, compared with `against` as `llmrl compare` does.
 
     Decisions are medians of seeds, with their interval; what is censored is printed as a bound.
     """
     from llmrl.report.compare import compare
     from llmrl.report.comparison import between
 
-    arms = finished(study, runs)
+    arms = {arm: own for arm, own in finished(study, runs).items() if only is None or arm in {*only, against}}
     if against not in arms:
         raise SystemExit(f"no complete run of {against} in {runs}; there are runs of {', '.join(arms) or 'no arm'}")
     levels = (0.5, 0.8, 0.95)
@@ -87,7 +87,9 @@ def table(study: Study, runs: Path, against: str) -> Iterator[str]:
     yield f"| {' | '.join(columns)} |"
     yield f"|---|--:|{'---|' * (len(columns) - 2)}"
     for arm, own in arms.items():
-        others = arms[against] if arm != against else next(a for name, a in arms.items() if name != against)
+        others = arms[against] if arm != against else next((a for name, a in arms.items() if name != against), None)
+        if others is None:
+            raise SystemExit(f"{against} is the only arm with complete runs in {runs}: there is nothing to compare")
         c = compare(own, others, levels=levels, allow_different=True)
         (group,), (pair,) = c.groups, c.pairs
         low, high = 100 * group.final.interval_low, 100 * group.final.interval_high
@@ -152,7 +154,7 @@ def main() -> None:
             print(cell.arm, runs / run_name(compose(cell.overrides)))
         return
     if args.table:
-        print("\n".join(table(study, runs, args.table)))
+        print("\n".join(table(study, runs, args.table, args.arms)))
         return
     start, failed = time.monotonic(), 0
     with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
@@ -169,4 +171,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ConfigError as error:  # a file of weights that is not made yet, and the like
+        raise SystemExit(f"error: {error}") from None
