@@ -37,6 +37,7 @@ ConfigDir = Annotated[
     Path | None, typer.Option(help="A folder with config groups of your own (env/mine.yaml, learner/mine.yaml, ...).")
 ]
 Runs = Annotated[Path, typer.Option("--runs", help="Where runs are kept.")]
+_GOES_ON = "stopped; the same command goes on from the last checkpoint"
 RUN = "A run's folder, or a part of its name that no other has."
 Cache = Annotated[
     Path | None,
@@ -72,7 +73,7 @@ def train(
     The same command is the same run: it goes on where it stopped, and is shown when it is done.
     """
     overrides = (overrides or []) + (["cached_only=true"] if cached_only else [])
-    with _explained():
+    with _explained(_GOES_ON):
         _die_with_the_sweep()
         from llmrl.config import compose
 
@@ -109,7 +110,7 @@ def play(
     with _explained():
         from rich.console import Console
 
-        from llmrl.play import open_game
+        from llmrl.play import open_game, typed
         from llmrl.play import play as play_game
 
         if config_dir is not None:
@@ -117,7 +118,7 @@ def play(
         console = Console()
         game = open_game(arguments or [], runs, config_dir, greedy)
         asks = not auto and sys.stdin.isatty() and sys.stdout.isatty()
-        play_game(game, console, console.input if asks else None, steps)
+        play_game(game, console, typed(console) if asks else None, steps)
 
 
 @runs_app.command("list")
@@ -250,7 +251,7 @@ def tune(
     config_dir: ConfigDir = None,
 ) -> None:
     """Search settings with a fixed budget, on development tasks. The same command continues a search that stopped."""
-    with _explained():
+    with _explained(_GOES_ON):
         from llmrl.tune.plan import plan
 
         if config_dir is not None:
@@ -368,11 +369,16 @@ def _stop(number: int, frame: object) -> None:
 
 def _die_with_the_sweep() -> None:
     """A cell of a sweep that was killed would otherwise go on, and hold its run."""
-    if os.environ.get("LLMRL_SWEEP") == str(os.getppid()) and sys.platform == "linux":
+    sweep = os.environ.pop("LLMRL_SWEEP", None)
+    if sweep is None:
+        return
+    if sys.platform == "linux":
         import ctypes
 
         set_parent_death_signal = 1
         ctypes.CDLL(None).prctl(set_parent_death_signal, int(signal.SIGTERM))
+    if sweep != str(os.getppid()):  # it was killed before this process got here
+        raise typer.Exit(128 + signal.SIGTERM)
 
 
 def _train(config: DictConfig, fresh: bool, allow_drift: bool) -> None:
@@ -424,14 +430,12 @@ def _print(shown: RenderableType) -> None:
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def _explained(stopped: str = "stopped") -> Iterator[None]:
     """Errors in one line; exit codes: 2 for what was typed, 1 for what failed, 130 for Ctrl-C, 143 for SIGTERM."""
     try:
         yield
     except KeyboardInterrupt as stop:
-        _fail(
-            "stopped; the same command goes on from the last checkpoint", 143 if isinstance(stop, _Terminated) else 130
-        )
+        _fail(stopped, 143 if isinstance(stop, _Terminated) else 130)
     except (typer.Exit, typer.Abort, BrokenPipeError):
         raise
     except Exception as error:

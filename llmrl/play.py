@@ -4,6 +4,10 @@ made of it, Q, and the posterior; then the agent's choice, or a person's.
 
 from __future__ import annotations
 
+import select
+import signal
+import socket
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +40,26 @@ CHANGEABLE = (
     "cached_only",
 )  # fmt: skip
 NO_EFFECT = ("prior.behaviour.", "prior.target.", "prior.uniform_after")  # what is played is the evaluation's support
+
+
+def typed(console: Console) -> Callable[[Text], str]:
+    """An `ask` at a terminal.
+
+    A signal that comes just before `input` reads would only be answered at the next line that is typed. So what is
+    waited for is a line or a signal, which writes to a socket of its own.
+    """
+    hears, told = socket.socketpair()
+    for end in (hears, told):
+        end.setblocking(False)
+    signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+
+    def ask(prompt: Text) -> str:
+        console.print(prompt, end="")
+        while sys.stdin not in select.select([sys.stdin, hears], [], [])[0]:
+            hears.recv(1024)  # one that does not end the command, such as that the window has another size
+        return input()
+
+    return ask
 
 
 def play(game: Game, console: Console, ask: Callable[[Text], str] | None = None, steps: int | None = None) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -63,6 +65,7 @@ def launch(
         say(f"{total - len(waiting)} of {total} runs are complete already")
     environment = {**os.environ, "LLMRL_SWEEP": str(os.getpid())}
     under_way: set[subprocess.Popen[Any]] = set()
+    stopping, starting = threading.Event(), threading.Lock()
 
     def run(i: int) -> int:
         command = [sys.executable, "-m", "llmrl", "train", *planned[i].overrides, *flags]
@@ -71,8 +74,12 @@ def launch(
         if not quiet:
             say(f"[{i + 1}/{total}] {said}")
         pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE} if quiet else {}
-        with subprocess.Popen(command, env=environment, text=True, **pipes) as process:  # type: ignore[call-overload]
+        with starting:  # a cell is known to whoever stops the sweep, or not begun any more
+            if stopping.is_set():
+                return 128 + signal.SIGTERM
+            process = subprocess.Popen(command, env=environment, text=True, **pipes)  # type: ignore[call-overload]
             under_way.add(process)
+        with process:
             _, errors = process.communicate()
             under_way.discard(process)
         if quiet:
@@ -82,13 +89,15 @@ def launch(
         return int(process.returncode)
 
     with ThreadPoolExecutor(jobs) as pool:
-        running = {i: pool.submit(run, i) for i in waiting}
         try:
+            running = {i: pool.submit(run, i) for i in waiting}
             for i, future in running.items():
                 codes[i] = future.result()
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in list(under_way):
-                process.terminate()  # Ctrl-C reached them too, but SIGTERM reaches the sweep alone
+            stopping.set()
+            with starting:
+                for process in list(under_way):
+                    process.terminate()  # Ctrl-C reached them too, but SIGTERM reaches the sweep alone
             raise
     return codes

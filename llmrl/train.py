@@ -99,6 +99,7 @@ class Training:
     def run(self) -> None:
         cfg = self.cfg
         try:
+            self.write_cost()  # this attempt counts, however it ends
             self.reporter.begin(self.folder.path.name, self.folder.path, cfg.env_steps)
             if not self.last_row:
                 self.rollout.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from itertools import count
 from typing import Any
 
@@ -52,6 +53,14 @@ class Unmakeable(Corridor):
         if os.getpid() != only_in:
             raise OSError("no such map")
         super().__init__()
+
+
+class Endless(Corridor):
+    """Whose steps do not end."""
+
+    def _step(self, index: int) -> Turn:
+        signal.pause()
+        raise AssertionError("nobody signals")
 
 
 class Deadly(Corridor):

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import gymnasium
 
+WORKER_SECONDS = 5.0  # what a worker is given to end by itself
+
 TextWorld = gymnasium.Env[dict[str, Any], str]
 
 
@@ -91,9 +93,14 @@ class EnvPool:
         for env in self._local:
             with suppress(Exception):  # nothing depends on it any more
                 env.close()
-        for connection, process in self._workers:
+        for connection, _ in self._workers:
             connection.close()  # the worker's receive ends, and so does it
-            process.join()
+        for _, process in self._workers:
+            for insist in (lambda: None, process.terminate, process.kill):  # a step of its world may never end
+                insist()
+                process.join(WORKER_SECONDS)
+                if process.exitcode is not None:
+                    break
         self._local, self._workers = [], []
 
 

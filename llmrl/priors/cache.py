@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping, Seq
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib import metadata
 from itertools import islice
 from pathlib import Path
@@ -24,6 +25,7 @@ from llmrl.priors.cache_file import (
     is_damage,
     open_cache,
     open_memory,
+    patiently,
     set_aside,
     transaction,
 )
@@ -283,7 +285,8 @@ class AnswerCache:
     def row_length(self, encoder: str) -> int | None:
         """Of the rows of one encoder, in numbers; None for an unknown one."""
         with self._explained():
-            found = self._db.execute("SELECT dim FROM encoders WHERE body = ?", (encoder,)).fetchone()
+            select = "SELECT dim FROM encoders WHERE body = ?"
+            found = patiently(lambda: self._db.execute(select, (encoder,)).fetchone())
         return found and int(found[0])
 
     def close(self) -> None:
@@ -329,7 +332,10 @@ class AnswerCache:
     def _select(self, select: str, keys: Sequence[bytes]) -> Iterator[list[tuple[bytes, Any]]]:
         for start in range(0, len(keys), _KEYS_PER_SELECT):
             some = keys[start : start + _KEYS_PER_SELECT]
-            yield self._db.execute(f"{select} WHERE key IN ({','.join('?' * len(some))})", some).fetchall()
+            yield patiently(partial(self._rows, f"{select} WHERE key IN ({','.join('?' * len(some))})", some))
+
+    def _rows(self, select: str, keys: Sequence[bytes]) -> list[tuple[bytes, Any]]:
+        return self._db.execute(select, keys).fetchall()
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

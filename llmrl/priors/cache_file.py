@@ -12,16 +12,20 @@ import fcntl
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from urllib.parse import quote
 
 import platformdirs
 
+T = TypeVar("T")
+
 SCHEMA = 2
 BUSY_SECONDS = 300.0
+_ONE_WAIT = 0.2  # seconds within SQLite, where no signal is answered
 _OURS = 0x4C4C4D41  # "LLMA" in the file's header: what tells an answer cache from any other SQLite file
 _SMALLEST = 512  # bytes: SQLite refuses a longer file that is not its own, but would write over a shorter one
 
@@ -170,13 +174,25 @@ def schema_of(db: sqlite3.Connection, path: object) -> int:
     return schema
 
 
+def patiently(work: Callable[[], T]) -> T:
+    """Again and again while another process holds the file, for up to BUSY_SECONDS; Ctrl-C is answered meanwhile."""
+    until = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            return work()
+        except sqlite3.OperationalError as error:
+            name = getattr(error, "sqlite_errorname", "")
+            if not name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")) or time.monotonic() >= until:
+                raise
+
+
 @contextmanager
 def transaction(db: sqlite3.Connection) -> Iterator[None]:
     """All that is written inside, or nothing. What is read inside cannot be changed by others before that."""
-    db.execute("BEGIN IMMEDIATE")
+    patiently(lambda: db.execute("BEGIN IMMEDIATE"))
     try:
         yield
-        db.execute("COMMIT")
+        patiently(lambda: db.execute("COMMIT"))
     except BaseException:
         if db.in_transaction:
             db.execute("ROLLBACK")
@@ -190,7 +206,7 @@ def explained(path: object) -> Iterator[None]:
         yield
     except (sqlite3.Error, OSError) as error:
         name = getattr(error, "sqlite_errorname", type(error).__name__)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             name = "SQLITE_FULL"  # as SQLite would say it
         raise AnswerCacheError(f"answer cache {path}: {_advice(name)} ({error}, {name})") from error
 
@@ -211,12 +227,13 @@ class _UnfitError(Exception):
 def _connect(path: Path) -> sqlite3.Connection:
     if path.is_file() and path.stat().st_size < _SMALLEST:
         raise _UnfitError(damaged=False)
-    db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+    db = sqlite3.connect(path, timeout=_ONE_WAIT, isolation_level=None)
     try:
-        if schema_of(db, path) == 1:
+        if patiently(lambda: schema_of(db, path)) == 1:
             with transaction(db):
                 _upgrade(db)
-        if db.execute("PRAGMA journal_mode").fetchone() != ("wal",):  # an exported file, used as a cache
+        mode = patiently(lambda: db.execute("PRAGMA journal_mode").fetchone())
+        if mode != ("wal",):  # an exported file, used as a cache
             with suppress(sqlite3.OperationalError):  # one that cannot be written, or is being read, does as it is
                 db.execute("PRAGMA journal_mode = WAL")
         return db
@@ -320,4 +337,7 @@ def _advice(name: str) -> str:
         return f"another process has held the file for {BUSY_SECONDS:.0f} s; end it and type the same command again"
     if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")) or "SQLITE" not in name:
         return f"the file cannot be opened for writing; make it writable, or {_OTHER_FILE}"
-    return "storing or reading failed; check the disk, then type the same command again, what was kept is safe"
+    return (
+        "storing or reading failed; check the disk and its free space, then type the same command again, what was "
+        "kept is safe"
+    )

@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -510,22 +510,27 @@ def _scan(db: sqlite3.Connection, table: str, columns: str) -> Iterator[tuple[An
             rows = db.execute(
                 f"SELECT rowid, {columns} FROM {table} WHERE rowid > ? ORDER BY rowid LIMIT {_AT_ONCE}", (last,)
             ).fetchall()
-            if not rows:
-                return
-            for row in rows:
-                yield row[1:]
-            last = rows[-1][0]
+            ids = [last, *(row[0] for row in rows)]
+            if all(one < other for one, other in pairwise(ids)):
+                if not rows:
+                    return
+                for row in rows:
+                    yield row[1:]
+                last = ids[-1]
+                continue
+            yield f"{table}, after row {last}: row ids are out of order"
         except sqlite3.DatabaseError:
-            for row_id in range(last + 1, last + 1 + _AT_ONCE):
-                try:
-                    row = db.execute(f"SELECT {columns} FROM {table} WHERE rowid = ?", (row_id,)).fetchone()
-                    if row is not None:
-                        yield row
-                except sqlite3.DatabaseError as error:
-                    if failed_at != row_id - 1:
-                        yield f"{table}, from row {row_id} on: {error}"
-                    failed_at = row_id
-            last += _AT_ONCE
+            pass  # row by row
+        for row_id in range(last + 1, last + 1 + _AT_ONCE):
+            try:
+                row = db.execute(f"SELECT {columns} FROM {table} WHERE rowid = ?", (row_id,)).fetchone()
+                if row is not None:
+                    yield row
+            except sqlite3.DatabaseError as error:
+                if failed_at != row_id - 1:
+                    yield f"{table}, from row {row_id} on: {error}"
+                failed_at = row_id
+        last += _AT_ONCE
 
 
 def _bodies(db: sqlite3.Connection, table: str) -> dict[int, str]:

@@ -40,7 +40,8 @@ def verified(found: Verified) -> Iterator[str]:
     if not found.problems:
         yield "all is as it should be"
     else:
-        yield "`llmrl cache prune --damaged` removes it; of a damaged file `llmrl cache import` takes what can be read"
+        yield "`llmrl cache prune --damaged` removes records that do not hold"
+        yield "where the file itself is damaged: move it away, then `llmrl cache import` it for what can be read"
 
 
 def pruned(found: Pruned, done: bool) -> str:

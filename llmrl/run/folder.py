@@ -104,6 +104,9 @@ class RunFolder:
             was_there = path.exists()
             path.mkdir(exist_ok=True)
             folder = cls(path, run_id, False, None, _locked(path))
+            if not fresh and is_complete(path):  # who held it has finished meanwhile
+                folder.close()
+                return cls(path, run_id, True, None, None)
             try:
                 if fresh and was_there:
                     folder.note = f"what was there is kept aside as {folder._move_aside()}"

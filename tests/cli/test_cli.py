@@ -138,7 +138,7 @@ def test_a_sweep_with_one_bad_cell_launches_nothing(llmrl: Llmrl, tmp_path: Path
 def test_ctrl_c_stops_with_130_and_the_same_command_runs_again(
     llmrl: Llmrl, tmp_path: Path, environ: dict[str, str]
 ) -> None:
-    command = ["train", "learner=random", "env_steps=100000000", *QUICK]
+    command = ["train", "learner=random", "env_steps=3000000", *QUICK]
     with subprocess.Popen(
         [sys.executable, "-m", "llmrl", *command],
         cwd=tmp_path,

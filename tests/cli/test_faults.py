@@ -460,6 +460,14 @@ def test_a_checkpoint_of_another_shape(llmrl: Llmrl, tmp_path: Path, whole: dict
     assert results(tmp_path) == whole
 
 
+# ---- a sweep that is gone --------------------------------------------------------------------------------------------
+
+
+def test_a_cell_whose_sweep_was_killed_before_it_began_does_nothing(llmrl: Llmrl, tmp_path: Path) -> None:
+    llmrl(*TRAIN, code=143, LLMRL_SWEEP="1")
+    assert not (tmp_path / "runs").exists()
+
+
 # ---- configs that cannot be read -------------------------------------------------------------------------------------
 
 

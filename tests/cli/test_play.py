@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -48,9 +49,11 @@ def test_it_is_left_by_q_and_ctrl_d_and_ctrl_c(tmp_path: Path, environ: dict[str
         os.close(theirs)
         seen = b""
         while b"q: quit" not in seen:
-            seen += os.read(ours, 65536)
+            more = _read(ours)
+            assert more, seen
+            seen += more
         os.write(ours, key)
-        while _more(ours):  # a terminal that nobody reads would block the process
+        while _read(ours):  # a terminal that nobody reads would block the process
             pass
     os.close(ours)
     assert b"Enter: take" in seen
@@ -66,8 +69,11 @@ def _own_terminal() -> None:
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
-def _more(terminal: int) -> bool:
+def _read(terminal: int) -> bytes:
+    """Nothing, when the other side is closed; it has two minutes to say anything."""
+    ready, _, _ = select.select([terminal], [], [], 120)
+    assert ready, "it says nothing, and does not end"
     try:
-        return bool(os.read(terminal, 65536))
-    except OSError:  # Linux's way of saying that the other side is closed
-        return False
+        return os.read(terminal, 65536)
+    except OSError:  # Linux's way of saying so
+        return b""

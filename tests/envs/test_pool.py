@@ -100,6 +100,16 @@ def test_a_worker_that_dies_is_an_error_whenever_it_is_noticed() -> None:
     pool.close()
 
 
+def test_a_worker_whose_step_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmrl.envs.pool.WORKER_SECONDS", 0.01)
+    pool = EnvPool(worlds.Endless, 1, workers=1)
+    pool.run([Reset(0, 0, None)])
+    ((connection, process),) = pool._workers
+    connection.send([Step(0, "go east")])  # as one that Ctrl-C interrupts has done
+    pool.close()
+    assert process.exitcode in (-signal.SIGTERM, -signal.SIGKILL)
+
+
 def test_workers_end_quietly_with_ctrl_c(capfd: pytest.CaptureFixture[str]) -> None:
     pool = EnvPool(worlds.Corridor, 1, workers=1)
     pool.run([Reset(0, 0, None)])

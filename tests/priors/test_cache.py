@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from llmrl.lm.language_model import LanguageModelError, ModelIdentity, Sampling, Score
 from llmrl.priors import cache as module
+from llmrl.priors import cache_file
 from llmrl.priors.cache import (
     AnswerCache,
     AnswerCacheError,
@@ -600,3 +602,45 @@ def test_an_answer_that_cannot_be_stored_is_not_used(cache: AnswerCache, limit: 
         asker.scores(["q"], [menu])
     assert asker.scores(["p"], [ACTIONS])  # what was kept can still be read
     assert AnswerCache(cache.path).read([record_key("q")]) == [{}]
+
+
+# ---- a file that another process holds -------------------------------------------------------------------------------
+
+
+class Busy(sqlite3.OperationalError):
+    sqlite_errorname = "SQLITE_BUSY"
+
+
+def test_what_is_held_is_waited_for(monkeypatch: pytest.MonkeyPatch):
+    tries = iter([Busy("database is locked"), Busy("database is locked"), None])
+
+    def work() -> str:
+        if (error := next(tries)) is not None:
+            raise error
+        return "done"
+
+    assert cache_file.patiently(work) == "done"
+    monkeypatch.setattr(cache_file, "BUSY_SECONDS", 0.0)
+    with pytest.raises(Busy):
+        cache_file.patiently(lambda: exec("raise error", {"error": Busy("database is locked")}))
+
+
+def test_ctrl_c_is_answered_while_another_process_holds_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """SQLite answers no signal while it waits, so it may not wait for long."""
+    path = tmp_path / "kept"
+    cache = AnswerCache(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        ticks = iter([1.0])  # of the clock that is looked at whenever SQLite has waited
+        monkeypatch.setattr(
+            cache_file.time, "monotonic", lambda: next(ticks, None) or signal.raise_signal(signal.SIGINT) or 1.0
+        )
+        with pytest.raises(KeyboardInterrupt):
+            cache.add({"q": {"a": 1}}, {})
+        monkeypatch.undo()
+    cache.add({"q": {"a": 1}}, {})
+    monkeypatch.setattr(cache_file, "BUSY_SECONDS", 0.0)
+    with closing(sqlite3.connect(path, isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        with pytest.raises(AnswerCacheError, match="another process has held the file"):
+            cache.add({"r": {"a": 1}}, {})

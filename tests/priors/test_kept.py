@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import struct
 import tempfile
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
@@ -349,3 +350,26 @@ def test_a_cache_of_schema_1_can_be_looked_at_and_imported(kept: Path, tmp_path:
     import_(opened(tmp_path / "new"), kept)
     assert dump(tmp_path / "new") == (whole, {})
     assert info(kept).schema == 1
+
+
+@pytest.mark.parametrize("row_id", [b"\x80\x64", b"\x83\x2c"])  # 100, and 428: other rows have come, or will not come
+def test_damaged_row_ids_are_named_and_looked_past(tmp_path: Path, row_id: bytes):
+    cache = opened(tmp_path / "kept")
+    cache.add({question(f"p{i}"): {" go\n": [-1.0, 1]} for i in range(600)}, {})
+    cache.close()
+    with closing(sqlite3.connect(tmp_path / "kept", isolation_level=None)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        db.execute("PRAGMA journal_mode = DELETE")
+        (stored,) = db.execute("SELECT question FROM questions WHERE rowid = 300").fetchone()
+    data = bytearray((tmp_path / "kept").read_bytes())
+    text = data.find(stored.encode())
+    at = data.rfind(b"\x82\x2c", text - 48, text)  # 300, as SQLite writes it
+    assert at > 0
+    data[at : at + 2] = row_id
+    (tmp_path / "kept").write_bytes(data)
+    found = verify(tmp_path / "kept")
+    assert any("row ids are out of order" in problem for problem in found.problems)
+    into = opened(tmp_path / "other")
+    import_(into, tmp_path / "kept")
+    into.close()
+    assert len(dump(tmp_path / "other")[0]) >= 590  # a search by number misses some beside it

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
 from omegaconf import OmegaConf
 
+from llmrl.run import folder as run_folder
 from llmrl.run.checkpoint import checkpoint_steps, read_manifest, read_state, read_weights
 from llmrl.run.folder import FEATURE_ROWS, RunFolder, RunInUse, in_use
 from llmrl.run.load import RunInfo, find_run, load_runs
@@ -202,6 +204,25 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
         folder.append("metrics.jsonl", {"still": "ours"})
     assert not in_use(folder.path)
     assert RunInfo(folder.path).status == "stopped"
+
+
+def test_a_run_that_is_finished_while_its_lock_is_waited_for_is_only_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun(tmp_path).close()
+    locked = run_folder._locked
+
+    def late(path: Path) -> object:
+        monkeypatch.setattr(run_folder, "_locked", locked)
+        complete(tmp_path)  # by who held it
+        return locked(path)
+
+    monkeypatch.setattr(run_folder, "_locked", late)
+    monkeypatch.setattr(run_folder, "_opening", lambda root: nullcontext())
+    with opened(tmp_path) as folder:
+        assert folder.finished
+    assert not in_use(tmp_path / NAME)
+    assert RunInfo(tmp_path / NAME).status == "complete"
 
 
 def test_a_kill_lets_go_and_keeps_what_was_written(tmp_path: Path) -> None:
