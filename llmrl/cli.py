@@ -92,6 +92,31 @@ def train(
 
 
 @app.command()
+def collect(
+    arguments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="out=FILE size=N mix=WHO[:SHARE],... [success=PERCENT] [noise=SHARE] [KEY=VALUE]...",
+            help="WHO: expert, random, prior, or a run's name. noise: of uniform actions, or a range as in 0.2:0.6.",
+            show_default=False,
+        ),
+    ],
+    runs: Runs = Path("runs"),
+    config_dir: ConfigDir = None,
+) -> None:
+    """Collect episodes into a data set. The same command goes on where it stopped, and gives the same bytes."""
+    with _explained():
+        from llmrl.collect import collect as collect_episodes
+        from llmrl.collect import parse_order
+        from llmrl.config import compose
+
+        if config_dir is not None:
+            sys.path.insert(0, str(Path.cwd()))
+        order, overrides = parse_order(arguments)
+        typer.echo(collect_episodes(compose(overrides, config_dir), order, runs, typer.echo))
+
+
+@app.command()
 def play(
     arguments: Annotated[
         list[str] | None,

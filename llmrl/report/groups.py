@@ -18,6 +18,8 @@ from llmrl.run.load import RunInfo
 
 TITLES = {
     "env_steps": "decisions",
+    "gradient_steps": "gradient steps",
+    "transitions": "transitions",
     "primitive_steps": "primitive steps",
     "training_seconds": "seconds of training",
     "eval/success": "success",
@@ -56,8 +58,8 @@ def settings(run: RunInfo) -> dict[str, Any]:
 
 def rows(run: RunInfo) -> list[dict[str, Any]]:
     """The run's metrics, one row per evaluation, each joined with what the clock and the cache said then."""
-    timing = {row.get("env_steps"): row for row in read_lines(run.path / "timing.jsonl")}
-    return [timing.get(row.get("env_steps"), {}) | row for row in run.metrics]
+    timing = {_at(row): row for row in read_lines(run.path / "timing.jsonl")}
+    return [timing.get(_at(row), {}) | row for row in run.metrics]
 
 
 def points(run: RunInfo, metric: str, x: str) -> tuple[np.ndarray, np.ndarray]:
@@ -65,6 +67,10 @@ def points(run: RunInfo, metric: str, x: str) -> tuple[np.ndarray, np.ndarray]:
     found = [(row[x], row[metric]) for row in rows(run) if row.get(x) is not None and row.get(metric) is not None]
     points_T2 = np.array(sorted(dict(found).items()), dtype=float).reshape(-1, 2)
     return points_T2[:, 0], points_T2[:, 1]
+
+
+def _at(row: Mapping[str, Any]) -> tuple[Any, Any]:
+    return row.get("env_steps"), row.get("gradient_steps")
 
 
 @lru_cache(maxsize=1024)
