@@ -233,7 +233,8 @@ def test_a_run_that_was_stopped_again_and_again(
         _trained(tmp_path / "net", TRAINED[kind], configured(tmp_path, *overrides))
     cfg = configured(tmp_path / "stopped", *overrides, cache=cache)
     if cfg.lm is not None:
-        with stopped_at("answers", 2 if PLAYED in overrides and cfg.data is None else 1):  # in the first evaluation, or soon after
+        at_once = PLAYED not in overrides or cfg.data is not None
+        with stopped_at("answers", 1 if at_once else 2):  # in the first evaluation, or soon after
             llmrl.train(cfg)
     ticks = 1 if cfg.data is not None else cfg.checkpoint_every // cfg.rollout.num_envs
     end = f"{cfg.env_steps} decisions" if cfg.data is None else f"{cfg.learner.gradient_steps} gradient steps"
