@@ -85,7 +85,7 @@ class Study:
             for name, arm in chosen.items():
                 if seed >= arm.get("seeds", self.seeds):
                     continue
-                for size in self.sizes if arm.get("sizes", True) else [None]:
+                for size in self.sizes if self.sizes and arm.get("sizes", True) else [None]:
                     own = [] if size is None else [f"data.size={size}", *arm.get("at", {}).get(size, [])]
                     overrides = [*self.common, *arm["set"], *own, f"seed={seed}"]
                     yield Cell(name, seed, list({o.partition("=")[0]: o for o in overrides}.values()), size)

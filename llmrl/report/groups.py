@@ -31,12 +31,15 @@ TITLES = {
 }
 
 
-def grouped(runs: Iterable[RunInfo]) -> dict[str, list[RunInfo]]:
-    """Label -> the runs that differ only in their seed (and in settings that cannot change a result)."""
+def grouped(runs: Iterable[RunInfo], apart_from: Sequence[str] = ()) -> dict[str, list[RunInfo]]:
+    """Label -> the runs that differ only in their seed (and in settings that cannot change a result).
+
+    `apart_from`: other settings in which they may differ.
+    """
     groups: dict[Hashable, list[RunInfo]] = defaultdict(list)
     flats: dict[Hashable, dict[str, Any]] = {}
     for run in runs:
-        flat = settings(run)
+        flat = {key: value for key, value in settings(run).items() if key not in apart_from}
         key = repr(sorted(flat.items()))
         groups[key].append(run)
         flats[key] = flat
