@@ -53,6 +53,7 @@ PAPER = [
 DATA = [
     f"data={GOLDEN / 'tomato.parquet'}",
     "data.size=200",
+    "evaluation.episodes=2",
     "learner.gradient_steps=160",
     "learner.batch=16",
     "learner.hidden=[16]",
@@ -108,7 +109,8 @@ EXACT = ("success", "length", "coverage")
 def curve(name: str, root: Path) -> dict[str, Any]:
     """What is kept of a run."""
     short = SHORT if name != "dqn_prior_paper" else [o for o in SHORT if not o.startswith("rollout.")]
-    overrides = [*short, *CURVES[name], f"paths.runs={root}", f"paths.cache={root / 'kept.sqlite3'}"]
+    given = {o.partition("=")[0]: o for o in (*short, *CURVES[name])}  # the last word counts
+    overrides = [*given.values(), f"paths.runs={root}", f"paths.cache={root / 'kept.sqlite3'}"]
     if name in TRAINED:
         overrides.append(f"learner.weights={root / 'trained.safetensors'}")
         _write_trained(root / "trained.safetensors", TRAINED[name], compose(overrides))

@@ -131,12 +131,12 @@ def test_runs_of_several_sizes_are_compared_over_transitions(tmp_path: Path, mon
         learner: [
             trained(tmp_path, f"learner={learner}", f"data.size={size}", f"seed={seed}", *few)[0]
             for seed in (0, 1)
-            for size in (30, 90, 200)
+            for size in (30, 200)
         ]
         for learner in ("cql", "bc")
     }
     found = compare(sides["cql"], sides["bc"], x="transitions")
     assert [group.seeds for group in (*found.groups, found.against)] == [[0, 1], [0, 1]]
-    assert all(curve.x_T.tolist() == [30, 90, 200] for curve in found.groups[0].curves)
+    assert all(curve.x_T.tolist() == [30, 200] for curve in found.groups[0].curves)
     with pytest.raises(ValueError, match="runs that learn from data are compared with --x transitions"):
         compare(sides["cql"][:1], sides["bc"][:1])
