@@ -122,9 +122,10 @@ class DataSet:
         """
         if size is not None and size > len(self):
             raise ValueError(f"data.size={size}: the file holds {len(self):,} transitions")
-        ends = np.append(self.starts[1:], len(self))
+        starts = self.starts
+        ends = np.append(starts[1:], len(self))
         order = stream(seed, "data").permutation(len(ends))
-        rows = np.concatenate([np.arange(self.starts[e], ends[e]) for e in order])
+        rows = np.concatenate([np.arange(starts[e], ends[e]) for e in order])
         return rows[: len(self) if size is None else size]
 
 
