@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import re
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from llmrl.overrides import ConfigError, ConfigFolders, closest_first, one_of, shown
-from llmrl.schema import CHOICES, RANGES, BCConfig, DQNConfig, DRRNConfig, PriorConfig, TrainConfig
+from llmrl.schema import (
+    CHOICES,
+    RANGES,
+    SCHEMAS,
+    BCConfig,
+    CQLConfig,
+    DQNConfig,
+    DRRNConfig,
+    IQLConfig,
+    PriorConfig,
+    TrainConfig,
+)
 
+OFFLINE = (BCConfig, CQLConfig, IQLConfig)  # learn from data
 SMALLEST_ALPHA = 1e-6  # Q/alpha is a float32
 USES = ("behaviour", "target", "evaluation")
 
@@ -33,7 +45,8 @@ def _refuse_missing(cfg: DictConfig, folders: ConfigFolders) -> None:
         raise ConfigError(f"lm={cfg.lm.name} needs a model: add lm.model=FOLDER_OR_HUB_ID")
     if "learner.weights" in missing:
         raise ConfigError(
-            f"learner={cfg.learner.name} needs a trained network: add learner.weights=FILE, made by scripts/clone.py"
+            f"learner={cfg.learner.name} needs a trained network: add learner.weights=FILE, made by scripts/clone.py, "
+            "or data=FILE to learn from"
         )
     for part in ("env", "learner"):
         if part in missing or cfg[part] is None:
@@ -108,10 +121,13 @@ def _refuse_combinations(cfg: DictConfig, folders: ConfigFolders) -> None:
         except ValueError as error:
             raise ConfigError(str(error)) from None
     schema = OmegaConf.get_type(learner)
-    if schema in (DQNConfig, BCConfig) and cfg.encoder is None:
+    _refuse_data(cfg, schema, folders)
+    if schema in (DQNConfig, *OFFLINE) and cfg.encoder is None:
         raise ConfigError(f"learner={learner.name} reads encoded texts and there is no encoder: add encoder=hash")
     if schema in (DQNConfig, DRRNConfig) and learner.batch > learner.buffer:
         raise ConfigError(f"learner.batch={learner.batch}: a buffer of {learner.buffer} never holds that many")
+    if schema in (DQNConfig, CQLConfig):
+        _refuse_alpha(cfg)
     if schema is DQNConfig:
         _refuse_learner(cfg)
 
@@ -174,13 +190,67 @@ def _refuse_misnamed(prior: DictConfig, folders: ConfigFolders) -> None:
         )
 
 
-def _refuse_learner(cfg: DictConfig) -> None:
+def _refuse_data(cfg: DictConfig, schema: type | None, folders: ConfigFolders) -> None:
+    """What learns from data alone needs some, and nothing else takes any."""
+    learner, prior = cfg.learner, cfg.prior
+    if cfg.data is None:
+        if schema in (CQLConfig, IQLConfig):
+            raise ConfigError(
+                f"learner={learner.name} learns from data alone: add data=FILE; `llmrl collect` makes one"
+            )
+        if schema is BCConfig and learner.weights is None:
+            raise ConfigError(
+                f"learner={learner.name} learns from data, or plays what was learned before: add data=FILE (`llmrl "
+                "collect` makes one), or learner.weights=FILE, made by scripts/clone.py"
+            )
+        if schema is BCConfig:
+            for f in (f for f in fields(BCConfig) if "absent_default" in f.metadata):
+                if learner[f.name] != f.metadata["absent_default"]:
+                    raise ConfigError(
+                        f"learner.{f.name}={shown(learner[f.name])}: with learner.weights nothing is learned in the "
+                        "run, and this is not read; leave it out"
+                    )
+        return
+    if schema not in OFFLINE:
+        others = [name for name, s in _kinds(folders).items() if s in OFFLINE]
+        raise ConfigError(f"learner={learner.name} learns by acting and takes no data: use learner={'|'.join(others)}")
+    if schema is BCConfig and learner.weights is not None:
+        raise ConfigError(f"learner.weights={learner.weights}: it learns from data; leave one of the two out")
+    if prior.uniform_after is not None:
+        raise ConfigError(
+            f"prior.uniform_after={prior.uniform_after}: it counts decisions, and with data there are none"
+        )
+    target = prior.target
+    if target.redraw == "union" or (target.redraw == "visit" and prior.source == "generated" and not target.uniform):
+        raise ConfigError(
+            f"prior.target.redraw={target.redraw}: all candidates are asked for before training, so that none come up "
+            "on the way; use prior.target.redraw=never"
+        )
+    if schema is BCConfig and prior.source != "uniform" and (target.k is not None or prior.mix == 0):
+        raise ConfigError(
+            f"learner={learner.name} multiplies with what the prior says of every action: use prior=scored, or "
+            "prior.target.k=null prior.evaluation.k=null, with prior.mix above 0"
+        )
+
+
+def _kinds(folders: ConfigFolders) -> dict[str, type | None]:
+    """Learner -> its schema."""
+    files = folders.groups.get("learner", {})
+    targets = {name: OmegaConf.select(OmegaConf.load(file), "learner._target_") for name, file in files.items()}
+    return {name: SCHEMAS.get(str(target)) for name, target in targets.items()}
+
+
+def _refuse_alpha(cfg: DictConfig) -> None:
     learner = cfg.learner
     for key in ("alpha", "alpha_eval"):
         if learner[key] is not None and 0 < learner[key] < SMALLEST_ALPHA:
             raise ConfigError(
                 f"learner.{key}={learner[key]:g}: it must be 0 (greedy in Q) or at least {SMALLEST_ALPHA:g}"
             )
+
+
+def _refuse_learner(cfg: DictConfig) -> None:
+    learner = cfg.learner
     if (learner.epsilon_final is None) != (learner.epsilon_decay == 0):
         raise ConfigError(
             "learner.epsilon_final and learner.epsilon_decay go together: where epsilon ends, and after how many "

@@ -27,6 +27,8 @@ runs_app = typer.Typer(help="Look at runs.", no_args_is_help=True)
 app.add_typer(runs_app, name="runs")
 cache_app = typer.Typer(help="Look after what language models said, and share it.", no_args_is_help=True)
 app.add_typer(cache_app, name="cache")
+data_app = typer.Typer(help="Look at data sets of transitions, and bring them in.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
 
 
 class Shown(StrEnum):
@@ -88,6 +90,31 @@ def train(
             _print_config(config)
             return
         _train(config, fresh, allow_drift)
+
+
+@app.command()
+def collect(
+    arguments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="out=FILE size=N mix=WHO[:SHARE],... [success=PERCENT] [noise=SHARE] [KEY=VALUE]...",
+            help="WHO: expert, random, prior, or a run's name. noise: of uniform actions, or a range as in 0.2:0.6.",
+            show_default=False,
+        ),
+    ],
+    runs: Runs = Path("runs"),
+    config_dir: ConfigDir = None,
+) -> None:
+    """Collect episodes into a data set. The same command goes on where it stopped, and gives the same bytes."""
+    with _explained():
+        from llmrl.collect import collect as collect_episodes
+        from llmrl.collect import parse_order
+        from llmrl.config import compose
+
+        if config_dir is not None:
+            sys.path.insert(0, str(Path.cwd()))
+        order, overrides = parse_order(arguments)
+        typer.echo(collect_episodes(compose(overrides, config_dir), order, runs, typer.echo))
 
 
 @app.command()
@@ -231,6 +258,57 @@ def cache_import(
         for line in imported(file, into.path, import_(into, file)):
             typer.echo(line)
         into.close()
+
+
+DataFile = Annotated[Path, typer.Argument(metavar="FILE", help="A data set: .parquet, .jsonl or .part.")]
+
+
+@data_app.command("info")
+def data_info(file: DataFile) -> None:
+    """How much there is, of what, how good it is, and where it comes from."""
+    with _explained():
+        from llmrl.data.files import read
+        from llmrl.report.datasets import info
+
+        for line in info(file, read(file)):
+            typer.echo(line)
+
+
+@data_app.command("head")
+def data_head(file: DataFile, rows: Annotated[int, typer.Option("--rows", "-n", min=1, help="How many.")] = 5) -> None:
+    """The first transitions."""
+    with _explained():
+        from llmrl.data.files import read
+        from llmrl.report.datasets import head
+
+        for line in head(read(file), rows):
+            typer.echo(line)
+
+
+@data_app.command("verify")
+def data_verify(file: DataFile) -> None:
+    """Hold every row to what a data set is; the first thing that is wrong is named, and the exit code is 1."""
+    with _explained():
+        from llmrl.data.files import read
+
+        typer.echo(f"{file}: {len(read(file)):,} transitions, nothing wrong")
+
+
+@data_app.command("convert")
+def data_convert(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A data set: .parquet, .jsonl, .part, or .pkl of the paper's code.")
+    ],
+    out: Annotated[Path, typer.Argument(help="The file to write, .parquet or .jsonl; it must not exist.")],
+    cut: Annotated[
+        int | None, typer.Option(min=1, help="For .pkl: decisions after which an episode was cut (51 for salad).")
+    ] = None,
+) -> None:
+    """Write a data set in another form. All of it is checked first; nothing is written of one that is wrong."""
+    with _explained():
+        from llmrl.data.files import convert
+
+        typer.echo(f"{out}: {convert(file, out, cut):,} transitions")
 
 
 @app.command()

@@ -21,6 +21,7 @@ from llmrl.overrides import (
     ConfigError,
     ConfigFolders,
     first_line,
+    long_form,
     parse,
     refuse_secrets,
     shown,
@@ -29,10 +30,12 @@ from llmrl.overrides import (
 from llmrl.schema import (
     SCHEMAS,
     BCConfig,
+    CQLConfig,
     DQNConfig,
     DRRNConfig,
     ModelEncoderConfig,
     NoLearnerConfig,
+    RolloutConfig,
     TrainConfig,
     TransformersLMConfig,
 )
@@ -63,6 +66,7 @@ def compose(overrides: Sequence[str] = (), config_dir: Path | None = None) -> Di
     `config_dir` is a person's own folder of config groups, beside llmrl's. Raises ConfigError.
     """
     folders = ConfigFolders(config_folder(), config_dir)
+    overrides = long_form(overrides)
     for override in parse(overrides, folders):
         if override.is_sweep_override():
             raise ConfigError(
@@ -80,7 +84,7 @@ def cells(overrides: Sequence[str], config_dir: Path | None = None) -> list[list
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.errors import HydraException
 
-    parsed = parse(overrides, ConfigFolders(config_folder(), config_dir))
+    parsed = parse(long_form(overrides), ConfigFolders(config_folder(), config_dir))
     try:
         (product,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
     except HydraException as error:
@@ -109,9 +113,15 @@ def check(cfg: DictConfig, folders: ConfigFolders | None = None) -> DictConfig:
     refuse_secrets(raw)
     raw |= {part: raw.get(part) or None for part in _PARTS}  # a YAML file that holds only null composes as {}
     schema = _schema_of(raw["learner"])
+    raw["data"] = _data(raw.get("data"))
+    if raw["data"] is not None:  # nobody acts while it learns
+        raw["env_steps"] = TrainConfig.env_steps
+        raw["rollout"] = {**(raw.get("rollout") or {}), "num_envs": RolloutConfig.num_envs}
+    if schema is BCConfig and raw["data"] is not None and raw["learner"].get("weights") == "???":
+        raw["learner"]["weights"] = None
     if schema in (NoLearnerConfig, DRRNConfig):
         raw["encoder"] = None
-    if schema is DQNConfig and raw["learner"].get("backup", "max") != "max":
+    if schema in (DQNConfig, CQLConfig) and raw["learner"].get("backup", "max") != "max":
         raw["learner"]["double_q"] = False
     typed = _typed(TrainConfig, raw)
     for use in USES:
@@ -141,6 +151,8 @@ def named_settings(cfg: DictConfig) -> dict[str, Any]:
             settings[part] |= asdict(identity)
     if _schema_of(cfg.learner) in (DQNConfig, BCConfig) and cfg.learner.weights is not None:
         settings["learner"]["weights"] = weights_contents(cfg.learner.weights)
+    if cfg.data is not None:
+        settings["data"]["file"] = data_contents(cfg.data.file)
     return settings
 
 
@@ -237,6 +249,25 @@ def weights_contents(weights: str) -> str:
         raise ConfigError(
             f"learner.weights={weights}: there is no such file to read ({error.strerror}); scripts/clone.py makes one"
         ) from None
+
+
+def data_contents(file: str) -> str:
+    """The hash of a data set's rows: what is learned from, wherever it lies."""
+    from llmrl.data.files import DataError, content_of
+
+    try:
+        return content_of(Path(file))
+    except DataError as error:
+        raise ConfigError(f"data={error}") from None
+
+
+def _data(raw: dict[str, Any] | None) -> dict[str, Any] | None:
+    if raw is None or raw.get("file") is not None:
+        return raw
+    for key, value in raw.items():
+        if value is not None:
+            raise ConfigError(f"data.{key}={value}: of which data? Add data=FILE")
+    return None
 
 
 def _free(schema: type, path: str, parts: Mapping[str, type]) -> set[str]:

@@ -48,6 +48,11 @@ class ConfigFolders:
         return list(self.groups.get(group_name, ()))
 
 
+def long_form(overrides: Sequence[str]) -> list[str]:
+    """`data=FILE` stands for `data.file=FILE`."""
+    return [f"data.file={text[5:]}" if text.startswith("data=") and text[5:6] != "{" else text for text in overrides]
+
+
 def parse(overrides: Sequence[str], folders: ConfigFolders) -> list[Override]:
     """Hydra's own parse of every override; sweeps are let through.
 

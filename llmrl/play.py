@@ -116,12 +116,14 @@ def open_game(
     cfg = changed_config(run, overrides, config_dir)
     steps = checkpoint_steps(run.path)
     if not steps:
-        every = f"every {cfg.checkpoint_every:,} decisions and at the end"
+        unit = "decisions" if cfg.data is None else "gradient steps"
+        every = f"every {cfg.checkpoint_every:,} {unit} and at the end"
         raise ValueError(
             f"{run.name}: it has not reached its first checkpoint; one is kept {every} (checkpoint_every=N). "
             "Without a run, `llmrl play` plays an untrained agent"
         )
-    game = Game(cfg, f"{run.name} · as of decision {steps[-1]:,}", greedy)
+    unit = "decision" if cfg.data is None else "gradient step"
+    game = Game(cfg, f"{run.name} · as of {unit} {steps[-1]:,}", greedy)
     try:
         _load(game.learner, run.path / "checkpoints" / str(steps[-1]))
     except BaseException:

@@ -20,7 +20,7 @@ REFRESH = 0.1  # seconds between two redraws
 class Progress:
     """Where a run stands."""
 
-    env_steps: int  # decisions so far
+    env_steps: int  # decisions so far; gradient steps of a run that learns from data
     episodes: int
     train_success: float | None  # 0 to 1, of the latest training episodes
     eval_success: float | None  # 0 to 1, of the last evaluation
@@ -31,7 +31,7 @@ class Progress:
 
 
 class Reporter(Protocol):
-    def begin(self, name: str, folder: Path, total_steps: int) -> None: ...
+    def begin(self, name: str, folder: Path, total_steps: int, unit: str = "decisions") -> None: ...
 
     def progress(self, p: Progress) -> None:
         """Called at every tick; cheap."""
@@ -49,7 +49,7 @@ class Reporter(Protocol):
 class Silent:
     """Says nothing: for use from Python."""
 
-    def begin(self, name: str, folder: Path, total_steps: int) -> None:
+    def begin(self, name: str, folder: Path, total_steps: int, unit: str = "decisions") -> None:
         return
 
     def progress(self, p: Progress) -> None:
@@ -71,8 +71,8 @@ class Plain:
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or _console()
 
-    def begin(self, name: str, folder: Path, total_steps: int) -> None:
-        self._print(f"{name}: {total_steps:,} decisions")
+    def begin(self, name: str, folder: Path, total_steps: int, unit: str = "decisions") -> None:
+        self._print(f"{name}: {total_steps:,} {unit}")
 
     def progress(self, p: Progress) -> None:
         return
@@ -103,13 +103,13 @@ class Live(Plain):
         from rich.live import Live as RichLive
 
         super().__init__(console)
-        self._total = 1
+        self._total, self._unit = 1, "decisions"
         self._shown_at = float("-inf")
         self._live = RichLive(console=self.console, auto_refresh=False, transient=True)
 
-    def begin(self, name: str, folder: Path, total_steps: int) -> None:
-        super().begin(name, folder, total_steps)
-        self._total = max(total_steps, 1)
+    def begin(self, name: str, folder: Path, total_steps: int, unit: str = "decisions") -> None:
+        super().begin(name, folder, total_steps, unit)
+        self._total, self._unit = max(total_steps, 1), unit
         self._live.start()
 
     def progress(self, p: Progress) -> None:
@@ -134,7 +134,7 @@ class Live(Plain):
 
         bar = Table.grid(padding=(0, 1))
         bar.add_row(
-            f"{p.env_steps:,}/{self._total:,} decisions",
+            f"{p.env_steps:,}/{self._total:,} {self._unit}",
             ProgressBar(total=self._total, completed=min(p.env_steps, self._total), width=22),
             f"{p.env_steps / self._total:.0%}",
             f"{p.steps_per_second:,.0f}/s",
@@ -152,7 +152,7 @@ def reporter(show_bar: bool) -> Plain:
 
 
 def evaluation_line(row: dict[str, Any]) -> str:
-    text = f"{row['env_steps']:>7,} decisions  success {percent(row.get('eval/success')):>4}"
+    text = f"{_done(row):>17}  success {percent(row.get('eval/success')):>4}"
     if row.get("eval_greedy/success") is not None:
         text += f" (greedy {percent(row['eval_greedy/success']):>4})"
     return text + f"  return {number(row.get('eval/return')):>6}  length {number(row.get('eval/length'), 1):>5}"
@@ -163,7 +163,9 @@ def end_table(summary: dict[str, Any], cost: dict[str, Any]) -> Table:
     from rich.table import Table
 
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_row("status", f"{summary.get('status')} after {summary.get('env_steps', 0):,} decisions")
+    table.add_row("status", f"{summary.get('status')} after {_done(summary)}")
+    if "transitions" in summary:
+        table.add_row("data", f"{summary['transitions']:,} transitions")
     for block, title in (("eval", "success"), ("eval_greedy", "greedy")):
         if values := summary.get(block):
             values = {key.rpartition("/")[2]: value for key, value in values.items()}
@@ -181,6 +183,12 @@ def end_table(summary: dict[str, Any], cost: dict[str, Any]) -> Table:
     if cost.get("seconds") is not None:
         table.add_row("time", duration(cost["seconds"]))
     return table
+
+
+def _done(row: dict[str, Any]) -> str:
+    if "gradient_steps" in row:
+        return f"{row['gradient_steps']:,} gradient steps"
+    return f"{row.get('env_steps', 0):,} decisions"
 
 
 def percent(value: float | None) -> str:

@@ -235,14 +235,86 @@ class DRRNConfig:
 
 @dataclass
 class BCConfig:
-    """Behaviour cloning: a policy that was learned from a corpus before the run (see llmrl/learners/bc.py)."""
+    """Behaviour cloning: a policy learned from the run's data, or before the run (see llmrl/learners/bc.py)."""
 
     _target_: str = "???"
     name: str = "???"
     priors: list[str] = free(factory=list)  # the priors it may be given
-    weights: str = "???"  # a file that scripts/clone.py wrote; its contents name the run, not its path
+    weights: str | None = "???"  # a file that scripts/clone.py wrote; its contents name the run. null with data
     hidden: list[int] = field(default_factory=lambda: [128, 128])
     alpha: float = 1.0  # temperature of the cloned policy
+    # with data:
+    gradient_steps: int = since(2000)  # in all
+    batch: int = since(128)
+    lr: float = since(1e-3)
+    weight_decay: float = since(0.0)
+    grad_clip: float = since(10.0)
+    successful: bool = since(False)  # learn from episodes that succeeded, and from no others
+
+
+@dataclass
+class CQLConfig:
+    """Conservative Q-learning, from data alone (see llmrl/learners/cql.py)."""
+
+    _target_: str = "???"
+    name: str = "???"
+    priors: list[str] = free(factory=list)  # the priors it may be given
+    gradient_steps: int = 5000  # in all
+    alpha: float = 0.02  # temperature of the posterior, in evaluations and in backups but max; 0: greedy in Q
+    alpha_eval: float | None = None  # null: alpha
+    # target: y = R_n + gamma^n B Q_target
+    gamma: float = 0.99
+    discount_by: str = "decisions"  # decisions | primitive_steps
+    backup: str = "max"  # max | soft | expected
+    double_q: bool = False  # only the max backup has two Qs; false with the others
+    n_step: int = 1
+    # what keeps Q low where there are no data
+    c: float = 1.0  # weight of log sum exp Q - Q(s, a_data)
+    regulariser: str = "uniform"  # uniform: sum over the candidates | prior: weighted by w
+    data_action: bool = True  # the row's own action is one of the candidates of the sum
+    join: bool = False  # every action that the data take in a state is one of its candidates, in the target too
+    # the network and its optimiser
+    hidden: list[int] = field(default_factory=lambda: [64, 64])
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    loss: str = "huber"  # huber | mse: half the squared error
+    reduction: str = "mean"  # mean | sum over the batch, of the TD term; the regulariser is always a mean
+    grad_clip: float = 10.0
+    target_rate: float = 0.01
+    batch: int = 128
+
+
+@dataclass
+class IQLConfig:
+    """Implicit Q-learning, from data alone (see llmrl/learners/iql.py)."""
+
+    _target_: str = "???"
+    name: str = "???"
+    priors: list[str] = free(factory=list)  # the priors it may be given
+    gradient_steps: int = 5000  # in all
+    alpha: float = 1.0  # temperature of the policy in evaluations
+    gamma: float = 0.99
+    discount_by: str = "decisions"  # decisions | primitive_steps
+    n_step: int = 1
+    expectile: float = 0.8  # of Q over the data's actions, that V is
+    temperature: float = 0.1  # of the advantage weights: exp(A / temperature)
+    hidden: list[int] = field(default_factory=lambda: [64, 64])
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    grad_clip: float = 10.0
+    target_rate: float = 0.01
+    batch: int = 128
+
+
+@dataclass
+class DataConfig:
+    """What an offline run learns from; `data=FILE` sets the file."""
+
+    file: str = "???"  # .parquet; the contents name the run, not the path
+    size: int | None = (
+        None  # transitions, of whole episodes but the last; a smaller size begins a larger one. null: all
+    )
+    draw: int | None = None  # decides the order of the episodes; null: the run's seed
 
 
 # ---- the run -------------------------------------------------------------------------------------------------
@@ -256,7 +328,7 @@ class RolloutConfig:
 
 @dataclass
 class EvaluationConfig:
-    every: int = 200  # decisions
+    every: int = 200  # decisions; gradient steps of a run that learns from data
     episodes: int = 30  # of the behaviour policy; the greedy one takes one per task where nothing is random
     grid: str = since("linear")  # linear: at every multiple of `every` | log: `per_doubling` times from there to twice
     per_doubling: int = since(4)
@@ -282,9 +354,10 @@ class TrainConfig:
     env_steps: int = 4000  # decisions in all
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    data: DataConfig | None = since(None)  # null: the agent acts, and learns from what comes of it
     seed: int = 0
     numerics: int = 2  # raised by the commit that changes a golden curve
-    checkpoint_every: int = free(1000)  # decisions; one more at the end
+    checkpoint_every: int = free(1000)  # decisions, or gradient steps; one more at the end
     threads: int = free(1)  # torch threads; provenance, and the machine type of a resumed run
     progress: bool = free(True)
     cached_only: bool = free(False)  # refuse to compute: only what is kept already is used
@@ -303,6 +376,8 @@ SCHEMAS: dict[str, type] = {
     "llmrl.learners.dqn.DQN": DQNConfig,
     "llmrl.learners.drrn.DRRN": DRRNConfig,
     "llmrl.learners.bc.BC": BCConfig,
+    "llmrl.learners.cql.CQL": CQLConfig,
+    "llmrl.learners.iql.IQL": IQLConfig,
     "llmrl.learners.prior_only.PriorOnly": NoLearnerConfig,
     "llmrl.learners.random.Random": NoLearnerConfig,
 }
@@ -328,6 +403,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "learner.loss": ("huber", "mse"),
     "learner.reduction": ("mean", "sum"),
     "learner.update_unit": ("decisions", "episodes"),
+    "learner.regulariser": ("uniform", "prior"),
 }
 
 
@@ -383,6 +459,12 @@ RANGES: dict[str, Range] = {
     "learner.hidden": Range(1),
     **{f"learner.{key}": Range(1) for key in ("n_step", "target_every", "buffer", "batch", "update_every")},
     "learner.updates": Range(0),
+    "learner.gradient_steps": Range(1),
+    "learner.c": Range(0),
+    "learner.expectile": Range(0, 1, above=True),
+    "learner.temperature": Range(0, above=True),
+    "data.size": Range(1),
+    "data.draw": Range(0),
     **{
         key: Range(1) for key in ("env_steps", "rollout.num_envs", "evaluation.every", "evaluation.episodes", "threads")
     },

@@ -31,7 +31,6 @@ from llmrl.run.resume import find_start
 from llmrl.schema import EvaluationConfig
 
 EVALUATION_ENVS = 32  # at most so many evaluation episodes at once
-_COUNTERS = ("env_steps", "primitive_steps", "episodes", "evaluations")
 
 
 def train(
@@ -54,13 +53,18 @@ def train(
         if folder.note:
             reporter.note(folder.note)
         if not folder.finished:
-            Training(cfg, folder, reporter, allow_drift).run()
+            _spine(cfg)(cfg, folder, reporter, allow_drift).run()
         reporter.done(folder.summary, folder.cost, written(folder.path))
         return folder.summary
 
 
 class Training:
-    """The spine: ticks until the budget is spent, with evaluations and checkpoints on their way."""
+    """The spine: ticks until the budget is spent, with evaluations and checkpoints on their way.
+
+    What is counted is decisions; `llmrl.offline` counts gradient steps.
+    """
+
+    counters: tuple[str, ...] = ("env_steps", "primitive_steps", "episodes", "evaluations")
 
     def __init__(self, cfg: DictConfig, folder: RunFolder, reporter: Reporter, allow_drift: bool = False) -> None:
         self.cfg, self.folder, self.reporter = cfg, folder, reporter
@@ -76,9 +80,8 @@ class Training:
         self.parts: Parts = build(cfg)
         if self.parts.cache is not None and self.parts.cache.note:
             self.note(self.parts.cache.note)
-        self.pool: EnvPool = build_pool(cfg, cfg.rollout.num_envs, cfg.rollout.workers)
+        self.open()
         self.evaluation_pool = build_pool(cfg, min(cfg.evaluation.episodes, EVALUATION_ENVS), cfg.rollout.workers)
-        self.rollout = Rollout(self.pool, self.parts.prior, cfg.seed, "train", history_turns=self.parts.history_turns)
         self.exact = build_exact(cfg, self.parts.history_turns)
         self.grid = evaluation_grid(cfg.evaluation)
         self.evaluation_due = next(self.grid)
@@ -93,26 +96,44 @@ class Training:
         self.evaluating = 0.0  # seconds
         lost = self.restore(start.checkpoint) if start.checkpoint else []
         if start.checkpoint:
-            origin = resumed(folder.provenance, origin, self.env_steps, start.drift, lost)
+            origin = resumed(folder.provenance, origin, self.at, start.drift, lost)
         folder.write_json("provenance.json", origin)
 
-    def run(self) -> None:
+    @property
+    def at(self) -> int:
+        """How far the run is; `budget`: how far it goes."""
+        return self.env_steps
+
+    @property
+    def budget(self) -> int:
+        return self.cfg.env_steps
+
+    def open(self) -> None:
+        """What it learns from."""
         cfg = self.cfg
+        self.pool: EnvPool = build_pool(cfg, cfg.rollout.num_envs, cfg.rollout.workers)
+        self.rollout = Rollout(self.pool, self.parts.prior, cfg.seed, "train", history_turns=self.parts.history_turns)
+
+    def begin(self) -> None:
+        """Before the first tick of an attempt."""
+        self.reporter.begin(self.folder.path.name, self.folder.path, self.budget)
+        if not self.last_row:
+            self.rollout.start()
+            self.evaluate()
+
+    def run(self) -> None:
         try:
             self.write_cost()  # this attempt counts, however it ends
-            self.reporter.begin(self.folder.path.name, self.folder.path, cfg.env_steps)
-            if not self.last_row:
-                self.rollout.start()
-                self.evaluate()
-            while self.env_steps < cfg.env_steps:
-                before = self.env_steps
+            self.begin()
+            while self.at < self.budget:
+                before = self.at
                 self.tick()
-                finished = self.env_steps == cfg.env_steps
-                if finished or self.env_steps >= self.evaluation_due:
+                finished = self.at == self.budget
+                if finished or self.at >= self.evaluation_due:
                     self.evaluate()
-                while self.evaluation_due <= self.env_steps:
+                while self.evaluation_due <= self.at:
                     self.evaluation_due = next(self.grid)
-                if finished or _crossed(before, self.env_steps, cfg.checkpoint_every):
+                if finished or _crossed(before, self.at, self.cfg.checkpoint_every):
                     self.checkpoint()
             self.write_cost()
         except BaseException:
@@ -147,9 +168,7 @@ class Training:
             blocks |= (found or self.sample(greedy)).metrics(prefix)
         blocks |= self.ceiling()
         row = {
-            "env_steps": self.env_steps,
-            "primitive_steps": self.primitive_steps,
-            "episodes": self.episodes,
+            **self.counted(),
             **self.since.metrics(),
             **blocks,
             **self.parts.prior.lm_metrics(),
@@ -160,9 +179,16 @@ class Training:
         self.evaluating += time.monotonic() - start
         cost = self.cost()
         timed = {name: cost[name] for name in ("lm/tokens", "seconds", "training_seconds")}
-        self.folder.append(TIMING, {"env_steps": self.env_steps, **timed})
+        self.folder.append(TIMING, {**self.where(), **timed})
         self.reporter.evaluated(row)
         self.report()
+
+    def where(self) -> dict[str, int]:
+        """What names a row."""
+        return {"env_steps": self.env_steps}
+
+    def counted(self) -> dict[str, int]:
+        return {**self.where(), "primitive_steps": self.primitive_steps, "episodes": self.episodes}
 
     def ceiling(self) -> dict[str, float]:
         """`prior/ceiling`, which learning does not change: it is computed once."""
@@ -180,7 +206,7 @@ class Training:
             self.parts.prior,
             self.parts.learner,
             seed=cfg.seed,
-            step=self.env_steps,
+            step=self.at,
             episodes=max(1, len(self.evaluation_pool.task_ids)) if greedy and one_each else cfg.evaluation.episodes,
             greedy=greedy,
             history_turns=self.parts.history_turns,
@@ -190,18 +216,18 @@ class Training:
     def checkpoint(self) -> None:
         learner = self.parts.learner
         resumable = hasattr(learner, "save")  # somebody else's may keep its weights alone
-        score = [self.last_row[name] for name in ("eval/success", "eval/return")]
+        is_evaluated = self.where().items() <= self.last_row.items()
         if resumable:
             self.keep_features()
         self.folder.checkpoint(
-            self.env_steps,
+            self.at,
             learner.state_dict(),
             self.save() if resumable else None,
             {
                 **self.conditions,
                 "resumable": resumable,
                 "env_steps": self.env_steps,
-                "score": score if self.last_row["env_steps"] == self.env_steps else None,
+                "score": [self.last_row[name] for name in ("eval/success", "eval/return")] if is_evaluated else None,
             },
         )
         self.write_cost()
@@ -230,12 +256,12 @@ class Training:
     def save(self) -> dict[str, Any]:
         """All that the next tick depends on, besides weights, feature rows and kept answers."""
         return {
-            "counters": {name: getattr(self, name) for name in _COUNTERS},
+            "counters": {name: getattr(self, name) for name in self.counters},
             "recent": list(self.recent),
             "since": self.since.save(),
             "last_row": self.last_row,
             "known_ceiling": self.known_ceiling,
-            "rollout": self.rollout.save(),
+            **self.save_open(),
             "prior": self.parts.prior.save(),
             "learner": self.parts.learner.save(),
         }
@@ -245,7 +271,7 @@ class Training:
         saved = read_state(checkpoint)
         weights = read_weights(checkpoint)
         with _fitting(checkpoint):
-            for name in _COUNTERS:
+            for name in self.counters:
                 setattr(self, name, saved["counters"][name])
             self.recent.extend(saved["recent"])
             self.since.restore(saved["since"])
@@ -258,8 +284,15 @@ class Training:
             self.parts.prior.restore(saved["prior"])
             self.parts.learner.load_state_dict(weights)
             self.parts.learner.restore(saved["learner"])
-        while self.evaluation_due <= self.env_steps:
+        while self.evaluation_due <= self.at:
             self.evaluation_due = next(self.grid)
+        return self.restore_open(saved)
+
+    def save_open(self) -> dict[str, Any]:
+        """Where it is in what it learns from."""
+        return {"rollout": self.rollout.save()}
+
+    def restore_open(self, saved: Mapping[str, Any]) -> list[int]:
         self.note(f"{self.folder.path} goes on from its checkpoint at {self.env_steps:,} decisions")
         lost = self.rollout.restore(saved["rollout"])
         if lost:
@@ -280,22 +313,25 @@ class Training:
         answers = self.parts.answers
         self.reporter.progress(
             Progress(
-                self.env_steps,
+                self.at,
                 self.episodes,
                 float(np.mean(self.recent)) if self.recent else None,
                 self.last_row.get("eval/success"),
                 self.parts.prior.counts.queries,
                 answers.counts.computed if answers else 0,
                 answers.counts.hits if answers else 0,
-                self.env_steps / max(1e-9, self.cost()["training_seconds"]),
+                self.at / max(1e-9, self.cost()["training_seconds"]),
             )
         )
 
     def close(self) -> None:
-        self.pool.close()
+        self.close_open()
         self.evaluation_pool.close()
         if self.parts.cache is not None:
             self.parts.cache.close()
+
+    def close_open(self) -> None:
+        self.pool.close()
 
     def cost(self) -> dict[str, Any]:
         """Of all attempts at this run."""
@@ -316,7 +352,7 @@ class Training:
         row = self.last_row
         return {
             "status": status,
-            "env_steps": self.env_steps,
+            **self.where(),
             "eval": _block(row, "eval/"),
             "eval_greedy": _block(row, "eval_greedy/"),
             "lm": _block(row, "lm/"),
@@ -324,6 +360,14 @@ class Training:
 
     def write_cost(self) -> None:
         self.folder.write_json("cost.json", self.cost())
+
+
+def _spine(cfg: DictConfig) -> type[Training]:
+    if cfg.data is None:
+        return Training
+    from llmrl.offline import OfflineTraining
+
+    return OfflineTraining
 
 
 class _Since:

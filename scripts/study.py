@@ -7,9 +7,14 @@
 A study is a YAML file: `common` overrides, `seeds`, and `arms` by name, each a list of overrides or a mapping with
 `set` (overrides) and `seeds` (how many, where not all). `+name` in a list stands for the overrides of `sets.name`, so
 that what was tuned is written once; what comes later replaces what came before. `empty_caches: true` gives each run a
-cache of answers of its own, empty at first, which is what a comparison of seconds or tokens needs. Seeds are the outer
-loop, so that a study that is stopped early has something of every arm. Worker processes run one cell after another and
-load torch once.
+cache of answers of its own, empty at first, which is what a comparison of seconds or tokens needs.
+
+An offline study also has `collect`, lists of what `llmrl collect` is told first, and `sizes`: each arm runs once per
+size, with `data.size=SIZE` and the overrides of its own `at.SIZE`; an arm with `sizes: false` learns from no data.
+`scripts/offline.py` makes its table.
+
+Seeds are the outer loop, so that a study that is stopped early has something of every arm. Worker processes run one
+cell after another and load torch once.
 """
 
 from __future__ import annotations
@@ -36,6 +41,7 @@ class Cell:
     arm: str
     seed: int
     overrides: list[str]
+    size: int | None = None  # transitions of an offline run
 
 
 @dataclass(frozen=True)
@@ -45,10 +51,12 @@ class Study:
     seeds: int
     arms: dict[str, dict[str, Any]]
     empty_caches: bool
+    collect: list[list[str]]  # what `llmrl collect` is told before anything runs
+    sizes: list[int]
 
     @classmethod
     def read(cls, file: Path) -> Study:
-        known = {"about", "common", "seeds", "sets", "arms", "empty_caches"}
+        known = {"about", "common", "seeds", "sets", "arms", "empty_caches", "collect", "sizes"}
         plain = yaml.safe_load(file.read_text())
         if wrong := set(plain) - known:
             raise SystemExit(f"{file}: unknown keys {sorted(wrong)}; there are {', '.join(sorted(known))}")
@@ -56,8 +64,18 @@ class Study:
         arms = {}
         for name, arm in plain["arms"].items():
             arm = {"set": arm} if isinstance(arm, list) else arm
+            if wrong := set(arm) - {"set", "seeds", "sizes", "at", "alone"}:
+                raise SystemExit(f"{file}: arms.{name}: unknown keys {sorted(wrong)}")
             arms[name] = arm | {"set": list(_unfolded(arm["set"], sets, f"{file}: arms.{name}"))}
-        return cls(file.stem, plain.get("common", []), plain["seeds"], arms, plain.get("empty_caches", False))
+        return cls(
+            file.stem,
+            plain.get("common", []),
+            plain["seeds"],
+            arms,
+            plain.get("empty_caches", False),
+            plain.get("collect", []),
+            plain.get("sizes", []),
+        )
 
     def cells(self, arms: list[str] | None = None, seeds: int | None = None) -> Iterator[Cell]:
         chosen = {name: arm for name, arm in self.arms.items() if arms is None or name in arms}
@@ -65,9 +83,12 @@ class Study:
             raise SystemExit(f"{self.name} has no arm {', '.join(sorted(missing))}; there are {', '.join(self.arms)}")
         for seed in range(self.seeds if seeds is None else seeds):
             for name, arm in chosen.items():
-                if seed < arm.get("seeds", self.seeds):
-                    overrides = [*self.common, *arm["set"], f"seed={seed}"]
-                    yield Cell(name, seed, list({o.partition("=")[0]: o for o in overrides}.values()))
+                if seed >= arm.get("seeds", self.seeds):
+                    continue
+                for size in self.sizes if self.sizes and arm.get("sizes", True) else [None]:
+                    own = [] if size is None else [f"data.size={size}", *arm.get("at", {}).get(size, [])]
+                    overrides = [*self.common, *arm["set"], *own, f"seed={seed}"]
+                    yield Cell(name, seed, list({o.partition("=")[0]: o for o in overrides}.values()), size)
 
 
 def table(study: Study, runs: Path, against: str, only: list[str] | None = None) -> Iterator[str]:
@@ -136,6 +157,14 @@ def run(cell: Cell, runs: Path, own_cache: bool) -> str:
     return ""
 
 
+def collected(words: list[str], runs: Path) -> str:
+    """Collects what is not there yet."""
+    from llmrl.collect import collect, parse_order
+
+    order, overrides = parse_order(words)
+    return collect(compose(overrides), order, runs, print)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", type=Path)
@@ -156,6 +185,8 @@ def main() -> None:
     if args.table:
         print("\n".join(table(study, runs, args.table, args.arms)))
         return
+    for words in study.collect:
+        print(collected(words, runs), flush=True)
     start, failed = time.monotonic(), 0
     with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
         waiting = {pool.submit(run, cell, runs, study.empty_caches): cell for cell in cells}
@@ -163,7 +194,8 @@ def main() -> None:
             cell, error = waiting[future], future.result()
             failed += bool(error)
             print(
-                f"[{done}/{len(cells)}] {time.monotonic() - start:.0f} s  {cell.arm} seed {cell.seed}  {error}",
+                f"[{done}/{len(cells)}] {time.monotonic() - start:.0f} s  {cell.arm} seed {cell.seed}"
+                f"{'' if cell.size is None else f' size {cell.size:,}'}  {error}",
                 flush=True,
             )
     if failed:

@@ -23,6 +23,7 @@ HEAVY = {
     "numpy",
     "gymnasium",
     "matplotlib",
+    "pyarrow",
     "hydra",
     "omegaconf",
     "rich",
@@ -39,7 +40,9 @@ ALLOWED = {
         "llmrl.lm.language_model",
     },
     "llmrl.priors": {"llmrl", "llmrl.priors", "llmrl.lm", "llmrl.envs", "llmrl.schema", "llmrl.run.seeding"},
-    "llmrl.data": {"llmrl.data", "llmrl.envs", "llmrl.priors.candidates"},
+    "llmrl.data": {
+        "llmrl.data", "llmrl.envs", "llmrl.priors.candidates", "llmrl.run.files", "llmrl.run.seeding",
+    },
     "llmrl.learners": {
         "llmrl.learners", "llmrl.data", "llmrl.encoders", "llmrl.envs", "llmrl.priors.candidates", "llmrl.schema",
         "llmrl.run.seeding",
@@ -53,7 +56,7 @@ ALLOWED = {
     "llmrl.checks": {"llmrl.overrides", "llmrl.schema", "llmrl.priors.prompt"},
     "llmrl.config": {
         "llmrl.checks", "llmrl.overrides", "llmrl.schema", "llmrl.lm.identify", "llmrl.lm.language_model",
-        "llmrl.priors.cache_file", "llmrl.priors.kept",
+        "llmrl.priors.cache_file", "llmrl.priors.kept", "llmrl.data.files",
     },
     "llmrl.progress": set(),
     "llmrl.run": {"llmrl", "llmrl.run", "llmrl.config", "llmrl.secrets"},
@@ -63,7 +66,7 @@ ALLOWED = {
     },
     "llmrl.report": {
         "llmrl.report", "llmrl.run", "llmrl.config", "llmrl.progress", "llmrl.doctor", "llmrl.lm.identify",
-        "llmrl.priors.kept",
+        "llmrl.priors.kept", "llmrl.data",
     },
 }  # fmt: skip
 

@@ -16,12 +16,25 @@ from omegaconf.errors import ReadonlyConfigError
 
 from llmrl.config import ConfigError, cells, check, compose, config_folder, result_settings, run_id, run_name
 from llmrl.run.files import flatten
-from llmrl.schema import CHOICES, RANGES, SCHEMAS, DQNConfig, KitchenConfig, PriorConfig, PromptConfig, TrainConfig
+from llmrl.schema import (
+    CHOICES,
+    RANGES,
+    SCHEMAS,
+    DataConfig,
+    DQNConfig,
+    KitchenConfig,
+    PriorConfig,
+    PromptConfig,
+    TrainConfig,
+)
 
 OWN = config_folder()
 LEARNERS = {p.stem: yaml.safe_load(p.read_text())["learner"] for p in sorted((OWN / "learner").glob("*.yaml"))}
 PRIOR_OF = {name: learner["priors"] for name, learner in LEARNERS.items()}
-FILES = {name: ["learner.weights=a.file"] for name, node in LEARNERS.items() if node.get("weights") == "???"}
+DATA = f"data={Path(__file__).parent / 'golden' / 'tomato.parquet'}"
+FILES = {name: ["learner.weights=a.file"] for name, node in LEARNERS.items() if node.get("weights") == "???"} | {
+    name: [DATA] for name, node in LEARNERS.items() if "gradient_steps" in node and node.get("weights") != "???"
+}
 
 
 # ---- composition -------------------------------------------------------------------------------------------------
@@ -115,7 +128,9 @@ def test_the_main_file_has_every_other_setting() -> None:
     groups = {next(iter(line)).removeprefix("override /") for line in main.pop("defaults") if isinstance(line, dict)}
     assert set(main) | groups == {f.name for f in fields(TrainConfig)}
     for key, value in main.items():
-        schema = OmegaConf.get_type(compose()[key]) if isinstance(value, dict) else None
+        schema = None
+        if isinstance(value, dict):
+            schema = DataConfig if key == "data" else OmegaConf.get_type(compose()[key])
         assert not isinstance(value, dict) or set(value) == {f.name for f in fields(schema)}
 
 
@@ -144,7 +159,7 @@ def test_every_choice_and_range_names_a_setting() -> None:
     [
         (
             "learner=dqn_prio",
-            ["did you mean learner=dqn_prior?", "dqn_prior, dqn_prior_paper, drrn, prior_only, random"],
+            ["did you mean learner=dqn_prior?", "dqn_prior, dqn_prior_paper, drrn, iql, prior_only, random"],
         ),
         ("env=atari", ["env=atari: choose one of frozen_lake, overcooked_random, overcooked_salad, overcooked_tomato"]),
         ("lrner=dqn", ["lrner: there is no such setting; did you mean learner=dqn?"]),

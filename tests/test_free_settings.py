@@ -26,6 +26,10 @@ SMALL = [
 ]  # fmt: skip
 LM = ["lm=hf", f"lm.model={GOLDEN_LM}", "lm.device=cpu"]
 LEARNS = ["learner.learning_starts=20", "learner.batch=8"]
+DATA = [
+    f"data={GOLDEN_LM.parent / 'tomato.parquet'}", "data.size=60", "learner.gradient_steps=96", "learner.batch=4",
+    "learner.hidden=[4]", "encoder.dim=8",
+]  # fmt: skip
 BASES = {
     "prior": ["learner=dqn_prior", *LM, *LEARNS, "learner.hidden=[16]", "encoder.dim=16"],
     "encoder": [
@@ -33,6 +37,8 @@ BASES = {
     ],
     "random": ["learner=random"],
     "drrn": ["learner=drrn", *LEARNS, "learner.hidden=8", "learner.embedding=8"],
+    "cql": ["learner=cql", *DATA],
+    "iql": ["learner=iql", *DATA],
     "bc": ["learner=bc", "learner.hidden=[16]", "encoder.dim=16", "learner.weights=WEIGHTS"],
 }  # fmt: skip
 
@@ -61,6 +67,8 @@ CASES = {
     ("NoLearnerConfig", "priors"): Case("random", "learner.priors", MORE_PRIORS),
     ("DQNConfig", "priors"): Case("prior", "learner.priors", MORE_PRIORS),
     ("DRRNConfig", "priors"): Case("drrn", "learner.priors", MORE_PRIORS),
+    ("CQLConfig", "priors"): Case("cql", "learner.priors", MORE_PRIORS),
+    ("IQLConfig", "priors"): Case("iql", "learner.priors", MORE_PRIORS),
     ("BCConfig", "priors"): Case("bc", "learner.priors", MORE_PRIORS),
 }
 

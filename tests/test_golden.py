@@ -50,6 +50,15 @@ PAPER = [
     "learner.batch=16",
     "encoder.dim=64",
 ]
+DATA = [
+    f"data={GOLDEN / 'tomato.parquet'}",
+    "data.size=200",
+    "evaluation.episodes=2",
+    "learner.gradient_steps=160",
+    "learner.batch=16",
+    "learner.hidden=[16]",
+    "encoder.dim=32",
+]  # `llmrl collect env=overcooked_tomato size=240 mix=expert,random noise=0.2:0.5 success=75` made the file
 CURVES = {
     "dqn": ["learner=dqn", *LEARNS],
     "dqn-soft": ["learner=dqn", "learner.backup=soft", *LEARNS],
@@ -72,6 +81,22 @@ CURVES = {
         "learner.discount_by=primitive_steps",
     ],
     "bc": ["learner=bc", "learner.hidden=[32]", "encoder.dim=64", "encoder.history_turns=2"],
+    "bc-data": ["learner=bc", *DATA],
+    "bc_filtered": ["learner=bc_filtered", *DATA],
+    "bc_prior": ["learner=bc_prior", *DATA, *MODEL],
+    "cql": ["learner=cql", "learner.n_step=3", "learner.discount_by=primitive_steps", *DATA],
+    "cql_prior": ["learner=cql_prior", *DATA, *MODEL],
+    "cql_prior-joined": [
+        "learner=cql_prior",
+        "prior=scored",
+        "learner.join=true",
+        "learner.regulariser=prior",
+        "learner.backup=soft",
+        *DATA,
+        *MODEL,
+    ],
+    "cql_prior_paper": ["learner=cql_prior_paper", *DATA, *PAPER_MODEL],
+    "iql": ["learner=iql", *DATA],
     "dqn_pretrained": ["learner=dqn_pretrained", *LEARNS],
     "saycan": ["learner=saycan", *LEARNS, *MODEL],
     "prior_only": ["learner=prior_only", *MODEL],
@@ -84,7 +109,8 @@ EXACT = ("success", "length", "coverage")
 def curve(name: str, root: Path) -> dict[str, Any]:
     """What is kept of a run."""
     short = SHORT if name != "dqn_prior_paper" else [o for o in SHORT if not o.startswith("rollout.")]
-    overrides = [*short, *CURVES[name], f"paths.runs={root}", f"paths.cache={root / 'kept.sqlite3'}"]
+    given = {o.partition("=")[0]: o for o in (*short, *CURVES[name])}  # the last word counts
+    overrides = [*given.values(), f"paths.runs={root}", f"paths.cache={root / 'kept.sqlite3'}"]
     if name in TRAINED:
         overrides.append(f"learner.weights={root / 'trained.safetensors'}")
         _write_trained(root / "trained.safetensors", TRAINED[name], compose(overrides))
@@ -109,7 +135,7 @@ def test_a_curve_is_as_it_was(name: str, tmp_path: Path) -> None:
     assert found["numerics"] == golden["numerics"], "numerics was raised: write the golden curves anew"
     assert len(found["metrics"]) == len(golden["metrics"])
     for now, then in zip(found["metrics"], golden["metrics"], strict=True):
-        where = f"{name} at {then['env_steps']} decisions"
+        where = f"{name} at {then['env_steps']} decisions, {then.get('gradient_steps', 'no')} gradient steps"
         assert now.keys() == then.keys(), where
         for key, value in then.items():
             exact = value is None or isinstance(value, int) or key.endswith(EXACT)
@@ -129,7 +155,12 @@ def test_the_curves_show_learning_and_asking() -> None:
     for name, metrics in rows.items():
         if name.startswith(("dqn", "drrn", "saycan")):
             assert metrics[-1]["loss/td"] > 0, name
-        if MODEL[0] in CURVES[name]:
+        if DATA[0] in CURVES[name]:
+            assert metrics[-1]["gradient_steps"] == 160, name
+            assert 0 < metrics[-1]["data/coverage"] <= 1, name
+            loss = "loss/td" if name.startswith(("cql", "iql")) else "loss/policy"
+            assert metrics[0][loss] != metrics[-1][loss], name
+        elif MODEL[0] in CURVES[name]:
             assert metrics[-1]["lm/queries"] > metrics[0]["lm/queries"], name
             assert 0 < metrics[-1]["prior/coverage"] <= 1, name
     assert rows["dqn_prior-generated"][-1]["lm/parse_failures"] > 0
@@ -138,9 +169,9 @@ def test_the_curves_show_learning_and_asking() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Writes the golden curves anew.")
-    parser.add_argument("--write", action="store_true", required=True)
-    parser.parse_args()
-    for name in CURVES:
+    parser.add_argument("--write", nargs="*", choices=CURVES, required=True, metavar="NAME", help="by default all")
+    args = parser.parse_args()
+    for name in args.write or CURVES:
         with tempfile.TemporaryDirectory() as folder:
             kept = curve(name, Path(folder))
         (GOLDEN / f"{name}.json").write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")

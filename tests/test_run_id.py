@@ -45,6 +45,8 @@ def _leaves(node: DictConfig, prefix: str = "", affects: bool = True) -> dict[st
     for f in fields(schema):
         counts = affects and f.metadata.get("affects_result", True)
         child = node[f.name]
+        if f.name == "data" and child is None:  # "data" below has them
+            continue
         if isinstance(child, DictConfig):
             leaves |= _leaves(child, f"{prefix}{f.name}.", counts)
         else:
@@ -67,6 +69,7 @@ BASES = {
     "salad": compose(),
     "kitchens": compose(["env=overcooked_random", "learner=dqn"]),
     "prior": compose(["learner=random"]),
+    "data": compose(["learner=cql", f"data={Path(__file__).parent / 'golden' / 'tomato.parquet'}"]),
     "bert": compose(["learner=dqn", "encoder=bert"]),
 }
 FIELDS = {(base, key): affects for base, cfg in BASES.items() for key, affects in _leaves(cfg).items()}

@@ -437,6 +437,7 @@ def test_a_typed_override_replaces_that_of_the_space(written: Written) -> None:
 NAMES = sorted(file.stem for file in (config_folder() / "tune").glob("*.yaml"))
 GIVEN = {"dqn_pretrained": ["learner.weights=a.file"], "bc": ["learner.weights=a.file"]}
 LEARNS_NOTHING = {"bc", "prior_only"}  # their decisions do not matter
+FROM_DATA = {"cql", "cql_prior", "bc_data", "bc_filtered", "bc_prior", "iql"}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -448,7 +449,8 @@ def test_a_space_of_ours_is_searchable_in_every_choice(name: str) -> None:
         parameters = planned.space.propose(number, rows, 0)
         if number in (0, 4, 9):
             cfg = planned.compose(parameters, planned.tasks[0], 100, Path("runs"))
-            assert cfg.learner.name == name
+            assert cfg.learner.name == name.removesuffix("_data")
+            assert (cfg.data is not None) == (name in FROM_DATA)
         rows.append({"number": number, "state": "complete", "value": 0.0, "parameters": parameters})
         for key, value in parameters.items():
             seen.setdefault(key, set()).add(value)
@@ -457,12 +459,35 @@ def test_a_space_of_ours_is_searchable_in_every_choice(name: str) -> None:
 
 
 def test_every_learner_has_the_same_budget() -> None:
-    spaces = [Space.read(config_folder() / "tune" / f"{name}.yaml") for name in NAMES]
+    spaces = [Space.read(config_folder() / "tune" / f"{name}.yaml") for name in set(NAMES) - FROM_DATA]
     assert len({(s.trials, tuple(s.tasks), tuple(s.seeds)) for s in spaces}) == 1
     assert len({tuple(o for o in s.overrides if o.startswith("evaluation")) for s in spaces}) == 1
     steps = {s.name: [o for o in s.overrides if o.startswith("env_steps")] for s in spaces}
-    assert {tuple(steps[name]) for name in set(NAMES) - LEARNS_NOTHING} == {("env_steps=4000",)}
-    assert {"dqn", "dqn_prior", "drrn", "saycan", "dqn_prefilled", "dqn_pretrained"} == set(NAMES) - LEARNS_NOTHING
+    act = set(steps) - LEARNS_NOTHING
+    assert {tuple(steps[name]) for name in act} == {("env_steps=4000",)}
+    assert act == {"dqn", "dqn_prior", "drrn", "saycan", "dqn_prefilled", "dqn_pretrained"}
+
+
+def test_every_learner_from_data_has_the_same_budget() -> None:
+    spaces = [Space.read(config_folder() / "tune" / f"{name}.yaml") for name in FROM_DATA]
+    assert len({(s.trials, tuple(s.tasks), tuple(s.seeds)) for s in spaces}) == 1
+    shared = [tuple(o for o in s.overrides if o.startswith(("evaluation", "data", "encoder"))) for s in spaces]
+    assert set(shared) == {("encoder.history_turns=0", "evaluation.every=1000000", "data.size=1000")}
+    for key in ("learner.gradient_steps", "learner.lr", "learner.weight_decay"):
+        assert len({repr(s.plain["parameters"][key]) for s in spaces}) == 1
+
+
+def test_what_learns_from_data_is_worth_what_it_is_in_the_end(tmp_path: Path) -> None:
+    golden = REPOSITORY / "tests" / "golden" / "tomato.parquet"
+    small = ["learner.batch=4", "learner.hidden=[4]", "encoder.dim=8", "data.size=60"]
+    kitchen = f"env=overcooked_random env.index=1 env.max_decisions=8 data.file={golden}"
+    planned = plan("bc_data", small, tasks=[kitchen], trials=1)
+    assert (planned.env_steps, planned.decisions) == (0, 0)
+    assert "after the last gradient step" in planned.identity["objective"]
+    search(planned, tmp_path / "out")
+    (row,) = logged(tmp_path / "out")
+    assert row["state"] == "complete"
+    assert row["value"] == row["final"] == row["runs"][0]["value"]
 
 
 def test_no_prior_is_searched_as_widely_as_with_one() -> None:
@@ -470,6 +495,10 @@ def test_no_prior_is_searched_as_widely_as_with_one() -> None:
     for key, node in spaces["dqn"].items():
         assert spaces["dqn_prior"][key] == node
         assert spaces["dqn_prefilled"][key] == node
+    for key, node in spaces["cql"].items():
+        assert spaces["cql_prior"][key] == node
+    for key, node in spaces["bc_data"].items():
+        assert spaces["bc_filtered"][key] == spaces["bc_prior"][key] == node
 
 
 # ---- the command -------------------------------------------------------------------------------------------------

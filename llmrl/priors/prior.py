@@ -96,7 +96,7 @@ class Prior:
         informed = self._informed(use, len(states))
         keys = self._keys(states[:informed], None if experts is None else experts[:informed])
         if self._asks and use != "evaluation":  # how well an agent does may be looked at as often as one likes
-            self._prompts.update(hashlib.sha256(key.asked.encode()).digest() for key in keys)
+            self._asked(keys)
             # Where the behaviour asks, a target's state counts when it is acted in.
             if use != "target" or self._knows_nothing("behaviour"):
                 self.counts.queries += len(keys)
@@ -106,25 +106,31 @@ class Prior:
             given = self._drawn(keys, use)
         return given + [_weighted(np.ones(len(s.actions))) for s in states[informed:]]
 
-    def proposals(self, states: Sequence[TextState], experts: Experts | None = None) -> list[Proposal] | None:
-        """What the evaluation's candidates are drawn from, wherever that is the same at every visit; else None.
+    def proposals(
+        self, states: Sequence[TextState], experts: Experts | None = None, use: Use = "evaluation", count: bool = False
+    ) -> list[Proposal] | None:
+        """What a use's candidates are drawn from, wherever that is the same at every visit; else None.
 
-        None: a support that grows (union), and free answers, of which each visit reads others. Nothing is drawn or
-        counted, though a model may be asked. Raises ValueError as `candidates`.
+        None: a support that grows (union), and free answers, of which each visit reads others. Nothing is drawn, though
+        a model may be asked; with `count`, the states are counted as those it was asked about. Raises ValueError as
+        `candidates`.
         """
-        support, source = self.cfg.evaluation, self.cfg.source
+        support, source = self._supports[use], self.cfg.source
         if support.uniform:
             return [Proposal(np.full(len(s.actions), 1 / len(s.actions)), None) for s in states]
         if support.redraw != "never" and (source == "generated" or (support.redraw == "union" and support.k)):
             return None
         keys = self._keys(states, experts)
+        if count and self._asks:
+            self._asked(keys)
+            self.counts.queries += len(keys)
         if source == "generated":
-            given = self._from_answers(keys, "evaluation", count=False)
+            given = self._from_answers(keys, use, count)
         elif support.k is None or support.redraw == "visit":
             self._learn_distributions(keys)
             return [Proposal(self._distributions[key], support.k) for key in keys]
         else:
-            given = self._drawn(keys, "evaluation")
+            given = self._drawn(keys, use)
         return [Proposal(_on_all(c, len(key.actions)), None) for c, key in zip(given, keys, strict=True)]
 
     def start_evaluation(self, *name: str | int) -> None:
@@ -183,6 +189,9 @@ class Prior:
         self._visits.update({(use, key): visits for use, key, visits in saved["visits"]})
         if self._free is not None:
             self._free.restore(saved["answers"])
+
+    def _asked(self, keys: Sequence[_Key]) -> None:
+        self._prompts.update(hashlib.sha256(key.asked.encode()).digest() for key in keys)
 
     # ---- who knows the prior ---------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ LEVELS = (0.5, 0.8, 0.95)
 HARD = 5000  # decisions that the other side needs at least, before "ten times fewer" says anything
 FEW = 10  # seeds; with fewer on a side nothing is claimed
 FEW_EPISODES = 100  # a point of a sampled curve, to be published
+SIZES = "transitions"  # the axis of offline runs: each run is one point
 PAID_ONCE = ("seconds", "training_seconds", "lm/tokens")  # axes on which a kept answer costs nothing
 UNBIASED = ("evaluation.exact_up_to", "evaluation.episodes")  # change how sure a success is, not its mean
 
@@ -88,7 +89,7 @@ def compare(
     reasons: list[str] = []  # why nothing may be claimed
     runs, against = _complete(runs, against, notes)
     _code([*runs, *against], allow_dirty, notes, reasons)
-    named = _named(runs, against)
+    named = _named(runs, against, ("data.size",) if x == SIZES else ())
     _evaluation(named, allow_different, notes, reasons)
     _worlds(named, reasons)
     _axis(named, x)
@@ -97,7 +98,7 @@ def compare(
     offsets = [cost(pretrainings(group[0].config), x) if with_training else 0.0 for _, group in named]
     curves = [_curves(group, metric, x, offset) for (_, group), offset in zip(named, offsets, strict=True)]
     notes.append(_sampling([label for label, _ in named], curves))
-    log = all(settings(group[0]).get("evaluation.grid") == "log" for _, group in named)
+    log = x == SIZES or all(settings(group[0]).get("evaluation.grid") == "log" for _, group in named)
     xs = [curve.x_T for group in curves for curve in group]
     grids = (statistics.common_grid(xs), statistics.common_grid(xs, log=True) if log else None)
     measured = [
@@ -186,12 +187,12 @@ def _code(runs: Sequence[RunInfo], allow_dirty: bool, notes: list[str], reasons:
     notes.append(f"made by commit{'s' if len(commits) > 1 else ''} {', '.join(commits)}")
 
 
-def _named(runs: Sequence[RunInfo], against: Sequence[RunInfo]) -> Named:
+def _named(runs: Sequence[RunInfo], against: Sequence[RunInfo], apart_from: Sequence[str]) -> Named:
     """Labelled by what tells all groups apart."""
-    labels = grouped([*runs, *against])
+    labels = grouped([*runs, *against], apart_from)
 
     def side(own: set[RunInfo]) -> list[tuple[str, list[RunInfo]]]:
-        groups = {label: sorted((run for run in group if run in own), key=_seed) for label, group in labels.items()}
+        groups = {label: sorted((run for run in group if run in own), key=_cell) for label, group in labels.items()}
         return [(label, group) for label, group in groups.items() if group]
 
     named, others = side(set(runs)), side(set(against))
@@ -209,20 +210,22 @@ def _named(runs: Sequence[RunInfo], against: Sequence[RunInfo]) -> Named:
 
 
 def _refuse_mixed(label: str, group: Sequence[RunInfo]) -> None:
-    seeds = [_seed(run) for run in group]
-    for seed in seeds:
-        if seeds.count(seed) > 1:
-            twice = ", ".join(str(run.path) for run in group if _seed(run) == seed)
-            raise ValueError(f"{label}: seed {seed} is there {seeds.count(seed)} times ({twice}): leave one out")
+    cells = [_cell(run) for run in group]
+    for cell in cells:
+        if cells.count(cell) > 1:
+            twice = ", ".join(str(run.path) for run in group if _cell(run) == cell)
+            raise ValueError(f"{label}: seed {cell[0]} is there {cells.count(cell)} times ({twice}): leave one out")
     made = [run.provenance for run in group]
     for what, contents in (
         ("asked models of the same name", {(each.get("model") or {}).get("revision") for each in made}),
         ("read with encoders of the same name", {(each.get("encoder") or {}).get("revision") for each in made}),
         ("started from files of the same name", {each.get("weights") for each in made}),
+        ("learned from files of the same name", {each.get("data") for each in made}),
     ):
         if len(contents) > 1:
             unknown = " (some do not say with which)" if None in contents else ""
-            raise ValueError(f"{label}: its runs {what} with {len(contents)} different weights{unknown}")
+            kind = "contents" if what.startswith("learned") else "weights"
+            raise ValueError(f"{label}: its runs {what} with {len(contents)} different {kind}{unknown}")
 
 
 def _evaluation(named: Named, allow_different: bool, notes: list[str], reasons: list[str]) -> None:
@@ -304,8 +307,7 @@ def _sampling(labels: Sequence[str], curves: Sequence[Sequence[SeedCurve]]) -> s
 def _curves(group: Sequence[RunInfo], metric: str, x: str, offset: float) -> list[SeedCurve]:
     curves = []
     exact_key = metric.replace("/success", "/exact")
-    for run in group:
-        table = rows(run)
+    for run, table in _tables(group, x):
         kept = [row for row in table if row.get(x) is not None and row.get(metric) is not None]
         if not kept:
             has = ", ".join(sorted({key for row in table for key in row})) or "no evaluation"
@@ -313,7 +315,8 @@ def _curves(group: Sequence[RunInfo], metric: str, x: str, offset: float) -> lis
         episodes = (run.config.get("evaluation") or {}).get("episodes", 0)
         x_T = np.array([row[x] for row in kept], dtype=float)
         if x_T[-1] <= 0:
-            raise ValueError(f"--x {x}: it stays at 0 in {run.name}, so that nothing is a curve over it")
+            offline = f"; runs that learn from data are compared with --x {SIZES}" if run.config.get("data") else ""
+            raise ValueError(f"--x {x}: it stays at 0 in {run.name}, so that nothing is a curve over it{offline}")
         curves.append(
             SeedCurve(
                 x_T + offset,
@@ -322,6 +325,18 @@ def _curves(group: Sequence[RunInfo], metric: str, x: str, offset: float) -> lis
             )
         )
     return curves
+
+
+def _tables(group: Sequence[RunInfo], x: str) -> list[tuple[RunInfo, list[dict[str, Any]]]]:
+    """The rows of each run; over sizes of data, the last row of each of a seed's runs."""
+    if x != SIZES:
+        return [(run, rows(run)) for run in group]
+    by_seed: dict[int, list[RunInfo]] = {}
+    for run in group:
+        by_seed.setdefault(_seed(run), []).append(run)
+    return [
+        (own[0], sorted((rows(run)[-1] for run in own), key=lambda row: row.get(SIZES, 0))) for own in by_seed.values()
+    ]
 
 
 def _group(
@@ -345,7 +360,7 @@ def _group(
     spent = [statistics.reached(curves, drawn, level) for level in levels]
     group = Group(
         label,
-        [_seed(run) for run in runs],
+        list(dict.fromkeys(_seed(run) for run in runs)),
         statistics.mean(final),
         areas[0],
         areas[1],
@@ -409,6 +424,12 @@ def claim(
 
 def _seed(run: RunInfo) -> int:
     return int(run.config.get("seed", 0))
+
+
+def _cell(run: RunInfo) -> tuple[int, float]:
+    """What tells the runs of a group apart."""
+    size = (run.config.get("data") or {}).get("size")
+    return _seed(run), float("inf") if size is None else float(size)
 
 
 def _listed(names: Sequence[str], most: int = 3) -> str:

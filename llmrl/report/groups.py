@@ -18,6 +18,8 @@ from llmrl.run.load import RunInfo
 
 TITLES = {
     "env_steps": "decisions",
+    "gradient_steps": "gradient steps",
+    "transitions": "transitions",
     "primitive_steps": "primitive steps",
     "training_seconds": "seconds of training",
     "eval/success": "success",
@@ -29,12 +31,15 @@ TITLES = {
 }
 
 
-def grouped(runs: Iterable[RunInfo]) -> dict[str, list[RunInfo]]:
-    """Label -> the runs that differ only in their seed (and in settings that cannot change a result)."""
+def grouped(runs: Iterable[RunInfo], apart_from: Sequence[str] = ()) -> dict[str, list[RunInfo]]:
+    """Label -> the runs that differ only in their seed (and in settings that cannot change a result).
+
+    `apart_from`: other settings in which they may differ.
+    """
     groups: dict[Hashable, list[RunInfo]] = defaultdict(list)
     flats: dict[Hashable, dict[str, Any]] = {}
     for run in runs:
-        flat = settings(run)
+        flat = {key: value for key, value in settings(run).items() if key not in apart_from}
         key = repr(sorted(flat.items()))
         groups[key].append(run)
         flats[key] = flat
@@ -56,8 +61,8 @@ def settings(run: RunInfo) -> dict[str, Any]:
 
 def rows(run: RunInfo) -> list[dict[str, Any]]:
     """The run's metrics, one row per evaluation, each joined with what the clock and the cache said then."""
-    timing = {row.get("env_steps"): row for row in read_lines(run.path / "timing.jsonl")}
-    return [timing.get(row.get("env_steps"), {}) | row for row in run.metrics]
+    timing = {_at(row): row for row in read_lines(run.path / "timing.jsonl")}
+    return [timing.get(_at(row), {}) | row for row in run.metrics]
 
 
 def points(run: RunInfo, metric: str, x: str) -> tuple[np.ndarray, np.ndarray]:
@@ -65,6 +70,10 @@ def points(run: RunInfo, metric: str, x: str) -> tuple[np.ndarray, np.ndarray]:
     found = [(row[x], row[metric]) for row in rows(run) if row.get(x) is not None and row.get(metric) is not None]
     points_T2 = np.array(sorted(dict(found).items()), dtype=float).reshape(-1, 2)
     return points_T2[:, 0], points_T2[:, 1]
+
+
+def _at(row: Mapping[str, Any]) -> tuple[Any, Any]:
+    return row.get("env_steps"), row.get("gradient_steps")
 
 
 @lru_cache(maxsize=1024)

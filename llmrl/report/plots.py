@@ -20,6 +20,7 @@ from llmrl.run.load import RunInfo
 
 if TYPE_CHECKING:
     from llmrl.report.compare import Comparison
+    from llmrl.report.samples import Arm
 
 # Okabe and Ito's palette, told apart with any colour vision; yellow, too pale for a line on white, is left out
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -55,11 +56,18 @@ def curve(runs: Sequence[RunInfo], out: Path, metric: str = "eval/success", x: s
 def run_curve(folder: Path) -> Path | None:
     """A run's own curve.png: success of the behaviour policy and of the greedy one. None when nothing was evaluated."""
     run = RunInfo(folder)
+    x = "gradient_steps" if any("gradient_steps" in row for row in run.metrics) else "env_steps"
     names = {"behaviour policy": "eval/success", "greedy policy": "eval_greedy/success"}
-    curves = [c for label, m in names.items() if (c := _curve(label, [points(run, m, "env_steps")]))]
+    curves = [c for label, m in names.items() if (c := _curve(label, [points(run, m, x)]))]
     if not curves:
         return None
-    return _draw(curves, folder / "curve.png", "eval/success", "env_steps", run.name, lambda c: c.label)
+    return _draw(curves, folder / "curve.png", "eval/success", x, run.name, lambda c: c.label)
+
+
+def samples(arms: Sequence[Arm], out: Path, title: str, levels: Sequence[float]) -> Path:
+    """Success over the number of transitions that were learned from, one line per arm."""
+    curves = [Curve(arm.label, arm.sizes, arm.success_SN) for arm in arms]
+    return _draw(curves, out, "eval/success", "transitions", title, _seeds, levels, log=True)
 
 
 def comparison(found: Comparison, out: Path) -> Path:

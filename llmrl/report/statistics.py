@@ -107,19 +107,19 @@ def after_start(figures: Figures, curves: Sequence[SeedCurve]) -> Figures:
 
 def mean(figures: Figures) -> Estimate:
     """Of figures without censoring."""
-    return _estimate(*_measured(figures, np.mean), *_resampled(figures, np.mean, _rng()))
+    return estimate(*_measured(figures, np.mean), *_resampled(figures, np.mean, _rng()))
 
 
 def median(figures: Figures) -> Estimate:
     """Of an even number of seeds: the mean of the two in the middle, unknown above if one of them is censored."""
-    return _estimate(*_measured(figures, np.median), *_resampled(figures, np.median, _rng()))
+    return estimate(*_measured(figures, np.median), *_resampled(figures, np.median, _rng()))
 
 
 def difference(a: Figures, b: Figures, paired: bool) -> Estimate:
     """Mean of `a` minus mean of `b`, neither censored. `paired`: row i of both is the same seed, drawn together."""
     (a_R, _), (b_R, _) = _both(a, b, np.mean, paired)
     point = a.low_SL[:, 0].mean() - b.low_SL[:, 0].mean()
-    return _estimate(point, point, a_R - b_R, a_R - b_R)
+    return estimate(point, point, a_R - b_R, a_R - b_R)
 
 
 def ratio(a: Figures, b: Figures, paired: bool) -> Estimate:
@@ -129,7 +129,7 @@ def ratio(a: Figures, b: Figures, paired: bool) -> Estimate:
     """
     (a_low, a_high), (b_low, b_high) = _measured(a, np.median), _measured(b, np.median)
     (a_low_R, a_high_R), (b_low_R, b_high_R) = _both(a, b, np.median, paired)
-    return _estimate(_over(b_low, a_high), _over(b_high, a_low), _over(b_low_R, a_high_R), _over(b_high_R, a_low_R))
+    return estimate(_over(b_low, a_high), _over(b_high, a_low), _over(b_low_R, a_high_R), _over(b_high_R, a_low_R))
 
 
 def detectable_difference(a: Figures, b: Figures, power: float = 0.8) -> float | None:
@@ -218,7 +218,7 @@ def _over(b: np.ndarray | float, a: np.ndarray | float) -> np.ndarray:
         return np.where(np.isinf(b) | (np.asarray(a) == 0), np.inf, np.asarray(b) / a)
 
 
-def _estimate(low: np.ndarray | float, high: np.ndarray | float, low_R: np.ndarray, high_R: np.ndarray) -> Estimate:
+def estimate(low: np.ndarray | float, high: np.ndarray | float, low_R: np.ndarray, high_R: np.ndarray) -> Estimate:
     """Quantiles that were drawn, the outer ones: between a number and infinity there is nothing to interpolate.
 
     The percentile interval of a median may miss it; it is then extended to hold it.

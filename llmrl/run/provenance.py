@@ -14,7 +14,7 @@ import torch
 from omegaconf import DictConfig
 
 import llmrl
-from llmrl.config import model_identity, weights_contents
+from llmrl.config import data_contents, model_identity, weights_contents
 from llmrl.run.versions import git_state, package_versions
 
 COMPUTING = ("numpy", "tokenizers", "torch", "transformers")  # packages whose numbers a run is made of
@@ -23,7 +23,8 @@ COMPUTING = ("numpy", "tokenizers", "torch", "transformers")  # packages whose n
 def provenance(cfg: DictConfig) -> dict[str, Any]:
     """provenance.json of a run. `machine_type` is what byte-identity is promised on.
 
-    `weights` is the SHA-256 of the file that the learner starts from, wherever it lies; null without one.
+    `weights` is the SHA-256 of the file that the learner starts from, wherever it lies, and `data` that of the rows
+    that it learns from; null without one.
     """
     model, encoder = model_identity(cfg), model_identity(cfg, "encoder")
     weights = cfg.learner.get("weights")
@@ -37,6 +38,7 @@ def provenance(cfg: DictConfig) -> dict[str, Any]:
         "machine": {"platform": platform.platform(), "cpus": os.cpu_count()},
         "model": None if model is None else asdict(model),
         "encoder": None if encoder is None else asdict(encoder),
+        "data": None if cfg.data is None else data_contents(cfg.data.file),
         "weights": weights_contents(weights) if isinstance(weights, str) and Path(weights).is_file() else None,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }

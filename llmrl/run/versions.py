@@ -16,6 +16,7 @@ PACKAGES = (
     "safetensors",
     "numpy",
     "gymnasium",
+    "pyarrow",
     "hydra-core",
     "omegaconf",
     "jinja2",

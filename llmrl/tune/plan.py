@@ -16,6 +16,8 @@ from llmrl.run.files import flatten
 from llmrl.tune.space import AHEAD, STARTUP, Space
 
 _OWN = {"env": "--task 'env=...'", "seed": "--seed N", "paths": "--out FOLDER", "numerics": "nothing: it is not chosen"}
+_AREA = "mean over tasks and seeds of the area under eval/success over env_steps, 0 to 1"
+_FINAL = "mean over tasks and seeds of eval/success after the last gradient step, 0 to 1"
 _YARDSTICK = ("env_steps", "evaluation", "checkpoint_every", "threads", "progress")  # of the search, not of the agent
 
 
@@ -29,7 +31,7 @@ class Plan:
     seeds: list[int]
     trials: int
     sampler_seed: int
-    env_steps: int  # decisions of one run
+    env_steps: int  # decisions of one run; 0 where it learns from data
     numerics: int
     config_dir: Path | None
 
@@ -57,7 +59,7 @@ class Plan:
             "tasks": self.tasks,
             "seeds": self.seeds,
             "env_steps": self.env_steps,
-            "objective": "mean over tasks and seeds of the area under eval/success over env_steps, 0 to 1",
+            "objective": _AREA if self.env_steps else _FINAL,
             "sampler": {"name": "TPE", "seed": self.sampler_seed, "startup": STARTUP, "ahead": AHEAD},
             "numerics": self.numerics,
         }
@@ -102,7 +104,8 @@ def plan(
         _refuse_reported(planned.compose({}, task, chosen_seeds[0], Path("runs")), task)
     cfg = planned.compose({}, chosen[0], chosen_seeds[0], Path("runs"))
     _refuse_parameters(file, planned, cfg, folders)
-    return Plan(**{**planned.__dict__, "env_steps": cfg.env_steps, "numerics": cfg.numerics})
+    decisions = cfg.env_steps if cfg.data is None else 0
+    return Plan(**{**planned.__dict__, "env_steps": decisions, "numerics": cfg.numerics})
 
 
 def _file(space: str, folders: ConfigFolders) -> Path:
@@ -136,8 +139,10 @@ def _refuse_other_than_env(task: str) -> None:
     except ValueError as error:
         raise ConfigError(f"task {task!r}: {error}") from None
     for text in texts or [task]:
-        if _part(text) != "env":
-            raise ConfigError(f"task {task!r}: a task names a world, as in 'env=overcooked_random env.index=0'")
+        if _part(text) not in ("env", "data"):
+            raise ConfigError(
+                f"task {task!r}: a task names a world, as in 'env=overcooked_random env.index=0', and perhaps its data"
+            )
 
 
 def _refuse_reported(cfg: DictConfig, task: str) -> None:

@@ -33,9 +33,10 @@ class Screen:
 
     def begin(self, plan: Plan, out: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         self.plan, self.out = plan, out
+        self._value = "area" if plan.env_steps else "success"
         self._print(
             f"{plan.space.name}: {plan.trials} trials x {len(plan.tasks)} tasks x {len(plan.seeds)} seeds "
-            f"x {plan.env_steps:,} decisions = {plan.decisions:,} decisions"
+            + (f"x {plan.env_steps:,} decisions = {plan.decisions:,} decisions" if plan.env_steps else "from data")
         )
         if rows:
             left = plan.trials - len(rows)
@@ -53,7 +54,9 @@ class Screen:
             return
         first = ranked(rows)[0]
         best = "the best so far" if first["number"] == row["number"] else f"best {first['value']:.3f}"
-        text += f"area {row['value']:.3f}  final {percent(row['final']):>4}  {duration(row['seconds']):>7}  {best}"
+        text += (
+            f"{self._value} {row['value']:.3f}  final {percent(row['final']):>4}  {duration(row['seconds']):>7}  {best}"
+        )
         self._print(text)
 
     def end(self, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -67,8 +70,10 @@ class Screen:
             f"{len(rows)} trials, {failed} failed; {sum(row['decisions'] for row in rows):,} decisions, "
             f"{duration(sum(row['seconds'] for row in rows))} of runs"
         )
-        self._print(f"area {rows[0]['value']:.3f} in trial 0, where nothing is changed")
-        self._print(f"area {top[0]['value']:.3f} in trial {top[0]['number']}, the best, on the tasks that chose it")
+        self._print(f"{self._value} {rows[0]['value']:.3f} in trial 0, where nothing is changed")
+        self._print(
+            f"{self._value} {top[0]['value']:.3f} in trial {top[0]['number']}, the best, on the tasks that chose it"
+        )
         self._print("log: " + ", ".join(str(self.out / name) for name in ("trials.jsonl", "study.json", "best.yaml")))
         command = ["llmrl", "train", *self.plan.agent(top[0]["parameters"])]
         command += ["--config-dir", str(self.plan.config_dir)] if self.plan.config_dir else []

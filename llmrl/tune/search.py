@@ -158,9 +158,14 @@ class _Runs:
 
 
 def _figures(run: RunInfo) -> dict[str, float]:
-    """`value`: the mean height of the success curve, by the trapezoidal rule; `final`: its last point. Both 0 to 1."""
+    """`value`: the mean height of the success curve, by the trapezoidal rule; `final`: its last point. Both 0 to 1.
+
+    A run that learned from data is worth what it was in the end.
+    """
     steps_T = np.array([row["env_steps"] for row in run.metrics], dtype=float)
     success_T = np.array([row["eval/success"] for row in run.metrics], dtype=float)
+    if steps_T[-1] == 0:
+        return {"value": float(success_T[-1]), "final": float(success_T[-1])}
     area = np.trapezoid(success_T, steps_T) / (steps_T[-1] - steps_T[0])
     return {"value": float(area), "final": float(success_T[-1])}
 

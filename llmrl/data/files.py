@@ -1,0 +1,111 @@
+"""Data sets in files, by their ending: .parquet (the published form), .jsonl (for people and other tools), .part (while
+it is collected), and .pkl, the tuple layout of the released code of arXiv 2410.07927, which is only read.
+
+A .jsonl file has on its first line how the set came about, {"llmrl_data": 1, ...}, and then a row on each line.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from llmrl.data.dataset import Builder, DataError, DataSet
+from llmrl.data.frames import read_frames
+from llmrl.data.official import read_official
+from llmrl.data.parquet import FORMAT, read_about, read_parquet, write_parquet
+from llmrl.run.files import publish, to_json
+
+READ = (".parquet", ".jsonl", ".part", ".pkl")
+WRITTEN = (".parquet", ".jsonl")
+
+
+def read(path: Path, cut: int | None = None) -> DataSet:
+    """The whole data set, checked. Raises DataError, naming file and row; nothing is loaded by half.
+
+    `cut`: for .pkl, the decisions after which an episode was cut.
+    """
+    _refuse_ending(path, READ)
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file; `llmrl collect` makes one")
+    if cut is not None and path.suffix != ".pkl":
+        raise DataError(f"{path} says itself where its episodes end; --cut is for .pkl files")
+    if path.suffix == ".parquet":
+        return read_parquet(path)
+    about: dict[str, Any]
+    if path.suffix == ".part":
+        about, rows = read_frames(path)
+    elif path.suffix == ".jsonl":
+        about, rows = _read_jsonl(path)
+    else:
+        about, rows = {"imported": path.name}, read_official(path, cut)
+    builder = Builder(str(path))
+    for row in rows:
+        builder.add(row)
+    return builder.done(about)
+
+
+def write(path: Path, data: DataSet) -> None:
+    """Publishes the file whole. Raises DataError for another ending than .parquet and .jsonl."""
+    _refuse_ending(path, WRITTEN)
+    if path.suffix == ".parquet":
+        write_parquet(path, data)
+        return
+    lines = [to_json({"llmrl_data": FORMAT, **data.about}), *(_line(row) for row in data.rows())]
+    publish(path, "\n".join(lines) + "\n")
+
+
+def convert(source: Path, out: Path, cut: int | None = None) -> int:
+    """Writes `source` in another form; returns how many transitions it has. Raises DataError."""
+    _refuse_ending(out, WRITTEN)
+    if out.exists():
+        raise DataError(f"{out} is there already: name another file")
+    data = read(source, cut)
+    write(out, data)
+    return len(data)
+
+
+def content_of(path: Path) -> str:
+    """The hash of a .parquet file's rows, as the file tells it; reading the rows holds it to that. Raises DataError."""
+    _refuse_ending(path, (".parquet",))
+    return str(read_about(path)["content"])
+
+
+def _refuse_ending(path: Path, endings: tuple[str, ...]) -> None:
+    if path.suffix not in endings:
+        convert = "; `llmrl data convert` makes one of another" if path.suffix in READ else ""
+        raise DataError(f"{path}: expected a file that ends in {' or '.join(endings)}{convert}")
+
+
+def _line(row: dict[str, Any]) -> str:
+    """A person reads the columns in their order."""
+    return json.dumps(row, ensure_ascii=False, allow_nan=False)
+
+
+def _read_jsonl(path: Path) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
+    with path.open("rb") as file:
+        first = file.readline()
+    about = _object(path, first, "line 1")
+    if about.pop("llmrl_data", None) != FORMAT:
+        raise DataError(f'{path}, line 1: a data set begins with {{"llmrl_data": {FORMAT}}}')
+    return about, _lines(path)
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open("rb") as file:
+        file.readline()
+        for number, line in enumerate(file):
+            yield _object(path, line, f"row {number} (line {number + 2})")
+
+
+def _object(path: Path, line: bytes, where: str) -> dict[str, Any]:
+    try:
+        if not line.endswith(b"\n"):
+            raise ValueError("the line has no end: the file was cut off")
+        value = json.loads(line)
+        if not isinstance(value, dict):
+            raise ValueError("no JSON object")
+    except ValueError as error:
+        raise DataError(f"{path}, {where}: {error}") from None
+    return value

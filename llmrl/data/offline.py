@@ -1,0 +1,105 @@
+"""What an offline learner is given: drawn rows as integers and small arrays, and the candidates of their states.
+
+Shapes: N rows, S distinct states, A actions of the widest menu, B a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from llmrl.envs.state import TextState
+from llmrl.priors.candidates import Proposal
+
+
+@dataclass(frozen=True)
+class OfflineData:
+    """`state` and `next_state` index `states`; the latter is -1 where the episode terminated."""
+
+    states: list[TextState]
+    candidates: Supports  # of every state
+    state: np.ndarray  # int64 [N]
+    action: np.ndarray  # int64 [N], its place on the menu
+    reward: np.ndarray  # float64 [N]
+    duration: np.ndarray  # int64 [N], primitive steps
+    next_state: np.ndarray  # int64 [N]
+    last: np.ndarray  # bool [N]: no later row is of the same episode
+    successful: np.ndarray  # bool [N]: the row's episode is known to have succeeded
+
+    def __len__(self) -> int:
+        return len(self.state)
+
+    @property
+    def coverage(self) -> float:
+        """How likely a row's own action is among the candidates of its state; the mean over rows."""
+        p_N = self.candidates.p_SA[self.state, self.action]
+        k = self.candidates.k_S[self.state]
+        return float(np.where(k > 0, 1 - (1 - p_N) ** k, p_N > 0).mean())
+
+    def taken(self) -> np.ndarray:
+        """bool [S, A]: the actions that some row takes in a state."""
+        taken_SA = np.zeros(self.candidates.p_SA.shape, dtype=bool)
+        taken_SA[self.state, self.action] = True
+        return taken_SA
+
+    def n_step(self, n: int, gamma: float, by_primitive_steps: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(R, discount, next state) [N]: y = R + discount * B Q(next state, .), over n rows, or fewer to the end.
+
+        The discount is 0 where the episode terminated; the next state is then -1.
+        """
+        discount_N = gamma ** (self.duration if by_primitive_steps else np.ones(len(self)))
+        ret, through, at = np.zeros(len(self)), np.ones(len(self)), np.arange(len(self))
+        goes_on = np.ones(len(self), dtype=bool)
+        last = at.copy()
+        for _ in range(n):
+            ret[goes_on] += through[goes_on] * self.reward[at[goes_on]]
+            through[goes_on] *= discount_N[at[goes_on]]
+            last[goes_on] = at[goes_on]
+            goes_on &= ~self.last[at]
+            at = np.minimum(at + 1, len(self) - 1)
+        after = self.next_state[last]
+        return ret, np.where(after < 0, 0.0, through), after
+
+
+class Supports:
+    """The candidates of S states: drawn afresh for each batch, or the same every time.
+
+    p_SA: what is drawn from, 0 where the menu has no such action; k_S: how many draws, 0 for all of positive weight.
+    """
+
+    def __init__(self, proposals: Sequence[Proposal]) -> None:
+        sizes = np.array([proposal.weights.size for proposal in proposals])
+        self.p_SA = np.zeros((len(proposals), sizes.max()))
+        for p_A, proposal in zip(self.p_SA, proposals, strict=True):
+            p_A[: proposal.weights.size] = proposal.weights
+        self.sizes = sizes
+        self.k_S = np.array([proposal.k or 0 for proposal in proposals])
+        self.k = int(self.k_S.max())
+        assert (self.k_S == self.k).all()  # one setting for all
+        self._cumulative_SA = self.p_SA.cumsum(-1)
+        with np.errstate(divide="ignore"):
+            self._log_p_SA = np.log(self.p_SA)
+
+    def draw(self, states: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """float64 [B, A]: log w of each action of the menu; -inf for what is no candidate."""
+        if not self.k:
+            return self._log_p_SA[states]
+        cumulative_BA = self._cumulative_SA[states]
+        u_BK = rng.random((len(states), self.k)) * cumulative_BA[:, -1:]
+        drawn_BK = (cumulative_BA[:, None, :] <= u_BK[:, :, None]).sum(-1)
+        drawn_BK = np.minimum(drawn_BK, self.sizes[states][:, None] - 1)
+        width = cumulative_BA.shape[1]
+        flat = (np.arange(len(states))[:, None] * width + drawn_BK).ravel()
+        counts_BA = np.bincount(flat, minlength=len(states) * width).reshape(-1, width)
+        with np.errstate(divide="ignore"):
+            return np.log(counts_BA / self.k)
+
+
+def joined(log_w_BA: np.ndarray, also_BA: np.ndarray) -> np.ndarray:
+    """More candidates: those that are new weigh as much as the lightest there was, and all are normalised anew."""
+    there = log_w_BA > -np.inf
+    lightest = np.where(there, log_w_BA, np.inf).min(-1, keepdims=True)
+    log_w_BA = np.where(also_BA & ~there, lightest, log_w_BA)
+    return log_w_BA - np.log(np.exp(log_w_BA).sum(-1, keepdims=True))

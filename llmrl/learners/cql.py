@@ -1,0 +1,93 @@
+"""CQL and CQL-Prior: conservative Q-learning on a data set, over all actions or over those a prior proposes.
+
+    L = TD(Q(s,a) - y) + c mean_B[ log sum_{a' in C(s)} exp Q(s,a') - Q(s,a) ]                                   (1)
+    y = R_n + gamma^n B_{a' in C(s')} Q_target(s',a')                                                            (2)
+    behaviour  pi(a|s) = w(a|s) exp(Q(s,a)/alpha) / Z     over the candidates of an evaluation                   (3)
+
+The second term of (1) pushes Q down where there are no data, and up where there are (Kumar et al., "Conservative
+Q-Learning", arXiv 2006.04779, equation 4, CQL(H)). C(s) are all admissible actions with prior=uniform: CQL. With k
+draws from a language model's distribution it is CQL-Prior (Yan et al., arXiv 2410.07927): the maximum in y and the sum
+in (1) go over what the model proposes.
+
+data_action   a row's own action belongs to C(s) in (1). Without it, as in the released code, nothing bounds (1) from
+              below where the model does not propose that action.
+join          so does every action that the data take in s, in (1) and in (2): whatever can be learned is considered.
+regulariser   prior: log sum_{a' in C(s)} w(a') exp Q(s,a'): what the prior believes in is pushed down most, so that
+              actions it rules out keep their Q (the entropy in CQL(H) becomes -KL(. || w)).
+backup        max; soft, alpha log sum w exp(Q/alpha); expected, under (3).
+TD            mean or sum over the batch of the Huber loss or of half the square.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from llmrl.data.offline import OfflineData, joined
+from llmrl.learners.offline import FromData
+from llmrl.schema import CQLConfig
+
+
+class CQL(FromData):
+    """Shapes: B batch, A actions of the widest menu."""
+
+    cfg: CQLConfig
+    learned = ("q",)
+    targets = {"target": "q"}  # noqa: RUF012
+
+    def study(self, data: OfflineData) -> None:
+        super().study(data)
+        cfg = self.cfg
+        returns, discounts, after = data.n_step(cfg.n_step, cfg.gamma, cfg.discount_by == "primitive_steps")
+        self.returns, self.discounts = returns.astype(np.float32), discounts.astype(np.float32)
+        self.after = np.maximum(after, 0)  # where the episode terminated the discount is 0: any state will do
+        self.taken_SA = data.taken()
+
+    def loss(self, rows: np.ndarray) -> tuple[Tensor, dict[str, Tensor]]:
+        state, action = self.data.state[rows], self.data.action[rows]
+        y_B = torch.from_numpy(self.returns[rows]) + torch.from_numpy(self.discounts[rows]) * self._backup(rows)
+        own_BA = np.zeros((len(rows), self.taken_SA.shape[1]), dtype=bool)
+        own_BA[np.arange(len(rows)), action] = True
+        log_w_BA = self._candidates(state)
+        if self.cfg.data_action:
+            log_w_BA = joined(log_w_BA, own_BA)
+        considered_BA = log_w_BA > -np.inf
+        (q_BA,) = self.of_menu("q", state, considered_BA | own_BA)
+        q_B = q_BA.gather(-1, torch.from_numpy(action).unsqueeze(-1)).squeeze(-1)
+        assert q_B.shape == y_B.shape == (len(rows),)
+        scores_BA = q_BA.masked_fill(torch.from_numpy(~considered_BA), -torch.inf)
+        if self.cfg.regulariser == "prior":
+            scores_BA = scores_BA + torch.from_numpy(log_w_BA).float()
+        gap = (scores_BA.logsumexp(-1) - q_B).mean()
+        error = F.smooth_l1_loss if self.cfg.loss == "huber" else _half_square
+        losses_B = error(q_B, y_B, reduction="none")
+        td = losses_B.mean() if self.cfg.reduction == "mean" else losses_B.sum()
+        return td + self.cfg.c * gap, {"td": td, "conservative": gap}
+
+    def _candidates(self, states: np.ndarray) -> np.ndarray:
+        """log w [B, A]; -inf for what is no candidate."""
+        log_w_BA = self.data.candidates.draw(states, self.draws)
+        return joined(log_w_BA, self.taken_SA[states]) if self.cfg.join else log_w_BA
+
+    @torch.no_grad()
+    def _backup(self, rows: np.ndarray) -> Tensor:
+        """B_{a' in C(s')} Q_target(s',a') [B]."""
+        cfg, after = self.cfg, self.after[rows]
+        log_w = self._candidates(after)
+        wanted_BA, log_w_BA = log_w > -np.inf, torch.from_numpy(log_w).float()
+        if cfg.backup == "max" and not cfg.double_q:
+            return self.of_menu("target", after, wanted_BA)[0].amax(-1)
+        if cfg.backup == "soft":
+            (q_BA,) = self.of_menu("target", after, wanted_BA)
+            return q_BA.amax(-1) if cfg.alpha == 0 else cfg.alpha * (log_w_BA + q_BA / cfg.alpha).logsumexp(-1)
+        target_BA, q_BA = self.of_menu(("target", "q"), after, wanted_BA)
+        if cfg.backup == "max" or cfg.alpha == 0:
+            return target_BA.gather(-1, q_BA.argmax(-1, keepdim=True)).squeeze(-1)
+        pi_BA = (log_w_BA + q_BA / cfg.alpha).softmax(-1)
+        return (pi_BA * target_BA.masked_fill(torch.from_numpy(~wanted_BA), 0.0)).sum(-1)
+
+
+def _half_square(q_B: Tensor, y_B: Tensor, reduction: str) -> Tensor:
+    return 0.5 * F.mse_loss(q_B, y_B, reduction=reduction)

@@ -1,0 +1,148 @@
+"""The spine of a run that learns from data alone: `llmrl.train`, where ticks are gradient steps and nobody acts.
+
+Its counter is `gradient_steps`; `env_steps` stays 0, and `transitions` says how much data it was given. All candidates
+are asked for before the first step. It is evaluated by its grid and at its end, not before it has learned anything:
+what the prior reaches without data is a run of learner=prior_only.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llmrl.data.dataset import DataSet
+from llmrl.data.files import read
+from llmrl.data.offline import OfflineData, Supports
+from llmrl.envs.state import TextState
+from llmrl.learners.offline import OfflineLearner, steps_of
+from llmrl.priors.candidates import Proposal
+from llmrl.progress import duration
+from llmrl.train import Training
+
+STEPS_AT_ONCE = 50  # gradient steps of a tick: what is told of them is their mean
+STATES_AT_ONCE = 512  # of which candidates are asked for at once
+TELL_EVERY = 10.0  # seconds, while candidates are asked for
+
+
+class OfflineTraining(Training):
+    counters = ("gradient_steps", "evaluations")
+
+    @property
+    def at(self) -> int:
+        return self.gradient_steps
+
+    @property
+    def budget(self) -> int:
+        return int(self.cfg.learner.gradient_steps)
+
+    def open(self) -> None:
+        """The rows that are drawn. Raises DataError for a file that is not what it should be."""
+        cfg = self.cfg
+        self.gradient_steps = 0
+        file = Path(cfg.data.file)
+        self.set = _read(file, file.stat().st_mtime_ns)
+        self.rows = self.set.drawn(cfg.data.size, cfg.seed if cfg.data.draw is None else cfg.data.draw)
+        self.learner: OfflineLearner = self.parts.learner  # type: ignore[assignment]
+        if not isinstance(self.parts.learner, OfflineLearner):
+            raise ValueError(
+                f"learner={cfg.learner.name} cannot learn from data: it has no `study` and `step` (docs/extend.md)"
+            )
+
+    def begin(self) -> None:
+        self.reporter.begin(self.folder.path.name, self.folder.path, self.budget, "gradient steps")
+        if (world := self.elsewhere()) is not None:
+            self.note(world)
+        states, following = self.set.states(self.rows, self.parts.history_turns)
+        self.learner.study(self.offline(states, following))
+
+    def elsewhere(self) -> str | None:
+        """What a person should know where the data are not of the world that the run is evaluated in."""
+        there, here = self.set.about.get("env"), self.cfg.env.name
+        if there is None:
+            return f"{self.cfg.data.file} does not say which world its transitions are of; it is evaluated in {here}"
+        if there.get("name") != here:
+            return f"{self.cfg.data.file} is of the world {there.get('name')}, and the run is evaluated in {here}"
+        return None
+
+    def offline(self, states: list[TextState], following: list[TextState]) -> OfflineData:
+        data, rows = self.set, self.rows
+        terminated = data["terminated"][rows]
+        alive = [s for s, ended in zip(following, terminated.tolist(), strict=True) if not ended]
+        number = {s: i for i, s in enumerate(dict.fromkeys([*states, *alive]))}
+        distinct = list(number)
+        proposals = self.ask(distinct)
+        if (table := self.parts.table) is not None:
+            table.ids(distinct)
+        episode = data["episode"][rows]
+        return OfflineData(
+            distinct,
+            Supports(proposals),
+            np.array([number[s] for s in states]),
+            data["action"][rows].astype(np.int64),
+            data["reward"][rows],
+            data["duration"][rows].astype(np.int64),
+            np.array([-1 if t else number[s] for s, t in zip(following, terminated.tolist(), strict=True)]),
+            np.append(np.diff(episode) != 0, True),
+            data["success"][rows] == 1,
+        )
+
+    def ask(self, states: list[TextState]) -> list[Proposal]:
+        """The candidates of every state, in one pass; what is kept already is not asked for again."""
+        found: list[Proposal] = []
+        start = told = time.monotonic()
+        for at in range(0, len(states), STATES_AT_ONCE):
+            some = self.parts.prior.proposals(
+                states[at : at + STATES_AT_ONCE], use="target", count=self.gradient_steps == 0
+            )
+            assert some is not None, "a prior whose candidates change is refused with data"
+            found += some
+            now, left = time.monotonic(), len(states) - len(found)
+            if left and now - told >= TELL_EVERY:
+                told = now
+                self.reporter.note(asking(len(found), len(states), now - start, self.parts.answers))
+        return found
+
+    def tick(self) -> None:
+        steps = min(STEPS_AT_ONCE - self.gradient_steps % STEPS_AT_ONCE, self.budget - self.gradient_steps)
+        told: dict[str, list[float]] = {}
+        for metrics in steps_of(self.learner, steps):
+            for name, value in metrics.items():
+                told.setdefault(name, []).append(value)
+        self.gradient_steps += steps
+        self.since.add([], 0, 0, {name: float(np.mean(values)) for name, values in told.items()})
+        self.report()
+
+    def where(self) -> dict[str, int]:
+        return {"env_steps": 0, "gradient_steps": self.gradient_steps, "transitions": len(self.rows)}
+
+    def counted(self) -> dict[str, Any]:
+        covered: float | None = self.learner.data.coverage if hasattr(self.learner, "data") else None
+        return {**self.where(), "data/coverage": covered}
+
+    def save_open(self) -> dict[str, Any]:
+        return {}
+
+    def restore_open(self, saved: Mapping[str, Any]) -> list[int]:
+        self.note(f"{self.folder.path} goes on from its checkpoint at {self.gradient_steps:,} gradient steps")
+        return []
+
+    def close_open(self) -> None:
+        """Nothing is open: the file was read whole."""
+
+
+def asking(done: int, of: int, seconds: float, answers: Any) -> str:
+    """How far the asking is, and how long the rest takes if it goes on as it did."""
+    counts = "" if answers is None else f" ({answers.counts.computed:,} answers computed, {answers.counts.hits:,} kept)"
+    left = duration(seconds * (of - done) / done)
+    return f"candidates of {done:,} of {of:,} states{counts}; about {left} left, if the others are as many to compute"
+
+
+@lru_cache(maxsize=4)
+def _read(file: Path, changed: int) -> DataSet:
+    """Runs of one process share what they read; `changed`: when the file was."""
+    return read(file)

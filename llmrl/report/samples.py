@@ -1,0 +1,131 @@
+"""How many transitions a learner needs: from finished offline runs of several sizes, with honest bounds. Pure numpy.
+
+Success over log N is fitted by the closest curve that never falls (isotonic regression of the mean over seeds), and N*
+is where that curve, straight between sizes in log N, reaches a level. Below the smallest size and above the largest one
+nothing was measured: N* is then between 0 and the smallest, or between the largest and infinity. Intervals are 95 %
+percentile intervals over resamples of seeds; of a ratio, both sides are given the same seeds (they drew the same data).
+
+Shapes: S seeds, N sizes, R resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from llmrl.report.statistics import RESAMPLES, Estimate, digits, estimate
+
+LEVELS = (0.5, 0.8, 0.95)
+TEN = 10.0  # times fewer, that is 90 % fewer
+FEW = 10  # seeds; with fewer nothing is claimed
+_SAME = 1e-9
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Success of each seed at each size, all measured; sizes ascend."""
+
+    label: str
+    seeds: list[int]
+    sizes: np.ndarray  # [N]
+    success_SN: np.ndarray  # 0 to 1
+
+
+@dataclass(frozen=True)
+class Needed:
+    """N* to one level. `alone`: the prior without data is at or above the level, so that N* says nothing."""
+
+    level: float
+    transitions: Estimate
+    alone: bool
+
+
+def monotone(y_RN: np.ndarray) -> np.ndarray:
+    """The isotonic regression of each row, of equal weights: max over i <= j of min over k >= j of mean(y_i..y_k)."""
+    n = y_RN.shape[1]
+    sums = np.concatenate([np.zeros((len(y_RN), 1)), y_RN.cumsum(1)], axis=1)
+    fit = np.full(y_RN.shape, -np.inf)
+    for i in range(n):
+        means = (sums[:, i + 1 :] - sums[:, i : i + 1]) / np.arange(1, n - i + 1)  # of i..k, k = i, i + 1, ...
+        least = np.minimum.accumulate(means[:, ::-1], axis=1)[:, ::-1]  # over k >= j, for j >= i
+        fit[:, i:] = np.maximum(fit[:, i:], least)
+    return fit
+
+
+def reached(sizes: np.ndarray, fit_RN: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
+    """Bounds of N* for each row, [R] and [R]; equal where it lies between two sizes."""
+    above = fit_RN >= level - _SAME
+    first = above.argmax(1)
+    rows, x = np.arange(len(fit_RN)), np.log(sizes)
+    before = np.maximum(first - 1, 0)
+    low, high = fit_RN[rows, before], fit_RN[rows, first]
+    share = np.where(high > low, (level - low) / np.where(high > low, high - low, 1.0), 0.0)
+    between = np.exp(x[before] + np.clip(share, 0.0, 1.0) * (x[first] - x[before]))
+    never, at_once = ~above.any(1), above[:, 0]
+    lower = np.where(never, sizes[-1], np.where(at_once, 0.0, between))
+    upper = np.where(never, np.inf, np.where(at_once, sizes[0], between))
+    return lower, upper
+
+
+def needed(arm: Arm, level: float, alone: float | None = None) -> Needed:
+    """`alone`: the success of the arm's prior without any data; None where it has none."""
+    low, high = _bounds(arm, level, _measured(arm))
+    low_R, high_R = _bounds(arm, level, _resampled(len(arm.seeds)))
+    return Needed(level, estimate(low[0], high[0], low_R, high_R), alone is not None and alone >= level - _SAME)
+
+
+def ratio(a: Arm, b: Arm, level: float) -> Estimate:
+    """N* of `b` over N* of `a`: how many times fewer `a` needs. Raises ValueError unless both have the same seeds."""
+    if a.seeds != b.seeds:
+        raise ValueError(f"{a.label} and {b.label} have other seeds, and are compared by seeds that drew the same data")
+    (a_low, a_high), (b_low, b_high) = (_bounds(arm, level, _measured(arm)) for arm in (a, b))
+    same = _resampled(len(a.seeds))
+    (a_low_R, a_high_R), (b_low_R, b_high_R) = (_bounds(arm, level, same) for arm in (a, b))
+    return estimate(
+        _over(b_low, a_high)[0], _over(b_high, a_low)[0], _over(b_low_R, a_high_R), _over(b_high_R, a_low_R)
+    )
+
+
+def claim(a: Arm, b: Arm, found: Estimate, to: Needed) -> str:
+    """What may be said, from the end of the interval and never from the estimate."""
+    level = f"to {100 * to.level:g} %"
+    if to.alone:
+        return f"{level}: no claim (the prior alone is there without data)"
+    if len(a.seeds) < FEW:
+        return f"{level}: no claim ({len(a.seeds)} seeds, not {FEW})"
+    if found.interval_low > TEN:
+        return f"{level}: {a.label} needs over 90 % fewer transitions than {b.label}"
+    if found.interval_low > 1:
+        return f"{level}: {a.label} needs at least {digits(found.interval_low, -1)} times fewer than {b.label}"
+    if found.interval_high < 1:
+        return f"{level}: {a.label} needs at least {digits(1 / found.interval_high, -1)} times more than {b.label}"
+    return f"{level}: no claim (the interval of the ratio holds 1)"
+
+
+def common(arms: Sequence[Arm]) -> list[Arm]:
+    """The arms with the seeds that all of them have. Raises ValueError where there is none."""
+    seeds = sorted(set.intersection(*(set(arm.seeds) for arm in arms)))
+    if not seeds:
+        raise ValueError(f"no seed is complete in all of {', '.join(arm.label for arm in arms)}")
+    return [Arm(arm.label, seeds, arm.sizes, arm.success_SN[[arm.seeds.index(seed) for seed in seeds]]) for arm in arms]
+
+
+def _measured(arm: Arm) -> np.ndarray:
+    return np.arange(len(arm.seeds))[None, :]
+
+
+def _resampled(seeds: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(seeds, size=(RESAMPLES, seeds))
+
+
+def _bounds(arm: Arm, level: float, index_RS: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    counts_RS = np.stack([np.bincount(index, minlength=len(arm.seeds)) for index in index_RS])
+    return reached(arm.sizes, monotone(counts_RS @ arm.success_SN / index_RS.shape[1]), level)
+
+
+def _over(b: np.ndarray, a: np.ndarray) -> np.ndarray:
+    """b / a between bounds: nothing bounds it above where a may be 0, and below nothing is left where a is infinite."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(np.isinf(a), 0.0, np.where(np.isinf(b) | (a == 0), np.inf, b / a))

@@ -1,0 +1,63 @@
+"""How fast offline learners take gradient steps, and where the time of one run goes.
+
+    python -m scripts.bench.offline data/salad.parquet --size 10000
+
+Samples are rows of batches: a gradient step on a batch of 128 is 128 of them. Seconds are of this process on one
+thread, so that what else the machine does hardly counts. Median of five.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from llmrl.config import compose, run_id, run_name
+from llmrl.learners.offline import steps_of
+from llmrl.offline import OfflineTraining
+from llmrl.progress import Silent
+from llmrl.run.folder import RunFolder
+
+LEARNERS = ("bc", "bc_prior", "cql", "cql_prior", "iql")
+SAME_HISTORY = ["prompt.history_turns=0", "encoder.history_turns=0"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--size", type=int, default=10_000)
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--learners", nargs="+", default=LEARNERS)
+    parser.add_argument("overrides", nargs="*")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    print(f"| learner | samples/s | read, ask, encode | {args.steps} steps | evaluation | the same again |")
+    print("|---|--:|--:|--:|--:|--:|")
+    for learner in args.learners:
+        own = [f"learner={learner}", f"data={args.data}", f"data.size={args.size}", *SAME_HISTORY, *args.overrides]
+        with tempfile.TemporaryDirectory() as runs:
+            cfg = compose([*own, f"paths.runs={runs}"])
+            with RunFolder.open(Path(runs), run_name(cfg), run_id(cfg)) as folder:
+                start = time.process_time()
+                run = OfflineTraining(cfg, folder, Silent())
+                run.begin()
+                ready = time.process_time() - start
+                seconds = [_timed(lambda: list(steps_of(run.learner, args.steps))) for _ in range(5)]  # noqa: B023
+                first, again = _timed(run.evaluate), _timed(run.evaluate)
+                run.close()
+        rate = args.steps * cfg.learner.batch / median(seconds)
+        print(f"| {learner} | {rate:,.0f} | {ready:.2f} s | {median(seconds):.2f} s | {first:.2f} s | {again:.2f} s |")
+
+
+def _timed(what: object) -> float:
+    start = time.process_time()
+    what()  # type: ignore[operator]
+    return time.process_time() - start
+
+
+if __name__ == "__main__":
+    main()

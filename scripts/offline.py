@@ -1,0 +1,157 @@
+"""The table and the figure of an offline study, from its finished runs.
+
+    python -m scripts.offline scripts/studies/offline_salad.yaml --against cql
+    python -m scripts.offline scripts/studies/offline_salad.yaml --against cql --arms cql_prior cql --out figure.png
+
+Rows are arms; N* is the number of transitions to a level of success, with its 95 % interval; the ratio is that of the
+other side over the arm's, by seeds that drew the same data. An arm is read at the sizes that all its seeds have
+finished. `alone` names the arm that is its prior without data, in the study's file.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from llmrl.config import compose, run_id
+from llmrl.report.comparison import between
+from llmrl.report.samples import LEVELS, Arm, claim, common, needed, ratio
+from llmrl.run.load import RunInfo, load_runs
+from scripts.study import Cell, Study
+
+
+@dataclass(frozen=True)
+class Found:
+    """An arm's finished runs. `limits`: of its runs at the largest size, the mean of what limits them."""
+
+    arm: Arm
+    limits: dict[str, float | None]
+    alone: float | None  # success of its prior without data
+
+
+def found(study: Study, runs: Path, names: list[str] | None = None) -> dict[str, Found]:
+    """Arms by name, those that have a seed with at least two sizes."""
+    by_id = {run.summary["run_id"]: run for run in load_runs(runs) if run.status == "complete"}
+    cells: dict[str, dict[int, dict[int, RunInfo]]] = defaultdict(lambda: defaultdict(dict))
+    composed: dict[tuple[str, ...], DictConfig] = {}
+    for cell in study.cells():
+        run = by_id.get(_id(cell, composed))
+        if run is not None:
+            cells[cell.arm][cell.seed][cell.size or 0] = run
+    alone = {name: arm.get("alone") for name, arm in study.arms.items()}
+    out = {}
+    for name, seeds in cells.items():
+        if names is not None and name not in names:
+            continue
+        sizes = sorted(set.intersection(*(set(own) for own in seeds.values())) - {0})
+        if len(sizes) < 2:
+            continue
+        success = [[_last(own[size], "eval/success") for size in sizes] for _, own in sorted(seeds.items())]
+        arm = Arm(name, sorted(seeds), np.array(sizes, dtype=float), np.array(success))
+        largest = [own[sizes[-1]] for own in seeds.values()]
+        limits = {key: _mean([_last(run, key) for run in largest]) for key in ("data/coverage", "prior/ceiling")}
+        without = [
+            _last(run, "eval/success") for own in cells.get(alone[name] or "", {}).values() for run in own.values()
+        ]
+        out[name] = Found(arm, limits, _mean(without))
+    return out
+
+
+def table(arms: dict[str, Found], against: str) -> Iterator[str]:
+    """Markdown, and below it what may be claimed."""
+    if against not in arms:
+        raise SystemExit(f"{against} has no finished seed of two sizes; there are {', '.join(arms) or 'no arms'}")
+    steps = [f"N* to {100 * level:g} %" for level in LEVELS]
+    fewer = [f"times fewer than {against}, to {100 * level:g} %" for level in LEVELS]
+    columns = [
+        "arm",
+        "seeds",
+        "sizes",
+        "success at the largest, %",
+        *steps,
+        *fewer,
+        "prior alone, %",
+        "covered, %",
+        "ceiling, %",
+    ]
+    yield f"| {' | '.join(columns)} |"
+    yield f"|---|--:|---|--:|{'---|' * 2 * len(LEVELS)}--:|--:|--:|"
+    claims = []
+    for name, own in arms.items():
+        to = [needed(own.arm, level, own.alone) for level in LEVELS]
+        times = [""] * len(LEVELS)
+        if name != against:
+            a, b = common([own.arm, arms[against].arm])
+            for i, level in enumerate(LEVELS):
+                r = ratio(a, b, level)
+                times[i] = "the prior alone is there" if to[i].alone else _told(r)
+                claims.append(f"- {name}, {claim(a, b, r, to[i])}")
+        cells = [
+            name, str(len(own.arm.seeds)), f"{own.arm.sizes[0]:,.0f} to {own.arm.sizes[-1]:,.0f}",
+            f"{100 * own.arm.success_SN[:, -1].mean():.1f}", *(_told(n.transitions) for n in to), *times,
+            *(_percent(value) for value in (own.alone, own.limits["data/coverage"], own.limits["prior/ceiling"])),
+        ]  # fmt: skip
+        yield f"| {' | '.join(cells)} |"
+    yield ""
+    yield from claims
+
+
+def draw(study: Study, arms: dict[str, Found], out: Path) -> Path:
+    from llmrl.report.plots import samples
+
+    return samples([own.arm for own in arms.values()], out, study.name, LEVELS)
+
+
+def _id(cell: Cell, composed: dict[tuple[str, ...], DictConfig]) -> str:
+    """Cells that differ in their seed are composed once."""
+    key = tuple(o for o in cell.overrides if not o.startswith("seed="))
+    if key not in composed:
+        composed[key] = compose(list(key))
+    cfg = composed[key].copy()
+    OmegaConf.set_readonly(cfg, False)
+    cfg.seed = cell.seed
+    OmegaConf.set_readonly(cfg, True)
+    return run_id(cfg)
+
+
+def _last(run: RunInfo, key: str) -> Any:
+    return run.metrics[-1].get(key)
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _told(e: Any) -> str:
+    return f"{between(e.low, e.high)} ({between(e.interval_low, e.interval_high)})"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.0f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", type=Path)
+    parser.add_argument("--against", required=True, help="the arm that the others are compared with")
+    parser.add_argument("--arms", nargs="+", help="only these")
+    parser.add_argument("--runs", type=Path, help="default: runs/STUDY")
+    parser.add_argument("--out", type=Path, help="a figure: .png, .svg or .pdf")
+    args = parser.parse_args()
+    study = Study.read(args.study)
+    arms = found(study, args.runs or Path("runs") / study.name, args.arms and [*args.arms, args.against])
+    print("\n".join(table(arms, args.against)))
+    if args.out:
+        print(draw(study, arms, args.out))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,200 @@
+"""Offline learners: their losses against the formulas, and that they learn what the data say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from llmrl.data.offline import OfflineData, Supports
+from llmrl.encoders.encoder import FeatureTable
+from llmrl.encoders.hash import HashEncoder
+from llmrl.envs.state import TextState
+from llmrl.learners.bc import BC
+from llmrl.learners.cql import CQL
+from llmrl.learners.iql import IQL
+from llmrl.learners.offline import OfflineLearner
+from llmrl.priors.candidates import Proposal
+from llmrl.schema import BCConfig, CQLConfig, EncoderConfig, IQLConfig
+
+ROOMS = [TextState("Go.", f"room {i}", ("east", "west", "wait")) for i in range(3)]
+W = np.array([0.5, 0.3, 0.2])
+
+
+def table() -> FeatureTable:
+    return FeatureTable(HashEncoder(EncoderConfig(dim=32)))
+
+
+def data(k: int | None = None, weights: np.ndarray = W, rows: int = 4) -> OfflineData:
+    """room 0 -east-> room 1 -east-> room 2 -wait-> success; and one that only goes west and is cut."""
+    return OfflineData(
+        ROOMS,
+        Supports([Proposal(weights, k)] * 3),
+        np.array([0, 1, 2, 0])[:rows],
+        np.array([0, 0, 2, 1])[:rows],
+        np.array([0.0, 0.0, 1.0, 0.0])[:rows],
+        np.ones(rows, dtype=np.int64),
+        np.array([1, 2, -1, 0])[:rows],
+        np.array([False, False, True, True])[:rows],
+        np.array([True, True, True, False])[:rows],
+    )
+
+
+def q_of(learner: Any, net: str) -> torch.Tensor:
+    """[rooms, actions]"""
+    rows = torch.from_numpy(learner.first_row_S[:, None] + np.arange(3))
+    return learner.nets[net](learner.table.features[rows]).squeeze(-1)
+
+
+def cql(given: OfflineData, **changed: Any) -> CQL:
+    learner = CQL(CQLConfig(hidden=[16], **changed), 0, table())
+    learner.study(given)
+    with torch.no_grad():  # the two nets differ, as they do after a while
+        for p in learner.nets["target"].parameters():
+            p.add_(0.1 * torch.randn_like(p, generator=None))
+    return learner
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+EVERY = np.array([0, 1, 2, 3])
+
+
+@pytest.mark.parametrize("regulariser", ["uniform", "prior"])
+@pytest.mark.parametrize("backup", ["max", "soft", "expected"])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_the_loss_of_cql_is_its_formula(regulariser: str, backup: str, reduction: str) -> None:
+    learner = cql(data(), c=2.5, regulariser=regulariser, backup=backup, reduction=reduction, loss="mse", alpha=0.5)
+    loss, told = learner.loss(EVERY)
+    q, target, log_w = q_of(learner, "q"), q_of(learner, "target"), torch.from_numpy(np.log(W)).float()
+    if backup == "max":
+        v = target.amax(-1)
+    elif backup == "soft":
+        v = 0.5 * (log_w + target / 0.5).logsumexp(-1)
+    else:
+        v = ((log_w + q / 0.5).softmax(-1) * target).sum(-1)
+    y = torch.stack([0.99 * v[1], 0.99 * v[2], torch.tensor(1.0), 0.99 * v[0]]).detach()
+    own = torch.stack([q[0, 0], q[1, 0], q[2, 2], q[0, 1]])
+    scores = q + log_w if regulariser == "prior" else q
+    gap = (scores.logsumexp(-1)[[0, 1, 2, 0]] - own).mean()
+    squares = 0.5 * (own - y) ** 2
+    td = squares.mean() if reduction == "mean" else squares.sum()
+    assert loss.item() == pytest.approx((td + 2.5 * gap).item(), rel=1e-5)
+    assert told["conservative"].item() == pytest.approx(gap.item(), rel=1e-5)
+
+
+def test_double_q_takes_the_action_of_one_and_the_value_of_the_other() -> None:
+    learner = cql(data(), double_q=True, c=0, loss="mse")
+    q, target = q_of(learner, "q"), q_of(learner, "target")
+    v = target.gather(-1, q.argmax(-1, keepdim=True)).squeeze(-1)
+    y = torch.stack([0.99 * v[1], 0.99 * v[2], torch.tensor(1.0), 0.99 * v[0]])
+    own = torch.stack([q[0, 0], q[1, 0], q[2, 2], q[0, 1]])
+    assert learner.loss(EVERY)[0].item() == pytest.approx((0.5 * (own - y) ** 2).mean().item(), rel=1e-5)
+
+
+def test_a_rows_own_action_is_in_the_sum_unless_that_is_turned_off() -> None:
+    only_west = np.array([0.0, 1.0, 0.0])
+    q = q_of(cql(data(weights=only_west)), "q")
+    rows, own = torch.tensor([0, 1, 2, 0]), torch.tensor([0, 0, 2, 1])
+    q_own, q_west = q[rows, own], q[rows, 1]
+    with_own = torch.where(own == 1, q_west, torch.logaddexp(q_own, q_west))
+    found = cql(data(weights=only_west)).loss(EVERY)[1]["conservative"]
+    assert found.item() == pytest.approx((with_own - q_own).mean().item(), rel=1e-5)
+    assert found.item() >= 0
+    without = cql(data(weights=only_west), data_action=False).loss(EVERY)[1]["conservative"]
+    assert without.item() == pytest.approx((q_west - q_own).mean().item(), rel=1e-4)
+
+
+def test_joined_actions_are_in_the_target_too() -> None:
+    only_wait = np.array([0.0, 0.0, 1.0])
+    learner = cql(data(weights=only_wait), c=0, loss="mse", join=True)
+    q, target = q_of(learner, "q"), q_of(learner, "target")
+    v0 = target[0].max()  # east and west are taken there, wait is proposed
+    v1, v2 = target[1, [0, 2]].max(), target[2, 2]
+    y = torch.stack([0.99 * v1, 0.99 * v2, torch.tensor(1.0), 0.99 * v0])
+    own = torch.stack([q[0, 0], q[1, 0], q[2, 2], q[0, 1]])
+    assert learner.loss(EVERY)[0].item() == pytest.approx((0.5 * (own - y) ** 2).mean().item(), rel=1e-5)
+
+
+def test_the_loss_of_iql_is_its_formula() -> None:
+    learner = IQL(IQLConfig(hidden=[16], expectile=0.9, temperature=0.5), 0, table())
+    learner.study(data())
+    loss, told = learner.loss(EVERY)
+    q, target, f = q_of(learner, "q"), q_of(learner, "target"), q_of(learner, "policy")
+    v = learner.nets["v"](learner.table.features[torch.from_numpy(learner.row_S)]).squeeze(-1)
+    rows, own = torch.tensor([0, 1, 2, 0]), torch.tensor([0, 0, 2, 1])
+    u = target[rows, own] - v[rows]
+    value = (torch.where(u < 0, 0.1, 0.9) * u**2).mean()
+    y = torch.stack([0.99 * v[1], 0.99 * v[2], torch.tensor(1.0), 0.99 * v[0]])
+    td = ((q[rows, own] - y) ** 2).mean()
+    policy = -((u / 0.5).exp().clamp(max=100) * f.log_softmax(-1)[rows, own]).mean()
+    assert [told[k].item() for k in ("value", "td", "policy")] == pytest.approx(
+        [value.item(), td.item(), policy.item()], rel=1e-5
+    )
+    loss.backward()
+    assert learner.nets["q"][0].weight.grad is not None
+    assert learner.nets["target"][0].weight.grad is None
+
+
+def bc(given: OfflineData, **changed: Any) -> BC:
+    learner = BC(BCConfig(weights=None, hidden=[16], lr=3e-3, **changed), 0, table())
+    learner.study(given)
+    return learner
+
+
+def test_cloning_times_a_prior_is_a_product_of_experts() -> None:
+    learner = bc(data())
+    log_pi = (q_of(learner, "policy") + torch.from_numpy(np.log(W)).float()).log_softmax(-1)
+    expected = -(log_pi[0, 0] + log_pi[1, 0] + log_pi[2, 2] + log_pi[0, 1]) / 4
+    assert learner.loss(EVERY)[0].item() == pytest.approx(expected.item(), rel=1e-5)
+    flat = bc(data(weights=np.full(3, 1 / 3)))
+    cloned = F.cross_entropy(q_of(flat, "policy")[[0, 1, 2, 0]], torch.tensor([0, 0, 2, 1]))
+    assert flat.loss(EVERY)[0].item() == pytest.approx(cloned.item(), rel=1e-5)
+
+
+def test_filtered_cloning_draws_from_what_succeeded() -> None:
+    learner = bc(data(), successful=True)
+    assert set(learner.batch()) == {0, 1, 2}
+    assert set(bc(data()).batch()) == {0, 1, 2, 3}
+    failures = OfflineData(**{**data().__dict__, "successful": np.zeros(4, dtype=bool)})
+    with pytest.raises(ValueError, match="none of the 4 transitions is of an episode that is known to have succeeded"):
+        bc(failures, successful=True)
+
+
+@pytest.mark.parametrize("kind", ["bc", "cql", "cql_prior", "iql"])
+def test_it_learns_what_the_data_say(kind: str) -> None:
+    given = data(k=2 if kind == "cql_prior" else None, weights=np.full(3, 1 / 3))
+    learner: Any = {
+        "bc": lambda: bc(given, successful=True),
+        "cql": lambda: cql(given, lr=3e-3),
+        "cql_prior": lambda: cql(given, lr=3e-3, join=True),
+        "iql": lambda: IQL(IQLConfig(hidden=[16], lr=3e-3, temperature=0.02), 0, table()),
+    }[kind]()
+    if kind == "iql":
+        learner.study(given)
+    assert isinstance(learner, OfflineLearner)
+    for _ in range(400):
+        told = learner.step()
+    assert all(np.isfinite(value) for value in told.values())
+    greedy = learner.policy(ROOMS, [Proposal(np.full(3, 1 / 3), None)] * 3, greedy=True)
+    assert [p.argmax() for p in greedy] == [0, 0, 2]
+
+
+def test_equal_seeds_learn_equal_numbers() -> None:
+    first, again = (cql_steps(seed) for seed in (0, 0))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not torch.equal(first[0], cql_steps(1)[0])
+
+
+def cql_steps(seed: int) -> list[torch.Tensor]:
+    learner = CQL(CQLConfig(hidden=[8]), seed, table())
+    learner.study(data(k=2))
+    for _ in range(3):
+        learner.step()
+    return list(learner.state_dict().values())

@@ -1,0 +1,142 @@
+"""Runs that learn from data alone: what names them, what they ask, what they are refused."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from data.datasets import built, rows
+
+import llmrl
+from llmrl.config import ConfigError, compose, run_id
+from llmrl.data.files import convert, read, write
+from llmrl.offline import asking
+from llmrl.progress import Silent
+from llmrl.report.compare import compare
+from llmrl.run.load import RunInfo, load_runs
+
+GOLDEN = Path(__file__).parent / "golden"
+FILE = GOLDEN / "tomato.parquet"
+TOMATO = ["env=overcooked_tomato", "env.max_decisions=12"]
+SMALL = [
+    *TOMATO, "learner.gradient_steps=120", "learner.batch=4", "learner.hidden=[4]", "encoder.dim=8",
+    "evaluation.every=1000", "evaluation.exact_up_to=0", "evaluation.episodes=2",
+]  # fmt: skip
+MODEL = ["lm=hf", f"lm.model={GOLDEN / 'lm'}", "lm.device=cpu"]
+
+
+class Heard(Silent):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def trained(root: Path, *overrides: str, data: Path = FILE) -> tuple[RunInfo, list[str]]:
+    heard = Heard()
+    given = {o.partition("=")[0]: o for o in (*SMALL, *overrides)}  # the last word counts
+    cfg = compose([*given.values(), f"data={data}", f"paths.runs={root}", f"paths.cache={root / 'kept.sqlite3'}"])
+    llmrl.train(cfg, heard)
+    (run,) = [run for run in load_runs(root) if run.summary["run_id"] == run_id(cfg)]
+    return run, heard.notes
+
+
+def test_a_run_counts_gradient_steps_and_no_decisions(tmp_path: Path) -> None:
+    run, notes = trained(tmp_path, "learner=cql", "data.size=100", "evaluation.every=50")
+    assert [row["gradient_steps"] for row in run.metrics] == [50, 100, 120]
+    assert {(row["env_steps"], row["transitions"]) for row in run.metrics} == {(0, 100)}
+    assert run.summary["gradient_steps"] == 120
+    assert run.summary["env_steps"] == 0
+    assert (run.path / "curve.png").exists()
+    assert not notes
+
+
+def test_the_content_names_the_run_and_not_the_path(tmp_path: Path) -> None:
+    base = ["learner=cql", *SMALL]
+    there = shutil.copy(FILE, tmp_path / "elsewhere.parquet")
+    convert(FILE, tmp_path / "a.jsonl")
+    convert(tmp_path / "a.jsonl", tmp_path / "again.parquet")
+    ids = {run_id(compose([*base, f"data={f}"])) for f in (FILE, there, tmp_path / "again.parquet")}
+    assert len(ids) == 1
+    write(tmp_path / "other.parquet", built(rows(2, 3)))
+    more = [[f"data={tmp_path / 'other.parquet'}"], [f"data={FILE}", "data.size=9"], [f"data={FILE}", "data.draw=1"]]
+    assert len(ids | {run_id(compose([*base, *own])) for own in more}) == 4
+    assert run_id(compose([*base, f"data={FILE}", "env_steps=9", "rollout.num_envs=3"])) in ids  # nobody acts
+
+
+def test_a_subset_asks_for_nothing_new(tmp_path: Path) -> None:
+    whole, _ = trained(tmp_path, "learner=cql_prior", *MODEL)
+    assert whole.cost["lm/computed"] > 0
+    part, _ = trained(tmp_path, "learner=cql_prior", "data.size=50", "evaluation.episodes=1", *MODEL)
+    assert part.metrics[-1]["lm/queries"] < whole.metrics[-1]["lm/queries"]
+    states, _ = read(FILE).states(read(FILE).drawn(None, 0), 0)
+    assert whole.metrics[-1]["lm/queries"] >= len(set(states))
+    data_only, _ = trained(tmp_path, "learner=cql_prior", "data.size=50", "prior.evaluation.uniform=true", *MODEL)
+    assert data_only.cost["lm/computed"] == 0
+
+
+def test_a_file_that_was_changed_is_not_learned_from(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.parquet"
+    data = FILE.read_bytes()
+    bad.write_bytes(data[: len(data) // 2])
+    with pytest.raises(ConfigError, match=r"bad\.parquet cannot be read as Parquet"):
+        trained(tmp_path, "learner=cql", data=bad)
+    with pytest.raises(ValueError, match=r"data\.size=999: the file holds 240 transitions"):
+        trained(tmp_path, "learner=cql", "data.size=999")
+
+
+def test_data_of_another_world_are_named(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", built(rows(2, 3)))
+    _, notes = trained(tmp_path, "learner=cql", data=tmp_path / "a.parquet")
+    assert any("does not say which world" in note for note in notes)
+    _, notes = trained(tmp_path, "learner=cql", "env=frozen_lake")
+    assert any("is of the world overcooked_tomato, and the run is evaluated in frozen_lake" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["learner=cql"], "cql learns from data alone: add data=FILE"),
+        (["learner=bc"], "learner=bc needs a trained network: add learner.weights=FILE"),
+        (["learner=bc_filtered"], "add data=FILE"),
+        (["learner=dqn", f"data={FILE}"], "learner=dqn learns by acting and takes no data"),
+        (["learner=dqn", "data.size=9"], "data.size=9: of which data?"),
+        (["learner=cql", "data=nowhere.parquet"], "nowhere.parquet: there is no such file"),
+        (["learner=cql", "data=a.jsonl"], "expected a file that ends in .parquet; `llmrl data convert` makes one"),
+        (["learner=bc", f"data={FILE}", "learner.weights=a"], "leave one of the two out"),
+        (["learner=bc", "learner.weights=a", "learner.batch=3"], "nothing is learned in the run"),
+        (["learner=cql_prior", f"data={FILE}", "prior.target.redraw=union"], "use prior.target.redraw=never"),
+        (["learner=bc_prior", f"data={FILE}", "prior.target.k=3"], "what the prior says of every action"),
+        (["learner=cql", f"data={FILE}", "learner.c=-1"], "learner.c=-1"),
+    ],
+)  # fmt: skip
+def test_what_is_refused(overrides: list[str], said: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        run_id(compose(overrides))
+    assert said in str(error.value)
+
+
+def test_what_is_told_while_candidates_are_asked_for() -> None:
+    assert asking(500, 2000, 10.0, None) == (
+        "candidates of 500 of 2,000 states; about 0:30 left, if the others are as many to compute"
+    )
+
+
+def test_runs_of_several_sizes_are_compared_over_transitions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmrl.run.provenance.git_state", lambda: {"commit": "a" * 40, "dirty": False})
+    few = ["learner.gradient_steps=10"]
+    sides = {
+        learner: [
+            trained(tmp_path, f"learner={learner}", f"data.size={size}", f"seed={seed}", *few)[0]
+            for seed in (0, 1)
+            for size in (30, 200)
+        ]
+        for learner in ("cql", "bc")
+    }
+    found = compare(sides["cql"], sides["bc"], x="transitions")
+    assert [group.seeds for group in (*found.groups, found.against)] == [[0, 1], [0, 1]]
+    assert all(curve.x_T.tolist() == [30, 200] for curve in found.groups[0].curves)
+    with pytest.raises(ValueError, match="runs that learn from data are compared with --x transitions"):
+        compare(sides["cql"][:1], sides["bc"][:1])
