@@ -93,7 +93,7 @@ def build_answers(cfg: DictConfig, cache: AnswerCache | None = None) -> Answers:
     A model of ours is loaded when the first answer is missing; somebody else's at once, since only it knows who it is.
     """
     run: TrainConfig = OmegaConf.to_object(cfg)  # type: ignore[assignment]
-    make: Callable[[], LanguageModel] = partial(_target(run.lm), **_arguments(run.lm))
+    make = partial(build_model, cfg)
     cache = cache or AnswerCache(cache_path(cfg.paths.cache))
     identity = model_identity(cfg)
     if identity is None:
@@ -101,6 +101,13 @@ def build_answers(cfg: DictConfig, cache: AnswerCache | None = None) -> Answers:
         return Answers(cache, model.identity, model.engine, lambda: model, cfg.cached_only)
     engine = _target(run.lm).engine  # type: ignore[attr-defined]
     return Answers(cache, identity, engine, make, cfg.cached_only)
+
+
+def build_model(cfg: DictConfig) -> LanguageModel:
+    """The model itself, to be asked directly."""
+    run: TrainConfig = OmegaConf.to_object(cfg)  # type: ignore[assignment]
+    model: LanguageModel = _target(run.lm)(**_arguments(run.lm))
+    return model
 
 
 def _env(cfg: DictConfig) -> Callable[[], TextWorld]:

@@ -33,6 +33,7 @@ from llmrl.schema import (
     DRRNConfig,
     ModelEncoderConfig,
     NoLearnerConfig,
+    OpenAILMConfig,
     TrainConfig,
     TransformersLMConfig,
 )
@@ -108,6 +109,8 @@ def check(cfg: DictConfig, folders: ConfigFolders | None = None) -> DictConfig:
     raw: dict[str, Any] = {str(key): value for key, value in plain.items()}
     refuse_secrets(raw)
     raw |= {part: raw.get(part) or None for part in _PARTS}  # a YAML file that holds only null composes as {}
+    if _schema_of(raw["lm"]) is OpenAILMConfig and raw["lm"].get("model", "???") == "???" and raw["lm"].get("serve"):
+        raw["lm"]["model"] = raw["lm"]["serve"]
     schema = _schema_of(raw["learner"])
     if schema in (NoLearnerConfig, DRRNConfig):
         raw["encoder"] = None
@@ -156,11 +159,13 @@ def model_identity(cfg: DictConfig, part: str = "lm") -> ModelIdentity | None:
     Raises ConfigError for one that cannot be found.
     """
     node = cfg[part]
-    if node is None or _schema_of(node) not in (TransformersLMConfig, ModelEncoderConfig):
+    if node is None or _schema_of(node) not in (TransformersLMConfig, OpenAILMConfig, ModelEncoderConfig):
         return None
-    from llmrl.lm.identify import identify
+    from llmrl.lm.identify import identify, identify_served
 
     try:
+        if _schema_of(node) is OpenAILMConfig:
+            return identify_served(node.model, node.revision, node.dtype, node.tokenizer)
         return identify(node.model, node.revision, node.dtype, part)
     except ValueError as error:
         if not cfg.cached_only:

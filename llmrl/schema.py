@@ -82,6 +82,28 @@ class TransformersLMConfig:
 
 
 @dataclass
+class OpenAILMConfig:
+    """A model behind a server. Its declared identity (model, revision, dtype, tokenizer) enters the run id."""
+
+    _target_: str = "???"
+    name: str = free("???")  # how it was asked for; what it is, is its identity
+    model: str = "???"  # tiny-1 | a local folder | a hub id | with `tokenizer`, any name
+    revision: str | None = None  # a hub commit; a local folder's is a hash of its weights, found when the run starts
+    dtype: str = "bfloat16"  # in which the server computes
+    tokenizer: str | None = None  # null: the model can be looked at from here | a name: it is only declared
+    url: str = free("http://127.0.0.1:8000/v1")
+    served_name: str | None = free(None)  # of the model, there; null: found in the server's list
+    api_key_env: str | None = free(None)  # the name of the environment variable that holds the key
+    allow_http: bool = free(False)  # without encryption beyond this machine, too
+    concurrency: int = free(256)  # requests at once, at most; how many the server sustains is found out
+    attempt_s: float = free(120.0)  # seconds for one attempt at a question
+    patience_s: float = free(600.0)  # for all attempts at it; then the run pauses
+    probe_tolerance: float = free(0.01)  # nats by which the server may answer the probes otherwise than before
+    serve: str | None = free(None)  # a model to start vLLM with, for as long as the command runs
+    serve_env: str | None = free(None)  # the folder of the environment that has vLLM; null: on PATH
+
+
+@dataclass
 class PromptConfig:
     """A Jinja2 template and how an action continues it."""
 
@@ -297,6 +319,8 @@ SCHEMAS: dict[str, type] = {
     "llmrl.envs.kitchen.env.overcooked_salad": KitchenConfig,
     "llmrl.envs.kitchen.env.overcooked_random": RandomKitchenConfig,
     "llmrl.lm.transformers_lm.TransformersLM": TransformersLMConfig,
+    "llmrl.lm.openai_lm.OpenAILM": OpenAILMConfig,
+    "llmrl.lm.openai_lm.VllmLM": OpenAILMConfig,
     "llmrl.encoders.hash.HashEncoder": EncoderConfig,
     "llmrl.encoders.model.ModelEncoder": ModelEncoderConfig,
     "llmrl.encoders.model.BertEncoder": ModelEncoderConfig,
@@ -356,7 +380,8 @@ RANGES: dict[str, Range] = {
     "env.index": Range(0),
     "env.size": Range(4, 8),
     "env.ingredients": Range(1, 3),
-    "lm.batch_size": Range(1),
+    **{key: Range(1) for key in ("lm.batch_size", "lm.concurrency")},
+    **{key: Range(0, above=True) for key in ("lm.attempt_s", "lm.patience_s", "lm.probe_tolerance")},
     "prompt.history_turns": Range(0),
     **{f"prior.{use}.k": Range(1) for use in ("behaviour", "target", "evaluation")},
     "prior.mix": Range(0, 1),

@@ -68,6 +68,7 @@ BASES = {
     "kitchens": compose(["env=overcooked_random", "learner=dqn"]),
     "prior": compose(["learner=random"]),
     "bert": compose(["learner=dqn", "encoder=bert"]),
+    "served": compose(["lm=vllm", "lm.model=tiny-1"]),
 }
 FIELDS = {(base, key): affects for base, cfg in BASES.items() for key, affects in _leaves(cfg).items()}
 

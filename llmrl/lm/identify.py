@@ -43,6 +43,26 @@ def identify(model: str, revision: str | None = None, dtype: str = "float32", pa
     return ModelIdentity(folder.name, found, dtype, _tokenizer_hash(folder / "tokenizer.json", folder))
 
 
+def identify_served(
+    model: str, revision: str | None = None, dtype: str = "float32", tokenizer: str | None = None
+) -> ModelIdentity:
+    """The identity of a model that a server computes.
+
+    tokenizer None: the model can be looked at from here, as by `identify`. Else it is only declared, and taken at its
+    word: `tokenizer` and `revision` are whatever names them. Raises ValueError as `identify`.
+    """
+    if tokenizer is not None:
+        return ModelIdentity(model, revision or "undated", dtype, tokenizer)
+    try:
+        return identify(model, revision, dtype)
+    except ValueError as error:
+        if dtype not in DTYPES:
+            raise
+        raise ValueError(
+            f"{error}. If only the server has it, declare who it is: lm.revision=COMMIT and lm.tokenizer=NAME"
+        ) from error
+
+
 def local_folder(model: str, part: str = "lm") -> Path | None:
     """Where `model` lies on this machine, or None for a hub id.
 

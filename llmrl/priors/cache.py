@@ -17,7 +17,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from llmrl.lm.language_model import LanguageModel, LanguageModelError, ModelIdentity, Sampling, Score
+from llmrl.lm.language_model import (
+    PROBES,
+    LanguageModel,
+    LanguageModelError,
+    ModelIdentity,
+    Outage,
+    Sampling,
+    Score,
+    another_model,
+    distance,
+)
 from llmrl.priors.cache_file import (
     AnswerCacheError,
     explained,
@@ -64,6 +74,7 @@ class Answers:
         self._cached_only = cached_only
         self._questions: dict[Sampling | None, Questions] = {}
         self._model: LanguageModel | None = None
+        self._vouched = False  # whether what answers is the model that answered before
 
     @property
     def note(self) -> str | None:
@@ -113,8 +124,16 @@ class Answers:
         known = self._answers("generate", sampling, dict.fromkeys(prompts, names), ask)
         return [[known[prompt][i] for i in indices] for prompt in prompts]
 
+    def counters(self) -> Mapping[str, float]:
+        """What asking took besides `counts`: of a model behind a server."""
+        counters = getattr(self._model, "counters", None)
+        return counters() if counters is not None else {}
+
     def close(self) -> None:
         self._cache.close()
+        close = getattr(self._model, "close", None)
+        if close is not None:
+            close()
 
     def _answers(
         self,
@@ -125,9 +144,7 @@ class Answers:
     ) -> dict[str, dict[str, Any]]:
         """prompt -> name of an answer -> the answer, for all `wanted` names (of each prompt) at least."""
         if sampling not in self._questions:
-            parameters = None if sampling is None else asdict(sampling)
-            fields = {"engine": self._engine, "mode": mode, "model": asdict(self._identity), "parameters": parameters}
-            self._questions[sampling] = Questions(fields)
+            self._questions[sampling] = Questions(self._fields(mode, sampling))
         questions = self._questions[sampling]
         keys = questions.keys(wanted)
         known = dict(zip(wanted, self._cache.read(keys), strict=True))
@@ -166,7 +183,32 @@ class Answers:
                     f"{self._identity} by {self._engine}: its answers would be kept under a wrong name"
                 )
             self._model = model
+        if not self._vouched:
+            self._hold_to_kept(self._model)
+            self._vouched = True
         return self._model
+
+    def _hold_to_kept(self, model: LanguageModel) -> None:
+        """A served model answers the probes as it did when its first answers were kept. Raises Outage."""
+        probe = getattr(model, "probe", None)
+        found: list[list[Score]] = probe() if probe is not None else []
+        if not found:
+            return
+        questions = Questions(self._fields("score", None))
+        prompts = [prompt for prompt, _ in PROBES]
+        named = [dict(zip(texts, scores, strict=True)) for (_, texts), scores in zip(PROBES, found, strict=True)]
+        self._cache.add(dict(zip(map(questions.text, prompts), named, strict=True)), with_version(model.provenance))
+        kept = self._cache.read(questions.keys(prompts))
+        before = [
+            [Score._make(record[text]) for text in texts] for (_, texts), record in zip(PROBES, kept, strict=True)
+        ]
+        apart, allowed = distance(found, before), float(getattr(model, "probe_tolerance", 0.0))
+        if apart > allowed:
+            raise Outage(another_model(self._identity.model, "what is served", apart, allowed))
+
+    def _fields(self, mode: str, sampling: Sampling | None) -> dict[str, Any]:
+        parameters = None if sampling is None else asdict(sampling)
+        return {"engine": self._engine, "mode": mode, "model": asdict(self._identity), "parameters": parameters}
 
 
 class KeptRows:
