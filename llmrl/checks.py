@@ -80,6 +80,8 @@ def _select(cfg: DictConfig, key: str) -> Any:
 
 def _refuse_combinations(cfg: DictConfig, folders: ConfigFolders) -> None:
     learner, prior = cfg.learner, cfg.prior
+    if cfg.rollout.pipeline and cfg.rollout.num_envs < 2:
+        raise ConfigError("rollout.pipeline=true: one environment has no halves; add rollout.num_envs=2 or more")
     allowed = learner.get("priors")
     if allowed is not None and prior.name not in allowed:
         others = closest_first(

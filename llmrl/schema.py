@@ -274,6 +274,7 @@ class BCConfig:
 class RolloutConfig:
     num_envs: int = 8
     workers: int = free(0)  # processes that step environments; 0: this one
+    pipeline: bool = since(False)  # in two halves that take turns, so that one is asked about while the other acts
 
 
 @dataclass

@@ -20,6 +20,7 @@ from llmrl.envs.pool import EnvPool
 from llmrl.evaluate import Evaluation, evaluate
 from llmrl.finished import shown_if_finished, written
 from llmrl.lm.language_model import Outage
+from llmrl.pipeline import Pipeline
 from llmrl.priors.cache import AnswerCounts
 from llmrl.progress import Progress, Reporter, Silent
 from llmrl.report.plots import run_curve
@@ -80,7 +81,8 @@ class Training:
             self.note(self.parts.cache.note)
         self.pool: EnvPool = build_pool(cfg, cfg.rollout.num_envs, cfg.rollout.workers)
         self.evaluation_pool = build_pool(cfg, min(cfg.evaluation.episodes, EVALUATION_ENVS), cfg.rollout.workers)
-        self.rollout = Rollout(self.pool, self.parts.prior, cfg.seed, "train", history_turns=self.parts.history_turns)
+        kind = Pipeline if cfg.rollout.pipeline else Rollout
+        self.rollout = kind(self.pool, self.parts.prior, cfg.seed, "train", history_turns=self.parts.history_turns)
         self.exact = build_exact(cfg, self.parts.history_turns)
         self.grid = evaluation_grid(cfg.evaluation)
         self.evaluation_due = next(self.grid)
@@ -129,11 +131,12 @@ class Training:
 
     def tick(self) -> None:
         left = self.cfg.env_steps - self.env_steps
-        tick = self.rollout.tick(self.parts.learner.act, range(min(self.pool.num_envs, left)))
-        self.parts.learner.observe(tick.transitions)
+        tick = self.rollout.tick(self.parts.learner.act, self.rollout.due(left))
+        transitions = tick.transitions + (self.rollout.rest() if tick.decisions == left else [])
+        self.parts.learner.observe(transitions)
         metrics = self.parts.learner.update()
-        self.env_steps += len(tick.transitions)
-        self.primitive_steps += sum(t.duration for t in tick.transitions)
+        self.env_steps += tick.decisions
+        self.primitive_steps += tick.primitive_steps
         for episode in tick.episodes:
             self.episodes += 1
             self.recent.append(episode.success)

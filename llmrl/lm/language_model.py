@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 
 class LanguageModelError(RuntimeError):
@@ -73,6 +73,19 @@ class LanguageModel(Protocol):
         A generation depends on its prompt, its seed and `sampling`, never on its neighbours in the batch.
         """
         ...
+
+
+@runtime_checkable
+class Overlapping(Protocol):
+    """A model that can be asked without waiting: what is returned waits."""
+
+    def start_score(
+        self, prompts: Sequence[str], continuations: Sequence[Sequence[str]]
+    ) -> Callable[[], list[list[Score]]]: ...
+
+    def start_sample(
+        self, prompts: Sequence[str], seeds: Sequence[Sequence[int]], sampling: Sampling
+    ) -> Callable[[], list[list[str]]]: ...
 
 
 # Who answers these as before, to a hundredth of a nat, is taken for the same model: (prompt, continuations).

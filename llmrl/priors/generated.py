@@ -48,6 +48,15 @@ class FreeAnswers:
             for q, start in zip(questions, starts, strict=True)
         ]
 
+    def begin(self, questions: Sequence[Question], starts: Sequence[int], k: int) -> None:
+        """Begins to ask for what `named` reads first, and does not wait."""
+        by_count: defaultdict[int, list[str]] = defaultdict(list)
+        for question, start in zip(questions, starts, strict=True):
+            if len(self._known.get(question, ())) < start + k:
+                by_count[start + k].append(question[0])
+        for n, prompts in by_count.items():
+            self._answers.begin_generations(prompts, n, self._sampling)
+
     def used(self, question: Question, start: int, k: int) -> list[tuple[str, int | None]]:
         """The answers behind `named`, which was called before: each text, and the action that it names."""
         named = self._known[question][start : start + k + self.limit]

@@ -106,6 +106,22 @@ class Prior:
             given = self._drawn(keys, use)
         return given + [_weighted(np.ones(len(s.actions))) for s in states[informed:]]
 
+    def begin(self, states: Sequence[TextState]) -> None:
+        """Begins to ask for what the candidates of these states will need, and does not wait. Nothing is drawn."""
+        both: tuple[Use, Use] = ("target", "behaviour")
+        uses = [use for use in both if not self._knows_nothing(use)]
+        if not self._asks or self.answers is None or self.prompt is None or not uses:
+            return
+        keys = list(dict.fromkeys(self._key(state) for state in states))
+        if self.cfg.source == "scored":
+            new = [key for key in keys if key not in self._distributions]
+            self.answers.begin_scores([k.asked for k in new], [self.prompt.continuations(k.actions) for k in new])
+        elif self._free is not None:
+            for use in uses:
+                k, redrawn = self._answers_wanted(use), self._supports[use].redraw != "never"
+                starts = [self._visits.get((use, key.digest), 0) * (k + self.cfg.limit) * redrawn for key in keys]
+                self._free.begin([key.question for key in keys], starts, k)
+
     def proposals(self, states: Sequence[TextState], experts: Experts | None = None) -> list[Proposal] | None:
         """What the evaluation's candidates are drawn from, wherever that is the same at every visit; else None.
 
