@@ -76,7 +76,7 @@ class SmallServer:
     """`url` ends with /v1. `requests` counts what was asked, by path; `seen` holds the bodies of completions.
 
     key: what a client has to show. without: parts of vLLM's API that this server does not have ("tokenize",
-    "logprob_token_ids", "prompt_logprobs", "version", "n", "models").
+    "logprob_token_ids", "return_token_ids", "prompt_logprobs", "version", "n", "models").
     """
 
     def __init__(self, backend: Backend | TransformersLM) -> None:
@@ -166,7 +166,7 @@ class SmallServer:
     def _completions(self, body: dict[str, Any]) -> dict[str, Any]:
         prompt = body["prompt"]
         if body.get("prompt_logprobs") is not None or body.get("logprobs") is not None:
-            rows = prompt if prompt and isinstance(prompt[0], list) else [prompt]
+            rows = [self.backend.tokenize(row, True) if isinstance(row, str) else row for row in prompt]
             return self._scored(rows, body)
         n = 1 if "n" in self.without else body.get("n", 1)
         stop = (body.get("stop") or [""])[0]
@@ -195,6 +195,8 @@ class SmallServer:
                 named = {f"token_id:{token}": value for token, value in found.items()}
                 top = {"top_logprobs": [named]}
                 choices.append({"index": i, "text": "", "finish_reason": "length", "logprobs": top})
+                if body.get("return_token_ids") and "return_token_ids" not in self.without:
+                    choices[-1]["prompt_token_ids"] = rows[i]
         return {"choices": choices, "usage": {"prompt_tokens": sum(map(len, rows)), "completion_tokens": len(rows)}}
 
 

@@ -17,6 +17,13 @@ class Node(NamedTuple):
     ids: tuple[int, ...]
 
 
+class Row(NamedTuple):
+    """A node below one of several prompts."""
+
+    prompt: int
+    node: Node
+
+
 Table = Mapping[tuple[int, ...], Mapping[int, float]]  # before -> next token -> log-probability
 
 
@@ -33,16 +40,19 @@ def trie_nodes(continuations: Sequence[Sequence[int]]) -> list[Node]:
     ]
 
 
-def requests(nodes: Sequence[Node]) -> Iterator[list[Node]]:
-    """Nodes that can be asked about together, in their order: all the tokens that they name are asked of each."""
-    some: list[Node] = []
+def requests(rows: Sequence[Row]) -> Iterator[list[Row]]:
+    """Rows that can be asked about together: all the tokens that they name are asked of each.
+
+    Near the prompt first, and those that name the same tokens beside each other, so that few are asked for in vain.
+    """
+    some: list[Row] = []
     ids: set[int] = set()
-    for node in nodes:
-        if some and (len(ids.union(node.ids)) > MOST_IDS or len(some) == MOST_ROWS):
+    for row in sorted(rows, key=lambda row: (len(row.node.before), row.node.ids)):
+        if some and (len(ids.union(row.node.ids)) > MOST_IDS or len(some) == MOST_ROWS):
             yield some
             some, ids = [], set()
-        some.append(node)
-        ids.update(node.ids)
+        some.append(row)
+        ids.update(row.node.ids)
     if some:
         yield some
 

@@ -18,7 +18,7 @@ from small_server import FAULTS, ModelBackend, SmallServer
 from llmrl.lm.connection import Limiter, check_url
 from llmrl.lm.language_model import PROBES, LanguageModelError, ModelIdentity, Outage, Sampling, distance
 from llmrl.lm.openai_lm import OpenAILM, VllmLM
-from llmrl.lm.token_trie import MOST_IDS, requests, total, trie_nodes
+from llmrl.lm.token_trie import MOST_IDS, MOST_ROWS, Row, requests, total, trie_nodes
 from llmrl.lm.transformers_lm import TransformersLM
 
 TEXTS = [f" {action}\n" for action in ACTIONS]
@@ -65,7 +65,10 @@ def client(llama_folder: str, server: SmallServer, time: OwnTime) -> Iterator[Cl
 # ---- what it answers -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("without", "way"), [((), "trie"), (("logprob_token_ids",), "prompt_logprobs")])
+@pytest.mark.parametrize(
+    ("without", "way"),
+    [((), "trie"), (("return_token_ids",), "trie"), (("logprob_token_ids",), "prompt_logprobs")],
+)
 def test_scores_are_those_of_the_model_itself(
     lm: TransformersLM, server: SmallServer, client: Client, without: tuple[str, ...], way: str
 ) -> None:
@@ -141,19 +144,23 @@ tokens = st.lists(st.integers(0, 400), min_size=1, max_size=5)
 
 
 @settings(deadline=None)
-@given(st.lists(tokens, min_size=1, max_size=300))
-def test_every_token_is_asked_about_exactly_once_and_no_request_names_too_many(continuations: list[list[int]]) -> None:
-    nodes = trie_nodes(continuations)
-    table: dict[tuple[int, ...], dict[int, float]] = {}
-    for some in requests(nodes):
-        assert len({token for node in some for token in node.ids}) <= MOST_IDS
-        for node in some:
-            assert not table.setdefault(node.before, {}).keys() & set(node.ids)
-            table[node.before].update({token: -token - len(node.before) / 8 for token in node.ids})
-    for c in continuations:
-        assert total(table, c) == pytest.approx(sum(-t - i / 8 for i, t in enumerate(c)))
-    assert sum(map(len, table.values())) == len({tuple(c[: i + 1]) for c in continuations for i in range(len(c))})
-    assert [len(node.before) for node in nodes] == sorted(len(node.before) for node in nodes)
+@given(st.lists(st.lists(tokens, min_size=1, max_size=150), min_size=1, max_size=3))
+def test_every_token_is_asked_about_exactly_once_and_no_request_names_too_many(menus: list[list[list[int]]]) -> None:
+    rows = [Row(i, node) for i, menu in enumerate(menus) for node in trie_nodes(menu)]
+    tables: list[dict[tuple[int, ...], dict[int, float]]] = [{} for _ in menus]
+    depths = []
+    for some in requests(rows):
+        assert len(some) <= MOST_ROWS
+        assert len({token for row in some for token in row.node.ids}) <= MOST_IDS
+        for prompt, node in some:
+            assert not tables[prompt].setdefault(node.before, {}).keys() & set(node.ids)
+            tables[prompt][node.before].update({token: -token - len(node.before) / 8 for token in node.ids})
+            depths.append(len(node.before))
+    assert depths == sorted(depths)
+    for menu, table in zip(menus, tables, strict=True):
+        for c in menu:
+            assert total(table, c) == pytest.approx(sum(-t - i / 8 for i, t in enumerate(c)))
+        assert sum(map(len, table.values())) == len({tuple(c[: i + 1]) for c in menu for i in range(len(c))})
 
 
 # ---- when it fails ---------------------------------------------------------------------------------------------------
@@ -270,8 +277,8 @@ def test_probes_are_asked_once_more_only_where_a_connection_was_opened(server: S
     served = client(concurrency=1)
     served.score(PROMPTS[:1], [TEXTS[:1]])
     before = len(server.seen)
-    served.score(PROMPTS[:1], [TEXTS[:1]])
-    assert len(server.seen) - before == 2  # the nodes at the prompt, and those below
+    served.score(PROMPTS, [TEXTS[:1]] * len(PROMPTS))
+    assert len(server.seen) - before == 2  # the nodes at all prompts, and those below
     assert served.connection.opened == 1
 
 
