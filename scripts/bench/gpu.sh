@@ -47,7 +47,7 @@ for prior in generated sampled; do
     # k=5 free answers of 16 tokens for each prompt; vLLM's client asks for them as fast as they come
     "$VLLM_ENV/bin/python" -m vllm.entrypoints.cli.main bench serve --backend openai --base-url "http://127.0.0.1:$PORT" \
         --model shapes-7B --tokenizer "$OUT/shapes-7B" --dataset-name custom --dataset-path "$OUT/prompts-$prior.jsonl" \
-        --custom-output-len 16 --custom-skip-chat-template --num-prompts "$(wc -l < "$OUT/prompts-$prior.jsonl")" \
+        --custom-output-len 16 --skip-chat-template --num-prompts "$(wc -l < "$OUT/prompts-$prior.jsonl")" \
         --max-concurrency 256 --extra-body '{"n": 5, "temperature": 1.0}' \
         2>&1 | tee "$OUT/vllm-client-$prior.txt" || echo "vLLM's client: not run"
 done
