@@ -15,7 +15,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from llmrl.build import build_env, build_model
+from llmrl.build import build_env, build_model, build_prompt
 from llmrl.config import ConfigError
 from llmrl.envs.state import TextState
 from llmrl.lm.language_model import LanguageModel, Sampling
@@ -126,7 +126,7 @@ def _question(cfg: DictConfig, prompt: str | None, actions: Sequence[str]) -> tu
 def _template(cfg: DictConfig) -> Prompt:
     if cfg.lm is None or cfg.prompt is None:
         raise ConfigError(f"learner={cfg.learner.name} with prior={cfg.prior.name} asks no model: leave them out")
-    return Prompt(cfg.prompt)
+    return build_prompt(cfg)
 
 
 def _sampling(cfg: DictConfig, template: Prompt) -> Sampling:

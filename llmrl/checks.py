@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from llmrl.overrides import ConfigError, ConfigFolders, closest_first, one_of, shown
-from llmrl.schema import CHOICES, RANGES, BCConfig, DQNConfig, DRRNConfig, PriorConfig, TrainConfig
+from llmrl.schema import CHOICES, RANGES, BCConfig, DQNConfig, DRRNConfig, PriorConfig, PromptConfig, TrainConfig
 
 SMALLEST_ALPHA = 1e-6  # Q/alpha is a float32
 USES = ("behaviour", "target", "evaluation")
@@ -103,6 +103,7 @@ def _refuse_combinations(cfg: DictConfig, folders: ConfigFolders) -> None:
     if asks_a_model(prior) and cfg.prompt is None:
         raise ConfigError(f"prior={prior.name} asks a language model and there is no prompt: add prompt=plain")
     if cfg.prompt is not None:
+        _refuse_unthought(cfg)
         from llmrl.priors.prompt import Prompt
 
         try:
@@ -116,6 +117,25 @@ def _refuse_combinations(cfg: DictConfig, folders: ConfigFolders) -> None:
         raise ConfigError(f"learner.batch={learner.batch}: a buffer of {learner.buffer} never holds that many")
     if schema is DQNConfig:
         _refuse_learner(cfg)
+
+
+def _refuse_unthought(cfg: DictConfig) -> None:
+    """Settings of conversations and thoughts where there are none."""
+    prompt, default = cfg.prompt, PromptConfig("", "")
+    for key, reader, reads in (
+        ("system", "prompt.kind=chat", prompt.kind == "chat"),
+        *(
+            (name, "prompt.think=shared or each", prompt.think is not None)
+            for name in ("think_tokens", "think_end", "then")
+        ),
+    ):
+        if not reads and prompt[key] != getattr(default, key):
+            raise ConfigError(f"prompt.{key}={shown(prompt[key])}: this prompt does not read this; {reader} does")
+    if prompt.think == "each" and cfg.prior.source != "generated":
+        raise ConfigError(
+            f"prompt.think=each: prior={cfg.prior.name} scores actions after one thought; use prompt.think=shared, or "
+            "prior=generated"
+        )
 
 
 def _refuse_unread(prior: DictConfig) -> None:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ConfigError",
     "cells",
+    "chat_template_of",
     "check",
     "compose",
     "config_folder",
@@ -142,6 +143,8 @@ def named_settings(cfg: DictConfig) -> dict[str, Any]:
     for part in ("lm", "encoder"):
         if identity := model_identity(cfg, part):
             settings[part] |= asdict(identity)
+    if template := chat_template_of(cfg):
+        settings["prompt"]["chat_template"] = template
     if _schema_of(cfg.learner) in (DQNConfig, BCConfig) and cfg.learner.weights is not None:
         settings["learner"]["weights"] = weights_contents(cfg.learner.weights)
     return settings
@@ -171,6 +174,20 @@ def model_identity(cfg: DictConfig, part: str = "lm") -> ModelIdentity | None:
         if not cfg.cached_only:
             raise ConfigError(str(error)) from error
         return _kept_identity(cfg, part, str(error))
+
+
+def chat_template_of(cfg: DictConfig) -> str | None:
+    """What names the chat template of the run's model; None where nothing is said to it. Raises ConfigError."""
+    if cfg.prompt is None or cfg.prompt.kind != "chat":
+        return None
+    if _schema_of(cfg.lm) not in (TransformersLMConfig, OpenAILMConfig):
+        return "its own"  # somebody else's model says what it is by its identity
+    from llmrl.lm.identify import chat_template
+
+    try:
+        return chat_template(cfg.lm.model, cfg.lm.revision, cfg.lm.get("tokenizer"))
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _kept_identity(cfg: DictConfig, part: str, why: str) -> ModelIdentity:

@@ -112,6 +112,12 @@ class PromptConfig:
     prefix: str = " "
     end: str = "\n"
     history_turns: int = 0
+    kind: str = since("text")  # text | chat: `template` is said to the model, through its chat template
+    system: str = since("")  # chat: what the model is told first of all
+    think: str | None = since(None)  # first a thought: shared (by all answers to a prompt) | each (has its own)
+    think_tokens: int = since(128)  # of a thought, at most
+    think_end: str = since("\n")  # ends a thought; "": only where the model ends it
+    then: str = since("\nNext:")  # follows a thought; chat: is said to the model next
 
 
 @dataclass
@@ -338,6 +344,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "env.layout": ("standard", "random"),
     "env.map": ("local", "full"),
     "lm.device": ("auto", "cpu", "cuda"),
+    "prompt.kind": ("text", "chat"),
+    "prompt.think": ("shared", "each"),
     "prior.source": ("uniform", "scored", "generated", "oracle"),
     "prior.control": ("shuffled", "marginal"),
     "prior.normalise": ("none", "token", "word"),
@@ -384,6 +392,7 @@ RANGES: dict[str, Range] = {
     **{key: Range(1) for key in ("lm.batch_size", "lm.concurrency")},
     **{key: Range(0, above=True) for key in ("lm.attempt_s", "lm.patience_s", "lm.probe_tolerance")},
     "prompt.history_turns": Range(0),
+    "prompt.think_tokens": Range(1),
     **{f"prior.{use}.k": Range(1) for use in ("behaviour", "target", "evaluation")},
     "prior.mix": Range(0, 1),
     "prior.max_tokens": Range(1),

@@ -1,7 +1,7 @@
 """vLLM for a GPU machine without network that has torch 2.11 (CUDA 13), transformers 5.17 and Python 3.12.
 
-    python -m scripts.gpu_kit gather KIT          where there is a network: KIT/part-000, part-001, ... of at most 60 MB
-    python scripts/gpu_kit.py start KIT [ARGS]    on the GPU machine, with any Python 3.12: unpacks, and starts the server
+    python -m scripts.gpu_kit gather KIT          where there is a network: KIT/part-000, ... of at most 60 MB
+    python scripts/gpu_kit.py start KIT [ARGS]    on the GPU machine, with its Python 3.12: unpacks, starts the server
 
 vllm 0.25.0 is the newest release built for that torch. Its wheel and the small packages that it needs are gathered;
 what the target has, and kernels for other machines and inputs, are left out. `start` needs no pip: wheels are unpacked
@@ -31,16 +31,17 @@ PART = 60 * 10**6  # bytes
 MANIFEST = "kit.json"
 # What the target has: these, and all that begins with nvidia.
 THERE = {
-    "filelock", "fsspec", "hf-xet", "huggingface-hub", "jinja2", "markupsafe", "mpmath", "networkx", "numpy", "packaging",
-    "pip", "pyyaml", "regex", "requests", "safetensors", "setuptools", "sympy", "tokenizers", "torch", "tqdm",
-    "transformers", "triton", "typing-extensions", "certifi", "charset-normalizer", "idna", "urllib3",
+    "filelock", "fsspec", "hf-xet", "huggingface-hub", "jinja2", "markupsafe", "mpmath", "networkx", "numpy",
+    "packaging", "pip", "pyyaml", "regex", "requests", "safetensors", "setuptools", "sympy", "tokenizers", "torch",
+    "tqdm", "transformers", "triton", "typing-extensions", "certifi", "charset-normalizer", "idna", "urllib3",
 }  # fmt: skip
 # Kernels for other machines, and what reads pictures, sound and films. vLLM looks whether they are there.
 LEFT_OUT = {
-    "apache-tvm-ffi", "fastsafetensors", "flashinfer-cubin", "flashinfer-python", "humming-kernels", "numba",
-    "llvmlite", "nvidia-cudnn-frontend", "nvidia-cutlass-dsl", "opencv-python-headless", "pynvvideocodec",
-    "quack-kernels", "tilelang", "tokenspeed-mla", "torchaudio", "torchcodec", "torchvision",
+    "fastsafetensors", "flashinfer-cubin", "flashinfer-python", "humming-kernels", "opencv-python-headless",
+    "pynvvideocodec", "quack-kernels", "tilelang", "tokenspeed-mla", "torchaudio", "torchcodec", "torchvision",
 }  # fmt: skip
+# These require torch, which cannot be resolved for another machine: what else they require, besides.
+ALONE = {"compressed-tensors": ("loguru",), "xgrammar": ()}
 # On Hopper FlashAttention 3 is used; 2 is a third of the wheel.
 UNUSED_FILES = ("vllm/vllm_flash_attn/_vllm_fa2_C.abi3.so",)
 
@@ -91,12 +92,15 @@ def needed(vllm: Path) -> list[str]:
         (name,) = (n for n in wheel.namelist() if n.endswith(".dist-info/METADATA"))
         lines = wheel.read(name).decode().splitlines()
     required = [line.removeprefix("Requires-Dist: ") for line in lines if line.startswith("Requires-Dist: ")]
-    direct = [r for r in required if "extra ==" not in r and not _unwanted(re.split(r"[^\w.-]", r)[0])]
+    direct = {re.split(r"[^\w.-]", r)[0]: r for r in required if "extra ==" not in r}
+    alone = [direct.pop(name).partition(";")[0] for name in ALONE]
+    direct |= {name: name for others in ALONE.values() for name in others}
+    wanted = [r.partition(";")[0] for name, r in direct.items() if not _unwanted(name)]
     with tempfile.NamedTemporaryFile(suffix=".json") as report:
-        _pip("install", "--dry-run", "--ignore-installed", "--target", "nowhere", "--report", report.name, *direct)
+        _pip("install", "--dry-run", "--ignore-installed", "--target", "nowhere", "--report", report.name, *wanted)
         found = json.loads(Path(report.name).read_text())["install"]
     names = [(item["metadata"]["name"], item["metadata"]["version"]) for item in found]
-    return sorted(f"{name}=={version}" for name, version in names if not _unwanted(name))
+    return sorted([*alone, *(f"{name}=={version}" for name, version in names if not _unwanted(name))])
 
 
 def split(archive: Path, kit: Path, size: int = PART) -> dict[str, str]:

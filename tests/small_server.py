@@ -39,6 +39,7 @@ class Backend(Protocol):
     room: int
 
     def tokenize(self, text: str, special: bool) -> list[int]: ...
+    def converse(self, messages: Sequence[dict[str, str]]) -> list[int]: ...
     def next_logprobs(self, rows: Sequence[Sequence[int]], ids: Sequence[int]) -> list[dict[int, float]]: ...
     def own_logprobs(self, row: Sequence[int]) -> list[float]: ...  # of each token but the first, given those before it
     def generate(self, prompt: Sequence[int] | str, seeds: Sequence[int], sampling: Sampling) -> list[str]: ...
@@ -54,6 +55,10 @@ class ModelBackend:
     def tokenize(self, text: str, special: bool) -> list[int]:
         with self._lock:
             return list(self.lm.tokenizer(text, add_special_tokens=special)["input_ids"])
+
+    def converse(self, messages: Sequence[dict[str, str]]) -> list[int]:
+        with self._lock:
+            return list(self.lm.tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"])
 
     def next_logprobs(self, rows: Sequence[Sequence[int]], ids: Sequence[int]) -> list[dict[int, float]]:
         found = [self._logprobs(row)[-1][list(ids)].tolist() for row in rows]
@@ -155,12 +160,20 @@ class SmallServer:
         if body is not None and body.get("model") != backend.name:
             return 404, {"error": {"message": f"The model `{body.get('model')}` does not exist.", "code": 404}}
         if path == "/tokenize" and body is not None and "tokenize" not in self.without:
-            tokens = backend.tokenize(body["prompt"], body.get("add_special_tokens", True))
+            if "messages" in body:
+                tokens = backend.converse(body["messages"])
+            else:
+                tokens = backend.tokenize(body["prompt"], body.get("add_special_tokens", True))
             return 200, {"tokens": tokens, "count": len(tokens), "max_model_len": backend.room}
-        if path == "/v1/completions" and body is not None:
+        if path in ("/v1/completions", "/v1/chat/completions") and body is not None:
             with self._lock:
                 self.seen.append(body)
-            return 200, self._completions(body)
+            if path == "/v1/completions":
+                return 200, self._completions(body)
+            answer = self._completions({**body, "prompt": backend.converse(body["messages"])})
+            for choice in answer["choices"]:
+                choice["message"] = {"role": "assistant", "content": choice.pop("text")}
+            return 200, answer
         return 404, {"detail": "Not Found"}
 
     def _completions(self, body: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 from llmrl.lm.connection import BadAnswer, Connection, together
-from llmrl.lm.language_model import LanguageModelError, Score
+from llmrl.lm.language_model import Conversation, LanguageModelError, Score
 from llmrl.lm.token_trie import Row, requests, total, trie_nodes
 
 T = TypeVar("T")
@@ -43,10 +43,11 @@ class Completions:
         self.prompt_tokens = self.generated_tokens = 0
         self._tokens: dict[str, asyncio.Task[list[int]]] = {}  # of continuations
 
-    async def ask(self, body: Any, read: Callable[[Any], T], patient: bool = True) -> T:
+    async def ask(self, body: Any, read: Callable[[Any], T], patient: bool = True, path: str = "completions") -> T:
+        """`patient`: what is no answer is asked again; else it raises BadAnswer."""
         if patient:
-            return await self.connection.ask("completions", body, _read(read))
-        return _read(read)(await self.connection.ask("completions", body, lambda raw: raw))
+            return await self.connection.ask(path, body, _read(read))
+        return _read(read)(await self.connection.ask(path, body, lambda raw: raw))
 
     def count(self, raw: Any) -> None:
         usage = raw.get("usage") or {}
@@ -55,8 +56,11 @@ class Completions:
 
     # ---- tokens ------------------------------------------------------------------------------------------------------
 
-    async def _tokenize(self, server: Server, text: str, is_prompt: bool) -> list[int]:
-        body = {"model": server.name, "prompt": text, "add_special_tokens": is_prompt}
+    async def tokenize(self, server: Server, text: str, is_prompt: bool = True) -> list[int]:
+        """By the server's own tokenizer. Raises ValueError for a text without tokens."""
+        body: dict[str, Any] = {"model": server.name, "prompt": text, "add_special_tokens": is_prompt}
+        if isinstance(text, Conversation):
+            body = {"model": server.name, "messages": text.messages, "add_generation_prompt": True}
         tokens = await self.connection.ask("/tokenize", body, _read(lambda raw: [int(t) for t in raw["tokens"]]))
         if not tokens and is_prompt:
             raise ValueError("a prompt has no tokens and this tokenizer adds none at the beginning: give it some text")
@@ -68,7 +72,7 @@ class Completions:
         """As `_tokenize`, each text once: menus repeat."""
         known = self._tokens.get(text)
         if known is None or (known.done() and (known.cancelled() or known.exception() is not None)):
-            known = self._tokens[text] = asyncio.ensure_future(self._tokenize(server, text, is_prompt=False))
+            known = self._tokens[text] = asyncio.ensure_future(self.tokenize(server, text, is_prompt=False))
         return await asyncio.shield(known)
 
     def _check_length(self, server: Server, asked: _Asked, tokens: int) -> None:
@@ -111,13 +115,14 @@ class Completions:
     async def _by_trie(self, server: Server, asked: Sequence[_Asked], patient: bool) -> list[list[float]]:
         """The nodes at the prompts go first: they fill the prefix cache, from which all others read."""
         ids: list[list[int]] = [[] for _ in asked]
-        if not server.gives_ids:
-            ids = await together([self._tokenize(server, a.prompt, True) for a in asked])
+        gives_ids = server.gives_ids and not any(isinstance(a.prompt, Conversation) for a in asked)
+        if not gives_ids:
+            ids = await together([self.tokenize(server, a.prompt, True) for a in asked])
         rows = [Row(i, node) for i, a in enumerate(asked) for node in trie_nodes(a.continuations)]
         tables: list[dict[tuple[int, ...], dict[int, float]]] = [{} for _ in asked]
         for at_prompt in (True, False):
             wave = list(requests([row for row in rows if (not row.node.before) == at_prompt]))
-            as_text = at_prompt and server.gives_ids
+            as_text = at_prompt and gives_ids
             found = await together(
                 [
                     self._rows(
@@ -172,7 +177,7 @@ class Completions:
 
     async def _by_prompt(self, server: Server, asked: Sequence[_Asked], patient: bool) -> list[list[float]]:
         async def one(a: _Asked) -> list[float]:
-            prompt = await self._tokenize(server, a.prompt, True)
+            prompt = await self.tokenize(server, a.prompt, True)
             self._check_length(server, a, len(prompt))
             body = {
                 "model": server.name,

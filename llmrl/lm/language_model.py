@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -73,6 +74,28 @@ class LanguageModel(Protocol):
         A generation depends on its prompt, its seed and `sampling`, never on its neighbours in the batch.
         """
         ...
+
+
+class Conversation(str):
+    """A prompt for a model that was taught to converse: what was said so far; the model speaks next.
+
+    As text, which names its answers, it is JSON of the messages and of what names the template that they are put into.
+    """
+
+    messages: tuple[dict[str, str], ...]  # {"role": system | user | assistant, "content": text}
+    template: str
+
+    def __new__(cls, messages: Sequence[Mapping[str, str]], template: str) -> Conversation:
+        said = [dict(message) for message in messages]
+        text = {"messages": said, "template": template}
+        self = super().__new__(cls, json.dumps(text, sort_keys=True, separators=(",", ":"), ensure_ascii=False))
+        self.messages, self.template = tuple(said), template
+        return self
+
+    def and_then(self, answer: str, reply: str) -> Conversation:
+        """With what the model said, and what is said to it next."""
+        more = [{"role": "assistant", "content": answer}, {"role": "user", "content": reply}]
+        return Conversation([*self.messages, *more], self.template)
 
 
 @runtime_checkable

@@ -13,6 +13,7 @@ from llmrl.lm.connection import BadAnswer, Clock, Connection, Refused, together
 from llmrl.lm.identify import identify_served
 from llmrl.lm.language_model import (
     PROBES,
+    Conversation,
     Outage,
     Sampling,
     Score,
@@ -280,10 +281,15 @@ class OpenAILM:
         return [text for texts in found for text in texts]
 
     async def _generate(self, server: Server, prompt: str, seed: int, n: int, sampling: Sampling) -> list[str]:
-        """The prompt goes as text: the server makes of it the same tokens that `_tokenize` would give."""
+        """The prompt goes as text: the server makes of it the same tokens that scoring starts from.
+
+        A conversation goes as its tokens; where the server does not say what they are, to its chat API.
+        """
+        chats = isinstance(prompt, Conversation)
+        asked: Any = await self._api.tokenize(server, prompt) if chats and server.tokenizes else prompt
         body: dict[str, Any] = {
             "model": server.name,
-            "prompt": prompt,
+            "prompt": asked,
             "max_tokens": sampling.max_tokens,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
@@ -295,16 +301,22 @@ class OpenAILM:
         if server.version:  # which else takes these from a file beside the weights
             body |= {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
 
+        path = "completions"
+        if isinstance(asked, Conversation):
+            path, body["messages"] = "chat/completions", list(asked.messages)
+            del body["prompt"]
+
         def read(raw: Any) -> list[str]:
             self._api.count(raw)
             texts = []
             for choice in choices_of(raw, n):
-                if not isinstance(choice["text"], str) or choice.get("finish_reason") not in ("stop", "length"):
+                text = choice["text"] if path == "completions" else choice["message"]["content"]
+                if not isinstance(text, str) or choice.get("finish_reason") not in ("stop", "length"):
                     raise BadAnswer(f"a generation that ended with {choice.get('finish_reason')!r}")
-                texts.append(choice["text"].partition(sampling.stop)[0] if sampling.stop else choice["text"])
+                texts.append(text.partition(sampling.stop)[0] if sampling.stop else text)
             return texts
 
-        return await self._api.ask(body, read)
+        return await self._api.ask(body, read, path=path)
 
 
 class VllmLM(OpenAILM):

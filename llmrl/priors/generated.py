@@ -12,6 +12,7 @@ from typing import Any
 from llmrl.lm.language_model import Sampling
 from llmrl.priors.cache import Answers
 from llmrl.priors.project import project
+from llmrl.priors.thinking import Thinking
 
 Question = tuple[str, tuple[str, ...]]  # the rendered prompt and the menu
 
@@ -25,7 +26,7 @@ class FreeAnswers:
     `limit`: how many extra answers may be read where some name no action.
     """
 
-    def __init__(self, answers: Answers, sampling: Sampling, limit: int) -> None:
+    def __init__(self, answers: Answers | Thinking, sampling: Sampling, limit: int) -> None:
         self.limit = limit
         self.parse_failures = 0  # answers that named no admissible action
         self._answers, self._sampling = answers, sampling

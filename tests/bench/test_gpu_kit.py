@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from scripts.gpu_kit import MANIFEST, _without, split, unpack
 
 
