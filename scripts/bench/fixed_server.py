@@ -41,7 +41,7 @@ class Fixed:
                 body = json.loads(await reader.readexactly(length)) if length else None
                 data = json.dumps(await self._answer(path, body)).encode()
                 writer.write(f"HTTP/1.1 200 OK\r\ncontent-length: {len(data)}\r\n\r\n".encode() + data)
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
             writer.close()
 
     async def _answer(self, path: str, body: Any) -> Any:

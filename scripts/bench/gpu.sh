@@ -50,6 +50,11 @@ for prior in generated sampled; do
         --custom-output-len 16 --skip-chat-template --num-prompts "$(wc -l < "$OUT/prompts-$prior.jsonl")" \
         --max-concurrency 256 --extra-body '{"n": 5, "temperature": 1.0}' \
         2>&1 | tee "$OUT/vllm-client-$prior.txt" || echo "vLLM's client: not run"
+    awk -v prior="$prior" 'FNR == NR { if (match($0, /[0-9.]+ decisions\/s/)) ours = $0; next }
+        /Request throughput/ { theirs = $NF }
+        END { sub(/ decisions\/s.*/, "", ours); sub(/.* /, "", ours)
+              if (theirs > 0) printf "%s: %.1f decisions/s, vLLM'"'"'s client %.1f prompts/s: %.0f%%\n", prior, ours, theirs, 100 * ours / theirs
+              else print prior ": share not run" }' "$OUT/decisions-$prior.txt" "$OUT/vllm-client-$prior.txt" | tee -a "$OUT/share.txt"
 done
 
 echo "== 2. the trie against prompt_logprobs"
