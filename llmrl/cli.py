@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -355,7 +355,10 @@ def serve(
             typer.echo(
                 f"it answers at {server.url}; Ctrl-C stops it. To train with it:\n\n  {server.train_line(model)}\n"
             )
-            server.process.wait()
+            with suppress(KeyboardInterrupt):  # SIGTERM among them: to be stopped is how this command ends
+                server.process.wait()
+                return
+        typer.echo("stopped")
 
 
 Overrides = Annotated[

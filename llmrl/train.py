@@ -343,6 +343,9 @@ class Training:
 
     def write_cost(self) -> None:
         self.folder.write_json("cost.json", self.cost())
+        server, origin = self.parts.answers.server() if self.parts.answers else {}, self.folder.provenance
+        if server and origin.get("server") != server:
+            self.folder.write_json("provenance.json", {**origin, "server": server})
 
 
 class _Since:

@@ -46,9 +46,14 @@ def lm() -> TransformersLM:
     return TransformersLM(str(GOLDEN_LM), device="cpu")
 
 
+@pytest.fixture(scope="module")
+def backend(lm: TransformersLM) -> ModelBackend:
+    return ModelBackend(lm)
+
+
 @pytest.fixture
-def server(lm: TransformersLM) -> Iterator[SmallServer]:
-    with SmallServer(lm) as server:
+def server(backend: ModelBackend) -> Iterator[SmallServer]:
+    with SmallServer(backend) as server:
         yield server
 
 
@@ -60,10 +65,10 @@ def time(monkeypatch: pytest.MonkeyPatch) -> OwnTime:
 
 
 @pytest.fixture(scope="module")
-def expected(lm: TransformersLM, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bytes]]:
+def expected(backend: ModelBackend, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bytes]]:
     """What a run comes to whose server never failed."""
     results = {}
-    with SmallServer(lm) as server:
+    with SmallServer(backend) as server:
         for prior in PRIORS:
             folder = tmp_path_factory.mktemp(prior)
             assert trained(folder, server, PRIORS[prior])["status"] == "complete"
@@ -108,6 +113,8 @@ def test_a_server_that_fails_in_every_way_and_is_down_for_a_minute_changes_no_by
     assert cost["lm/outages"] >= 18 + 3
     assert cost["lm/waited_seconds"] >= 60
     assert sum(server.faulted.values()) == 18
+    about = read_object(run_of(tmp_path).path / "provenance.json")["server"]
+    assert (about["server"], about["scoring"]) == ("vllm 0.0.small", "trie")
 
 
 def test_when_patience_ends_the_run_is_paused_and_goes_on_byte_identically(
@@ -138,8 +145,10 @@ def until_it_ends(folder: Path, server: SmallServer, after: int) -> str | None:
     return None
 
 
-def test_kept_answers_need_no_server(lm: TransformersLM, expected: dict[str, dict[str, bytes]], tmp_path: Path) -> None:
-    with SmallServer(lm) as server:
+def test_kept_answers_need_no_server(
+    backend: ModelBackend, expected: dict[str, dict[str, bytes]], tmp_path: Path
+) -> None:
+    with SmallServer(backend) as server:
         trained(tmp_path, server, PRIORS["sampled"])
     (tmp_path / "runs").rename(tmp_path / "earlier")
     trained(tmp_path, server, PRIORS["sampled"])

@@ -133,6 +133,10 @@ class Answers:
         counters = getattr(self._model, "counters", None)
         return counters() if counters is not None else {}
 
+    def server(self) -> dict[str, str]:
+        """What was found about the server that was asked; nothing where none was."""
+        return dict(self._model.provenance) if self._model is not None and hasattr(self._model, "probe") else {}
+
     def close(self) -> None:
         self._cache.close()
         close = getattr(self._model, "close", None)

@@ -16,7 +16,7 @@ from own_time import OwnTime
 from small_server import FAULTS, ModelBackend, SmallServer
 
 from llmrl.lm.connection import Limiter, check_url
-from llmrl.lm.language_model import PROBES, LanguageModelError, ModelIdentity, Outage, Sampling, distance
+from llmrl.lm.language_model import PROBES, LanguageModelError, ModelIdentity, Outage, Sampling, Score, distance
 from llmrl.lm.openai_lm import OpenAILM, VllmLM
 from llmrl.lm.token_trie import MOST_IDS, MOST_ROWS, Row, requests, total, trie_nodes
 from llmrl.lm.transformers_lm import TransformersLM
@@ -37,10 +37,26 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> TransformersLM:
     return TransformersLM(build_llama(tmp_path_factory.mktemp("other") / "small-llama", seed=1), device="cpu")
 
 
+@pytest.fixture(scope="module")
+def backend(lm: TransformersLM) -> ModelBackend:
+    return ModelBackend(lm)
+
+
 @pytest.fixture
-def server(lm: TransformersLM) -> Iterator[SmallServer]:
-    with SmallServer(lm) as server:
+def server(backend: ModelBackend) -> Iterator[SmallServer]:
+    backend.name = "small-llama"
+    with SmallServer(backend) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def scores(lm: TransformersLM) -> list[list[Score]]:
+    return lm.score(PROMPTS, [TEXTS] * 4)
+
+
+@pytest.fixture(scope="module")
+def samples(lm: TransformersLM) -> list[list[str]]:
+    return lm.sample(PROMPTS, [[1, 2]] * 4, SAMPLING)
 
 
 @pytest.fixture
@@ -168,16 +184,21 @@ def test_every_token_is_asked_about_exactly_once_and_no_request_names_too_many(m
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_no_fault_becomes_a_score_or_an_answer(
-    lm: TransformersLM, server: SmallServer, client: Client, time: OwnTime, fault: str
+    scores: list[list[Score]],
+    samples: list[list[str]],
+    server: SmallServer,
+    client: Client,
+    time: OwnTime,
+    fault: str,
 ) -> None:
     served = client()
     server.on_stall = time.expire
     served.score(PROMPTS[:1], [TEXTS[:1]])  # connected
     server.misbehave(fault, times=3, after=1)
-    assert distance(served.score(PROMPTS, [TEXTS] * 4), lm.score(PROMPTS, [TEXTS] * 4)) < 1e-4
+    assert distance(served.score(PROMPTS, [TEXTS] * 4), scores) < 1e-4
     in_answers = fault not in ("missing token", "too likely")
     server.misbehave(fault, times=2 if in_answers else 0)
-    assert served.sample(PROMPTS, [[1, 2]] * 4, SAMPLING) == lm.sample(PROMPTS, [[1, 2]] * 4, SAMPLING)
+    assert served.sample(PROMPTS, [[1, 2]] * 4, SAMPLING) == samples
     assert server.faulted[fault] == (5 if in_answers else 3)
     # What stalls may take down what runs beside it, which is counted, too.
     assert served.counters()["lm/outages"] == pytest.approx(server.faulted[fault], abs=40 if fault == "stall" else 0)
@@ -200,7 +221,7 @@ def test_a_fault_while_connecting_is_no_lack_of_the_server(
 
 
 def test_a_server_that_is_down_for_a_minute_is_waited_for(
-    lm: TransformersLM, server: SmallServer, client: Client, time: OwnTime
+    scores: list[list[Score]], server: SmallServer, client: Client, time: OwnTime
 ) -> None:
     served = client()
     served.score(PROMPTS[:1], [TEXTS[:1]])
@@ -211,7 +232,7 @@ def test_a_server_that_is_down_for_a_minute_is_waited_for(
             server.start()
 
     time.on_wait = on_wait
-    assert distance(served.score(PROMPTS, [TEXTS] * 4), lm.score(PROMPTS, [TEXTS] * 4)) < 1e-4
+    assert distance(served.score(PROMPTS, [TEXTS] * 4), scores) < 1e-4
     assert time.time >= 60
     assert served.counters()["lm/outages"] == len(time.waits) > 3
 
@@ -241,7 +262,7 @@ def test_waits_grow_and_are_not_alike(server: SmallServer, client: Client, time:
 
 
 def test_another_model_under_the_same_name_is_noticed_and_nothing_it_says_is_used(
-    lm: TransformersLM, other: TransformersLM, server: SmallServer, client: Client
+    backend: ModelBackend, other: TransformersLM, server: SmallServer, client: Client
 ) -> None:
     served = client()
     before = served.score(PROMPTS[:2], [TEXTS] * 2)
@@ -253,7 +274,7 @@ def test_another_model_under_the_same_name_is_noticed_and_nothing_it_says_is_use
     with pytest.raises(Outage):
         served.sample(PROMPTS[2:], [[1], [1]], SAMPLING)
     server.stop()
-    server.backend = ModelBackend(lm)
+    server.backend = backend
     server.start()
     assert served.score(PROMPTS[:2], [TEXTS] * 2) == before
 
