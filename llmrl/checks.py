@@ -19,6 +19,7 @@ from llmrl.schema import (
     DRRNConfig,
     IQLConfig,
     PriorConfig,
+    PromptConfig,
     TrainConfig,
 )
 
@@ -93,6 +94,8 @@ def _select(cfg: DictConfig, key: str) -> Any:
 
 def _refuse_combinations(cfg: DictConfig, folders: ConfigFolders) -> None:
     learner, prior = cfg.learner, cfg.prior
+    if cfg.rollout.pipeline and cfg.rollout.num_envs < 2:
+        raise ConfigError("rollout.pipeline=true: one environment has no halves; add rollout.num_envs=2 or more")
     allowed = learner.get("priors")
     if allowed is not None and prior.name not in allowed:
         others = closest_first(
@@ -114,6 +117,7 @@ def _refuse_combinations(cfg: DictConfig, folders: ConfigFolders) -> None:
     if asks_a_model(prior) and cfg.prompt is None:
         raise ConfigError(f"prior={prior.name} asks a language model and there is no prompt: add prompt=plain")
     if cfg.prompt is not None:
+        _refuse_unthought(cfg)
         from llmrl.priors.prompt import Prompt
 
         try:
@@ -130,6 +134,25 @@ def _refuse_combinations(cfg: DictConfig, folders: ConfigFolders) -> None:
         _refuse_alpha(cfg)
     if schema is DQNConfig:
         _refuse_learner(cfg)
+
+
+def _refuse_unthought(cfg: DictConfig) -> None:
+    """Settings of conversations and thoughts where there are none."""
+    prompt, default = cfg.prompt, PromptConfig("", "")
+    for key, reader, reads in (
+        ("system", "prompt.kind=chat", prompt.kind == "chat"),
+        *(
+            (name, "prompt.think=shared or each", prompt.think is not None)
+            for name in ("think_tokens", "think_end", "then")
+        ),
+    ):
+        if not reads and prompt[key] != getattr(default, key):
+            raise ConfigError(f"prompt.{key}={shown(prompt[key])}: this prompt does not read this; {reader} does")
+    if prompt.think == "each" and cfg.prior.source != "generated":
+        raise ConfigError(
+            f"prompt.think=each: prior={cfg.prior.name} scores actions after one thought; use prompt.think=shared, or "
+            "prior=generated"
+        )
 
 
 def _refuse_unread(prior: DictConfig) -> None:

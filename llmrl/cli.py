@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -31,6 +31,10 @@ data_app = typer.Typer(help="Look at data sets of transitions, and bring them in
 app.add_typer(data_app, name="data")
 
 
+lm_app = typer.Typer(help="Ask a language model directly; nothing is kept.", no_args_is_help=True)
+app.add_typer(lm_app, name="lm")
+
+
 class Shown(StrEnum):
     job = "job"
 
@@ -40,6 +44,7 @@ ConfigDir = Annotated[
 ]
 Runs = Annotated[Path, typer.Option("--runs", help="Where runs are kept.")]
 _GOES_ON = "stopped; the same command goes on from the last checkpoint"
+PAUSED = 75  # exit code: what a run needs is out of reach for now
 RUN = "A run's folder, or a part of its name that no other has."
 Cache = Annotated[
     Path | None,
@@ -406,6 +411,89 @@ def compare(
             typer.echo(write(found, file))
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def serve(
+    context: typer.Context,
+    model: Annotated[str, typer.Argument(help="tiny-1, a folder, or a hub id.")],
+    env: Annotated[
+        str | None, typer.Option(help="The folder of the environment that has vLLM; by default the one on PATH.")
+    ] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+    dtype: Annotated[str | None, typer.Option(help="float32 on a CPU, bfloat16 on a GPU, unless said.")] = None,
+    revision: Annotated[str | None, typer.Option(help="A hub commit.")] = None,
+    max_model_len: Annotated[int | None, typer.Option(min=1, help="Tokens of prompt and answer, at most.")] = None,
+    gpus: Annotated[int, typer.Option(min=1, help="That one copy of the model is spread over.")] = 1,
+    copies: Annotated[int, typer.Option(min=1, help="Of the model, behind one address.")] = 1,
+) -> None:
+    """Serve a model with vLLM, on 127.0.0.1, until Ctrl-C. Further options go to vLLM as they are."""
+    with _explained():
+        from llmrl.lm.server import Serving, find_vllm, serving
+
+        what = Serving(model, revision, dtype, port, max_model_len, gpus, copies, context.args)
+        with serving(find_vllm(env), what, typer.echo) as server:
+            typer.echo(
+                f"it answers at {server.url}; Ctrl-C stops it. To train with it:\n\n  {server.train_line(model)}\n"
+            )
+            with suppress(KeyboardInterrupt):  # SIGTERM among them: to be stopped is how this command ends
+                server.process.wait()
+                return
+        typer.echo("stopped")
+
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[OVERRIDE]...", help="As in lm=vllm lm.model=tiny-1", show_default=False),
+]
+OwnPrompt = Annotated[
+    str | None, typer.Option("--prompt", help="Its text; by default the first state of the world.", show_default=False)
+]
+OwnActions = Annotated[
+    list[str] | None, typer.Option("--action", help="One of the menu; may be given more than once.", show_default=False)
+]
+
+
+@lm_app.command("score")
+def lm_score(
+    overrides: Overrides = None, prompt: OwnPrompt = None, action: OwnActions = None, config_dir: ConfigDir = None
+) -> None:
+    """How likely the model finds each action of a menu."""
+    with _explained(), _served(overrides, config_dir) as cfg:
+        from llmrl.ask import score
+
+        _print(score(cfg, prompt, action or []))
+
+
+@lm_app.command("sample")
+def lm_sample(
+    overrides: Overrides = None,
+    prompt: OwnPrompt = None,
+    action: OwnActions = None,
+    n: Annotated[int, typer.Option("--n", min=1, help="How many answers.")] = 5,
+    config_dir: ConfigDir = None,
+) -> None:
+    """What the model answers freely, and which action each answer names."""
+    with _explained(), _served(overrides, config_dir) as cfg:
+        from llmrl.ask import sample
+
+        _print(sample(cfg, prompt, action or [], n))
+
+
+@lm_app.command("bench")
+def lm_bench(
+    overrides: Overrides = None,
+    states: Annotated[int, typer.Option(min=1, help="How many different states of the world.")] = 64,
+    k: Annotated[int, typer.Option("--k", min=1, help="Free answers for each.")] = 5,
+    repeats: Annotated[int, typer.Option(min=1)] = 3,
+    config_dir: ConfigDir = None,
+) -> None:
+    """How fast the model scores and answers, asked about states of the world."""
+    with _explained(), _served(overrides, config_dir) as cfg:
+        from llmrl.ask import bench
+
+        for line in bench(cfg, states, k, repeats):
+            typer.echo(line)
+
+
 @app.command()
 def doctor(runs: Runs = Path("runs")) -> None:
     """What is installed, where things are kept, and what is missing."""
@@ -469,9 +557,33 @@ def _train(config: DictConfig, fresh: bool, allow_drift: bool) -> None:
             return
         from llmrl.train import train
 
-        train(config, shown, fresh=fresh, allow_drift=allow_drift)
+        with _server_of(config) as config:
+            train(config, shown, fresh=fresh, allow_drift=allow_drift)
     finally:
         shown.close()
+
+
+@contextmanager
+def _served(overrides: list[str] | None, config_dir: Path | None) -> Iterator[DictConfig]:
+    """The config, and its server where it is to be started."""
+    from llmrl.config import compose
+
+    if config_dir is not None:
+        sys.path.insert(0, str(Path.cwd()))
+    with _server_of(compose(overrides or [], config_dir)) as config:
+        yield config
+
+
+@contextmanager
+def _server_of(config: DictConfig) -> Iterator[DictConfig]:
+    """The config with the address of the server that lm.serve starts, for as long as the block."""
+    if config.lm is None or config.lm.get("serve") is None or config.cached_only:
+        yield config
+        return
+    from llmrl.serve import served
+
+    with served(config, lambda text: typer.echo(text, err=True)) as config:
+        yield config
 
 
 def _sweep(overrides: list[str], config_dir: Path | None, jobs: int, only_print: bool, flags: Sequence[str]) -> None:
@@ -484,15 +596,18 @@ def _sweep(overrides: list[str], config_dir: Path | None, jobs: int, only_print:
             typer.echo(f"--- # {' '.join(cell.overrides)}")
             _print_config(cell.cfg)
         return
-    codes = launch(planned, config_dir, jobs, typer.echo, flags)
+    from llmrl.serve import served_for
+
+    with served_for([cell.cfg for cell in planned if not cell.is_complete], typer.echo) as environment:
+        codes = launch(planned, config_dir, jobs, typer.echo, flags, environment)
     rows = []
     for cell, code in zip(planned, codes, strict=True):
         run = cell.run()
-        status = "failed" if code or run is None else run.status
+        status = "paused" if code == PAUSED else "failed" if code or run is None else run.status
         rows.append((cell.overrides, run, status))
     _print(sweep_table(rows))
     if any(codes):
-        raise typer.Exit(1)
+        raise typer.Exit(PAUSED if set(codes) <= {0, PAUSED} else 1)
 
 
 def _print_config(config: DictConfig) -> None:
@@ -509,7 +624,8 @@ def _print(shown: RenderableType) -> None:
 
 @contextmanager
 def _explained(stopped: str = "stopped") -> Iterator[None]:
-    """Errors in one line; exit codes: 2 for what was typed, 1 for what failed, 130 for Ctrl-C, 143 for SIGTERM."""
+    """Errors in one line; exit codes: 2 for what was typed, 1 for what failed, 75 for what is out of reach for now and
+    may be typed again, 130 for Ctrl-C, 143 for SIGTERM."""
     try:
         yield
     except KeyboardInterrupt as stop:
@@ -523,7 +639,7 @@ def _explained(stopped: str = "stopped") -> Iterator[None]:
 
         if isinstance(error, ConfigError):
             _fail(str(error), 2)
-        _fail(_one_line(error), 1)
+        _fail(_one_line(error), getattr(error, "exit_code", 1))
 
 
 def _one_line(error: Exception) -> str:

@@ -35,6 +35,7 @@ from llmrl.schema import (
     DRRNConfig,
     ModelEncoderConfig,
     NoLearnerConfig,
+    OpenAILMConfig,
     RolloutConfig,
     TrainConfig,
     TransformersLMConfig,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ConfigError",
     "cells",
+    "chat_template_of",
     "check",
     "compose",
     "config_folder",
@@ -112,6 +114,8 @@ def check(cfg: DictConfig, folders: ConfigFolders | None = None) -> DictConfig:
     raw: dict[str, Any] = {str(key): value for key, value in plain.items()}
     refuse_secrets(raw)
     raw |= {part: raw.get(part) or None for part in _PARTS}  # a YAML file that holds only null composes as {}
+    if _schema_of(raw["lm"]) is OpenAILMConfig and raw["lm"].get("model", "???") == "???" and raw["lm"].get("serve"):
+        raw["lm"]["model"] = raw["lm"]["serve"]
     schema = _schema_of(raw["learner"])
     raw["data"] = _data(raw.get("data"))
     if raw["data"] is not None:  # nobody acts while it learns
@@ -149,6 +153,8 @@ def named_settings(cfg: DictConfig) -> dict[str, Any]:
     for part in ("lm", "encoder"):
         if identity := model_identity(cfg, part):
             settings[part] |= asdict(identity)
+    if template := chat_template_of(cfg):
+        settings["prompt"]["chat_template"] = template
     if _schema_of(cfg.learner) in (DQNConfig, BCConfig) and cfg.learner.weights is not None:
         settings["learner"]["weights"] = weights_contents(cfg.learner.weights)
     if cfg.data is not None:
@@ -168,16 +174,32 @@ def model_identity(cfg: DictConfig, part: str = "lm") -> ModelIdentity | None:
     Raises ConfigError for one that cannot be found.
     """
     node = cfg[part]
-    if node is None or _schema_of(node) not in (TransformersLMConfig, ModelEncoderConfig):
+    if node is None or _schema_of(node) not in (TransformersLMConfig, OpenAILMConfig, ModelEncoderConfig):
         return None
-    from llmrl.lm.identify import identify
+    from llmrl.lm.identify import identify, identify_served
 
     try:
+        if _schema_of(node) is OpenAILMConfig:
+            return identify_served(node.model, node.revision, node.dtype, node.tokenizer)
         return identify(node.model, node.revision, node.dtype, part)
     except ValueError as error:
         if not cfg.cached_only:
             raise ConfigError(str(error)) from error
         return _kept_identity(cfg, part, str(error))
+
+
+def chat_template_of(cfg: DictConfig) -> str | None:
+    """What names the chat template of the run's model; None where nothing is said to it. Raises ConfigError."""
+    if cfg.prompt is None or cfg.prompt.kind != "chat":
+        return None
+    if _schema_of(cfg.lm) not in (TransformersLMConfig, OpenAILMConfig):
+        return "its own"  # somebody else's model says what it is by its identity
+    from llmrl.lm.identify import chat_template
+
+    try:
+        return chat_template(cfg.lm.model, cfg.lm.revision, cfg.lm.get("tokenizer"))
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _kept_identity(cfg: DictConfig, part: str, why: str) -> ModelIdentity:

@@ -233,6 +233,9 @@ class Game:
         parts += [Text(self.state.task), Text(self.state.observation), Text("")]
         if decision is not None:
             expert = self.outcome.info.get("expert_actions")
+            for i, thought in enumerate(decision.explanation.thoughts):
+                one = len(decision.explanation.thoughts) == 1
+                parts += [Text(f"thought{'' if one else f' {i + 1}'}: {thought.strip()}", style="italic"), Text("")]
             if decision.explanation.answers:
                 parts += [_answers_table(decision), Text("")]
             informed = self.prior.cfg.source != "uniform" and not self.prior.cfg.evaluation.uniform

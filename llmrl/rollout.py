@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -37,8 +37,21 @@ class Episode:
 class Tick:
     transitions: list[Transition]
     episodes: list[Episode]
+    decisions: int  # that were taken in it
+    primitive_steps: int  # that they took
     covered: int  # decisions at which an expert's action was among the behaviour's candidates
     with_expert: int  # decisions at which the expert's actions were known
+
+
+class _Taken(NamedTuple):
+    """A decision and what came of it, before the candidates at `next_state` are asked for."""
+
+    transition: Transition
+    expert: frozenset[str] | None  # an expert's actions at `next_state`
+
+    @property
+    def ended(self) -> bool:
+        return self.transition.terminated or self.transition.truncated
 
 
 class Chooser(Protocol):
@@ -78,52 +91,73 @@ class Rollout:
         for e, outcome in zip(envs, self.pool.run([self._reset(e) for e in envs]), strict=True):
             self._begin(e, outcome)
 
+    def due(self, at_most: int) -> Sequence[int]:
+        """The environments whose turn the next tick is, but no more than `at_most`."""
+        return range(min(self.pool.num_envs, at_most))
+
     def tick(self, choose: Chooser, active: Sequence[int] | None = None, learning: bool = True) -> Tick:
         """One decision in each environment (or in the `active` ones)."""
         envs = list(range(self.pool.num_envs)) if active is None else list(active)
+        tick, taken = self._act(choose, envs)
+        if learning:
+            tick.transitions += self._learned_from(taken)
+            self._begin_again(taken)
+        return tick
+
+    def rest(self) -> list[Transition]:
+        """What was done and has not been handed over: nothing, where each tick hands over all that it did."""
+        return []
+
+    def _act(self, choose: Chooser, envs: Sequence[int]) -> tuple[Tick, list[_Taken]]:
         states = [self.states[e] for e in envs]
         candidates = self.prior.candidates(states, self.use, [self._expert[e] for e in envs])
         actions = [int(a) for a in choose(states, candidates)]
-        tick = Tick([], [], 0, 0)
+        tick = Tick([], [], len(envs), 0, 0, 0)
         for e, c, s in zip(envs, candidates, states, strict=True):
             expert = self._expert[e]
             if expert:
                 tick.with_expert += 1
                 tick.covered += any(s.actions[i] in expert for i in c.actions)
         outcomes = self.pool.run([Step(e, s.actions[a]) for e, s, a in zip(envs, states, actions, strict=True)])
-        after = [self._after(e, s, a, o) for e, s, a, o in zip(envs, states, actions, outcomes, strict=True)]
-        alive = [n for n, o in zip(after, outcomes, strict=True) if not o.terminated]
-        experts = [o.info.get("expert_actions") for o in outcomes if not o.terminated]
-        target = iter(self.prior.candidates(alive, "target", experts) if learning and alive else [])
-        ended: list[int] = []
-        for e, s, a, o, n in zip(envs, states, actions, outcomes, after, strict=True):
-            duration = int(o.info.get("duration", 1))
-            if learning:
-                t = Transition(
-                    e, s, a, o.reward, duration, o.terminated, o.truncated, n, None if o.terminated else next(target)
-                )
-                tick.transitions.append(t)
-            self._advance(e, s.actions[a], o, n)
+        taken = []
+        for e, s, a, o in zip(envs, states, actions, outcomes, strict=True):
+            duration, after = int(o.info.get("duration", 1)), self._after(e, s, a, o)
+            t = Transition(e, s, a, o.reward, duration, o.terminated, o.truncated, after, None)
+            taken.append(_Taken(t, o.info.get("expert_actions")))
+            tick.primitive_steps += duration
+            self._advance(e, s.actions[a], o, after)
             sums = self._sums[e]
             if o.terminated or o.truncated:
                 success = bool(o.info.get("success", False))
                 tick.episodes.append(
                     Episode(e, self.episode_of[e], self._task_of[e], sums[0], success, int(sums[1]), int(sums[2]))
                 )
-                ended.append(e)
-        if learning and ended:
+        return tick, taken
+
+    def _learned_from(self, taken: Sequence[_Taken]) -> list[Transition]:
+        """With the target's candidates at the states that were come to."""
+        alive = [t for t in taken if not t.transition.terminated]
+        states, experts = [t.transition.next_state for t in alive], [t.expert for t in alive]
+        target = iter(self.prior.candidates(states, "target", experts) if alive else [])
+        return [
+            t.transition if t.transition.terminated else replace(t.transition, next_candidates=next(target))
+            for t in taken
+        ]
+
+    def _begin_again(self, taken: Sequence[_Taken]) -> None:
+        ended = [t.transition.env for t in taken if t.ended]
+        if ended:
             for e, outcome in zip(ended, self.pool.run([self._reset(e) for e in ended]), strict=True):
                 self._begin(e, outcome)
-        return tick
 
-    def save(self) -> list[dict[str, Any]]:
+    def save(self) -> Any:
         """Per environment: its episode, the actions taken in it so far, and a digest of where they led."""
         return [
             {"episode": self.episode_of[e], "actions": list(self._taken[e]), "seen": self._seen(e)}
             for e in range(self.pool.num_envs)
         ]
 
-    def restore(self, saved: Sequence[Mapping[str, Any]]) -> list[int]:
+    def restore(self, saved: Any) -> list[int]:
         """Resets and replays every environment. Returns those that did not come to where they were.
 
         Their episode is lost, and their next one has begun: the world is not a function of seed, task and actions.

@@ -82,6 +82,28 @@ class TransformersLMConfig:
 
 
 @dataclass
+class OpenAILMConfig:
+    """A model behind a server. Its declared identity (model, revision, dtype, tokenizer) enters the run id."""
+
+    _target_: str = "???"
+    name: str = free("???")  # how it was asked for; what it is, is its identity
+    model: str = "???"  # tiny-1 | a local folder | a hub id | with `tokenizer`, any name
+    revision: str | None = None  # a hub commit; a local folder's is a hash of its weights, found when the run starts
+    dtype: str = "bfloat16"  # in which the server computes
+    tokenizer: str | None = None  # null: the model can be looked at from here | a name: it is only declared
+    url: str = free("http://127.0.0.1:8000/v1")
+    served_name: str | None = free(None)  # of the model, there; null: found in the server's list
+    api_key_env: str | None = free(None)  # the name of the environment variable that holds the key
+    allow_http: bool = free(False)  # without encryption beyond this machine, too
+    concurrency: int = free(256)  # requests at once, at most; how many the server sustains is found out
+    attempt_s: float = free(120.0)  # seconds for one attempt at a question
+    patience_s: float = free(600.0)  # for all attempts at it; then the run pauses
+    probe_tolerance: float = free(0.01)  # nats by which the server may answer the probes otherwise than before
+    serve: str | None = free(None)  # a model to start vLLM with, for as long as the command runs
+    serve_env: str | None = free(None)  # the folder of the environment that has vLLM; null: on PATH
+
+
+@dataclass
 class PromptConfig:
     """A Jinja2 template and how an action continues it."""
 
@@ -90,6 +112,12 @@ class PromptConfig:
     prefix: str = " "
     end: str = "\n"
     history_turns: int = 0
+    kind: str = since("text")  # text | chat: `template` is said to the model, through its chat template
+    system: str = since("")  # chat: what the model is told first of all
+    think: str | None = since(None)  # first a thought: shared (by all answers to a prompt) | each (has its own)
+    think_tokens: int = since(128)  # of a thought, at most
+    think_end: str = since("\n")  # ends a thought; "": only where the model ends it
+    then: str = since("\nNext:")  # follows a thought; chat: is said to the model next
 
 
 @dataclass
@@ -324,6 +352,7 @@ class DataConfig:
 class RolloutConfig:
     num_envs: int = 8
     workers: int = free(0)  # processes that step environments; 0: this one
+    pipeline: bool = since(False)  # in two halves that take turns, so that one is asked about while the other acts
 
 
 @dataclass
@@ -370,6 +399,8 @@ SCHEMAS: dict[str, type] = {
     "llmrl.envs.kitchen.env.overcooked_salad": KitchenConfig,
     "llmrl.envs.kitchen.env.overcooked_random": RandomKitchenConfig,
     "llmrl.lm.transformers_lm.TransformersLM": TransformersLMConfig,
+    "llmrl.lm.openai_lm.OpenAILM": OpenAILMConfig,
+    "llmrl.lm.openai_lm.VllmLM": OpenAILMConfig,
     "llmrl.encoders.hash.HashEncoder": EncoderConfig,
     "llmrl.encoders.model.ModelEncoder": ModelEncoderConfig,
     "llmrl.encoders.model.BertEncoder": ModelEncoderConfig,
@@ -388,6 +419,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "env.layout": ("standard", "random"),
     "env.map": ("local", "full"),
     "lm.device": ("auto", "cpu", "cuda"),
+    "prompt.kind": ("text", "chat"),
+    "prompt.think": ("shared", "each"),
     "prior.source": ("uniform", "scored", "generated", "oracle"),
     "prior.control": ("shuffled", "marginal"),
     "prior.normalise": ("none", "token", "word"),
@@ -432,8 +465,10 @@ RANGES: dict[str, Range] = {
     "env.index": Range(0),
     "env.size": Range(4, 8),
     "env.ingredients": Range(1, 3),
-    "lm.batch_size": Range(1),
+    **{key: Range(1) for key in ("lm.batch_size", "lm.concurrency")},
+    **{key: Range(0, above=True) for key in ("lm.attempt_s", "lm.patience_s", "lm.probe_tolerance")},
     "prompt.history_turns": Range(0),
+    "prompt.think_tokens": Range(1),
     **{f"prior.{use}.k": Range(1) for use in ("behaviour", "target", "evaluation")},
     "prior.mix": Range(0, 1),
     "prior.max_tokens": Range(1),

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,10 @@ class Cell:
     def folder(self) -> Path:
         """Where its run is, or would be."""
         return own_folder(Path(self.cfg.paths.runs), run_name(self.cfg), self.run_id)
+
+    @property
+    def is_complete(self) -> bool:
+        return is_complete(self.folder())
 
     def run(self) -> RunInfo | None:
         return RunInfo(self.folder()) if is_run(self.folder()) else None
@@ -55,15 +59,20 @@ def plan(overrides: Sequence[str], config_dir: Path | None = None) -> list[Cell]
 
 
 def launch(
-    planned: Sequence[Cell], config_dir: Path | None, jobs: int, say: Callable[[str], None], flags: Sequence[str] = ()
+    planned: Sequence[Cell],
+    config_dir: Path | None,
+    jobs: int,
+    say: Callable[[str], None],
+    flags: Sequence[str] = (),
+    more_environment: Mapping[str, str] | None = None,
 ) -> list[int]:
     """Runs the cells that are not finished, `jobs` at a time, and returns exit codes. One that fails stops no other."""
     total, codes = len(planned), [0] * len(planned)
     fresh = "--fresh" in flags
-    waiting = [i for i, cell in enumerate(planned) if fresh or not is_complete(cell.folder())]
+    waiting = [i for i, cell in enumerate(planned) if fresh or not cell.is_complete]
     if len(waiting) < total:
         say(f"{total - len(waiting)} of {total} runs are complete already")
-    environment = {**os.environ, "LLMRL_SWEEP": str(os.getpid())}
+    environment = {**os.environ, **(more_environment or {}), "LLMRL_SWEEP": str(os.getpid())}
     under_way: set[subprocess.Popen[Any]] = set()
     stopping, starting = threading.Event(), threading.Lock()
 
@@ -84,7 +93,9 @@ def launch(
             under_way.discard(process)
         if quiet:
             stopped = process.returncode < 0 or process.returncode in (130, 143)
-            ended = "done" if process.returncode == 0 else "stopped" if stopped else f"failed\n{errors.strip()}"
+            paused = process.returncode == 75
+            ended = "done" if process.returncode == 0 else "stopped" if stopped else "paused" if paused else "failed"
+            ended += f"\n{errors.strip()}" if ended in ("paused", "failed") else ""
             say(f"[{i + 1}/{total}] {said}: {ended}")
         return int(process.returncode)
 

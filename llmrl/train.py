@@ -19,13 +19,15 @@ from llmrl.config import check, named_settings, run_id, run_name
 from llmrl.envs.pool import EnvPool
 from llmrl.evaluate import Evaluation, evaluate
 from llmrl.finished import shown_if_finished, written
+from llmrl.lm.language_model import Outage
+from llmrl.pipeline import Pipeline
 from llmrl.priors.cache import AnswerCounts
 from llmrl.progress import Progress, Reporter, Silent
 from llmrl.report.plots import run_curve
 from llmrl.rollout import Episode, Rollout
-from llmrl.run.checkpoint import read_state, read_weights
+from llmrl.run.checkpoint import checkpoint_steps, read_state, read_weights
 from llmrl.run.files import read_lines
-from llmrl.run.folder import EPISODES, FEATURE_ROWS, FEATURE_TEXTS, METRICS, TIMING, RunFolder, RunFolderError
+from llmrl.run.folder import EPISODES, FEATURE_ROWS, FEATURE_TEXTS, METRICS, TIMING, Paused, RunFolder, RunFolderError
 from llmrl.run.provenance import machine, provenance, resumed
 from llmrl.run.resume import find_start
 from llmrl.schema import EvaluationConfig
@@ -42,7 +44,8 @@ def train(
     what there was is kept aside. `allow_drift`: it goes on though numbers may differ here, and is marked.
 
     Everything is in the run's folder when this returns, and whatever an error or Ctrl-C left of it when it does not.
-    Raises ValueError for what a person can mend, LanguageModelError and WorldError for what failed.
+    Raises ValueError for what a person can mend, LanguageModelError and WorldError for what failed, Paused where a
+    model is out of reach.
     """
     cfg = check(cfg)
     reporter = reporter or Silent()
@@ -112,7 +115,8 @@ class Training:
         """What it learns from."""
         cfg = self.cfg
         self.pool: EnvPool = build_pool(cfg, cfg.rollout.num_envs, cfg.rollout.workers)
-        self.rollout = Rollout(self.pool, self.parts.prior, cfg.seed, "train", history_turns=self.parts.history_turns)
+        kind = Pipeline if cfg.rollout.pipeline else Rollout
+        self.rollout = kind(self.pool, self.parts.prior, cfg.seed, "train", history_turns=self.parts.history_turns)
 
     def begin(self) -> None:
         """Before the first tick of an attempt."""
@@ -136,9 +140,11 @@ class Training:
                 if finished or _crossed(before, self.at, self.cfg.checkpoint_every):
                     self.checkpoint()
             self.write_cost()
-        except BaseException:
+        except BaseException as error:
             with suppress(RunFolderError):  # what ended the run is what a person is to be told
                 self.write_cost()
+            if isinstance(error, Outage):
+                raise Paused(self.paused(error)) from error
             raise
         finally:
             self.close()
@@ -147,11 +153,12 @@ class Training:
 
     def tick(self) -> None:
         left = self.cfg.env_steps - self.env_steps
-        tick = self.rollout.tick(self.parts.learner.act, range(min(self.pool.num_envs, left)))
-        self.parts.learner.observe(tick.transitions)
+        tick = self.rollout.tick(self.parts.learner.act, self.rollout.due(left))
+        transitions = tick.transitions + (self.rollout.rest() if tick.decisions == left else [])
+        self.parts.learner.observe(transitions)
         metrics = self.parts.learner.update()
-        self.env_steps += len(tick.transitions)
-        self.primitive_steps += sum(t.duration for t in tick.transitions)
+        self.env_steps += tick.decisions
+        self.primitive_steps += tick.primitive_steps
         for episode in tick.episodes:
             self.episodes += 1
             self.recent.append(episode.success)
@@ -304,6 +311,15 @@ class Training:
             )
         return lost
 
+    def paused(self, outage: Outage) -> str:
+        """What to say when the model is out of reach."""
+        steps = checkpoint_steps(self.folder.path)
+        where = f"at its checkpoint at {steps[-1]:,} decisions" if steps else "at its beginning"
+        return (
+            f"{outage}. The run is paused {where}; every answer that it got is kept. When this is mended, the same "
+            "command goes on, and ends with the same bytes as if nothing had happened"
+        )
+
     def note(self, text: str) -> None:
         """For a person, now and later."""
         self.reporter.note(text)
@@ -327,6 +343,8 @@ class Training:
     def close(self) -> None:
         self.close_open()
         self.evaluation_pool.close()
+        if self.parts.answers is not None:
+            self.parts.answers.close()
         if self.parts.cache is not None:
             self.parts.cache.close()
 
@@ -343,6 +361,8 @@ class Training:
             "lm/computed": counts.computed,
             "lm/cache_hits": counts.hits,
             "lm/tokens": counts.scored_tokens,
+            "lm/outages": 0,
+            **(self.parts.answers.counters() if self.parts.answers else {}),
             "seconds": total,
             "training_seconds": total - self.evaluating,
         }
@@ -360,6 +380,9 @@ class Training:
 
     def write_cost(self) -> None:
         self.folder.write_json("cost.json", self.cost())
+        server, origin = self.parts.answers.server() if self.parts.answers else {}, self.folder.provenance
+        if server and origin.get("server") != server:
+            self.folder.write_json("provenance.json", {**origin, "server": server})
 
 
 def _spine(cfg: DictConfig) -> type[Training]:

@@ -48,6 +48,7 @@ ALLOWED = {
         "llmrl.run.seeding",
     },
     "llmrl.rollout": {"llmrl.envs", "llmrl.data", "llmrl.priors.candidates", "llmrl.run.seeding"},
+    "llmrl.pipeline": {"llmrl.data", "llmrl.rollout"},
     "llmrl.evaluate": {
         "llmrl.envs", "llmrl.rollout", "llmrl.priors.candidates", "llmrl.learners.learner", "llmrl.run.seeding",
     },

@@ -148,6 +148,7 @@ def test_every_choice_and_range_names_a_setting() -> None:
         known |= set(flatten(OmegaConf.to_container(compose(["learner=dqn", f"encoder={encoder}"]))))
     for learner in LEARNERS:
         known |= set(flatten(OmegaConf.to_container(compose([f"learner={learner}", *FILES.get(learner, [])]))))
+    known |= set(flatten(OmegaConf.to_container(compose(["lm=vllm", "lm.model=tiny-1"]))))
     assert not (set(CHOICES) | set(RANGES)) - known
 
 
@@ -206,7 +207,7 @@ def test_every_choice_and_range_names_a_setting() -> None:
         ),
         ("lm=none", ["prior=sampled asks a language model and there is none: add lm=tiny"]),
         ("lm=hf", ["lm.model=FOLDER_OR_HUB_ID"]),
-        ("lm=none lm.dtype=float16", ["lm.dtype: this run has no lm; choose one with lm=hf or tiny"]),
+        ("lm=none lm.dtype=float16", ["lm.dtype: this run has no lm; choose one with lm=hf or openai or tiny or vllm"]),
         ("~encoder", ["there is no encoder: add encoder=hash"]),
         ("prior.top_p=0.5", ["prior=sampled does not read this", "prior=generated does"]),
         (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import NamedTuple, get_args, get_type_hints
@@ -10,11 +10,13 @@ from typing import NamedTuple, get_args, get_type_hints
 import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
+from small_server import SmallServer
 
 import llmrl
 from llmrl.config import compose, run_name
 from llmrl.encoders.hash import HashEncoder
 from llmrl.learners.weights import network, write_weights
+from llmrl.lm.transformers_lm import TransformersLM
 from llmrl.run.load import RunInfo, load_runs
 from llmrl.run.provenance import machine, provenance
 from llmrl.schema import SCHEMAS, EncoderConfig, TrainConfig
@@ -30,8 +32,10 @@ DATA = [
     f"data={GOLDEN_LM.parent / 'tomato.parquet'}", "data.size=60", "learner.gradient_steps=96", "learner.batch=4",
     "learner.hidden=[4]", "encoder.dim=8",
 ]  # fmt: skip
+SERVED = ["lm=vllm", f"lm.model={GOLDEN_LM}", "lm.dtype=float32", "lm.url=URL"]
 BASES = {
     "prior": ["learner=dqn_prior", *LM, *LEARNS, "learner.hidden=[16]", "encoder.dim=16"],
+    "served": ["learner=dqn_prior", *SERVED, *LEARNS, "learner.hidden=[16]", "encoder.dim=16"],
     "encoder": [
         "learner=dqn", *LEARNS, "learner.hidden=[16]", "encoder=lm", f"encoder.model={GOLDEN_LM}", "encoder.device=cpu",
     ],
@@ -63,6 +67,17 @@ CASES = {
     ("TransformersLMConfig", "name"): Case("prior", "lm.name", "other"),
     ("TransformersLMConfig", "device"): Case("prior", "lm.device", "auto"),
     ("TransformersLMConfig", "batch_size"): Case("prior", "lm.batch_size", 5, warm=True),  # padding may round
+    ("OpenAILMConfig", "name"): Case("served", "lm.name", "other"),
+    ("OpenAILMConfig", "url"): Case("served", "lm.url", "URL/"),
+    ("OpenAILMConfig", "served_name"): Case("served", "lm.served_name", "lm"),
+    ("OpenAILMConfig", "api_key_env"): Case("served", "lm.api_key_env", "PATH"),
+    ("OpenAILMConfig", "allow_http"): Case("served", "lm.allow_http", True),
+    ("OpenAILMConfig", "concurrency"): Case("served", "lm.concurrency", 1),
+    ("OpenAILMConfig", "attempt_s"): Case("served", "lm.attempt_s", 60.0),
+    ("OpenAILMConfig", "patience_s"): Case("served", "lm.patience_s", 60.0),
+    ("OpenAILMConfig", "probe_tolerance"): Case("served", "lm.probe_tolerance", 0.5),
+    ("OpenAILMConfig", "serve"): Case("served", "lm.serve", "tiny-1"),  # what the command does, not the run
+    ("OpenAILMConfig", "serve_env"): Case("served", "lm.serve_env", "elsewhere"),
     ("ModelEncoderConfig", "device"): Case("encoder", "encoder.device", "auto"),
     ("NoLearnerConfig", "priors"): Case("random", "learner.priors", MORE_PRIORS),
     ("DQNConfig", "priors"): Case("prior", "learner.priors", MORE_PRIORS),
@@ -110,7 +125,13 @@ def results(run: RunInfo) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def based(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[DictConfig, RunInfo]]:
+def server() -> Iterator[SmallServer]:
+    with SmallServer(TransformersLM(str(GOLDEN_LM), device="cpu")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def based(tmp_path_factory: pytest.TempPathFactory, server: SmallServer) -> Callable[[str], tuple[DictConfig, RunInfo]]:
     root = tmp_path_factory.mktemp("bases")
     made: dict[str, tuple[DictConfig, RunInfo]] = {}
 
@@ -118,7 +139,7 @@ def based(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Dic
         if name not in made:
             encoder = EncoderConfig("llmrl.encoders.hash.HashEncoder", "hash", dim=16)
             write_weights(root / "net", network(16, [16]), "policy", HashEncoder(encoder), [16], {})
-            overrides = [o.replace("WEIGHTS", str(root / "net")) for o in BASES[name]]
+            overrides = [o.replace("WEIGHTS", str(root / "net")).replace("URL", server.url) for o in BASES[name]]
             cfg = compose([*SMALL, *overrides])
             with pytest.MonkeyPatch.context() as patch:
                 made[name] = cfg, trained(root / name, cfg, patch)
@@ -129,14 +150,19 @@ def based(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Dic
 
 @pytest.mark.parametrize("case", CASES.values(), ids=map(".".join, CASES))
 def test_a_free_setting_changes_no_byte(
-    case: Case, based: Callable[[str], tuple[DictConfig, RunInfo]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    case: Case,
+    based: Callable[[str], tuple[DictConfig, RunInfo]],
+    server: SmallServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if case.value == "auto" and torch.cuda.is_available():
         pytest.skip("another device rounds differently; its answers say where they come from")
     cfg, run = based(case.base)
     other = cfg.copy()
     OmegaConf.set_readonly(other, False)
-    OmegaConf.update(other, case.key, case.value)
+    value = case.value.replace("URL", server.url) if isinstance(case.value, str) else case.value
+    OmegaConf.update(other, case.key, value)
     assert OmegaConf.select(other, case.key) != OmegaConf.select(cfg, case.key)
     assert run_name(other) == run_name(cfg)
     if case.warm:

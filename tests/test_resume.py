@@ -58,6 +58,10 @@ EVERY = {  # visits, rewards, n steps, streams: all that one learner has
     "kitchens": [
         "learner=dqn_prior", "env=overcooked_random", "env.count=2", "env.max_decisions=12", *MODEL, *LEARNS, PLAYED,
     ],
+    "pipeline": [
+        "learner=dqn_prior", *TOMATO, *MODEL, *LEARNS, "rollout.pipeline=true", "checkpoint_every=8",
+        "learner.n_step=3", "encoder.history_turns=1", PLAYED,
+    ],
     "union": [
         "learner=dqn_prior", *TOMATO, *MODEL, *LEARNS, "prior.behaviour.redraw=union", "prior.target.redraw=union",
         "prompt.history_turns=2", PLAYED,

@@ -71,6 +71,7 @@ BASES = {
     "prior": compose(["learner=random"]),
     "data": compose(["learner=cql", f"data={Path(__file__).parent / 'golden' / 'tomato.parquet'}"]),
     "bert": compose(["learner=dqn", "encoder=bert"]),
+    "served": compose(["lm=vllm", "lm.model=tiny-1"]),
 }
 FIELDS = {(base, key): affects for base, cfg in BASES.items() for key, affects in _leaves(cfg).items()}
 

@@ -43,6 +43,49 @@ def identify(model: str, revision: str | None = None, dtype: str = "float32", pa
     return ModelIdentity(folder.name, found, dtype, _tokenizer_hash(folder / "tokenizer.json", folder))
 
 
+def identify_served(
+    model: str, revision: str | None = None, dtype: str = "float32", tokenizer: str | None = None
+) -> ModelIdentity:
+    """The identity of a model that a server computes.
+
+    tokenizer None: the model can be looked at from here, as by `identify`. Else it is only declared, and taken at its
+    word: `tokenizer` and `revision` are whatever names them. Raises ValueError as `identify`.
+    """
+    if tokenizer is not None:
+        return ModelIdentity(model, revision or "undated", dtype, tokenizer)
+    try:
+        return identify(model, revision, dtype)
+    except ValueError as error:
+        if dtype not in DTYPES:
+            raise
+        raise ValueError(
+            f"{error}. If only the server has it, declare who it is: lm.revision=COMMIT and lm.tokenizer=NAME"
+        ) from error
+
+
+def chat_template(model: str, revision: str | None = None, tokenizer: str | None = None) -> str:
+    """What names the template that conversations with `model` are put into: its SHA-256.
+
+    tokenizer: the name declared for that of a model which cannot be looked at from here; it names the template, too.
+    Raises ValueError where the model has none.
+    """
+    if tokenizer is not None:
+        return f"of {tokenizer}"
+    folder = local_folder(model)
+    texts = []
+    for name in ("chat_template.jinja", "tokenizer_config.json"):
+        file = folder / name if folder is not None else _hub_file(model, name, revision)
+        if file is not None and file.is_file():
+            text = file.read_text(encoding="utf-8")
+            texts.append(text if name.endswith(".jinja") else json.loads(text).get("chat_template"))
+    found = next((text for text in texts if text), None)
+    if found is None:
+        raise ValueError(
+            f"{model} has no chat template, so it was not taught to converse: use prompt=plain, or a model that was"
+        )
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
+
+
 def local_folder(model: str, part: str = "lm") -> Path | None:
     """Where `model` lies on this machine, or None for a hub id.
 
@@ -90,6 +133,18 @@ def _hub_revision_and_tokenizer(model: str, revision: str | None, part: str) -> 
     except (EntryNotFoundError, LocalEntryNotFoundError):
         tokenizer = _tokenizer_hash(None, model, commit)
     return commit, tokenizer
+
+
+def _hub_file(model: str, name: str, revision: str | None) -> Path | None:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    for local in (True, False):
+        try:
+            return Path(hf_hub_download(model, name, revision=revision, local_files_only=local))
+        except (EntryNotFoundError, LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError, ValueError):
+            continue
+    return None
 
 
 def _tokenizer_hash(file: Path | None, source: Path | str, revision: str | None = None) -> str:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 
 class LanguageModelError(RuntimeError):
     """The model gave no usable answer (an outage, a NaN, a bad shape). Never turned into a score or an action."""
+
+
+class Outage(LanguageModelError):
+    """The model is out of reach, or another one answers in its place; the question may be asked again, later."""
+
+    exit_code = 75  # EX_TEMPFAIL
 
 
 class Score(NamedTuple):
@@ -67,3 +74,79 @@ class LanguageModel(Protocol):
         A generation depends on its prompt, its seed and `sampling`, never on its neighbours in the batch.
         """
         ...
+
+
+class Conversation(str):
+    """A prompt for a model that was taught to converse: what was said so far; the model speaks next.
+
+    As text, which names its answers, it is JSON of the messages and of what names the template that they are put into.
+    """
+
+    messages: tuple[dict[str, str], ...]  # {"role": system | user | assistant, "content": text}
+    template: str
+
+    def __new__(cls, messages: Sequence[Mapping[str, str]], template: str) -> Conversation:
+        said = [dict(message) for message in messages]
+        text = {"messages": said, "template": template}
+        self = super().__new__(cls, json.dumps(text, sort_keys=True, separators=(",", ":"), ensure_ascii=False))
+        self.messages, self.template = tuple(said), template
+        return self
+
+    def and_then(self, answer: str, reply: str) -> Conversation:
+        """With what the model said, and what is said to it next."""
+        more = [{"role": "assistant", "content": answer}, {"role": "user", "content": reply}]
+        return Conversation([*self.messages, *more], self.template)
+
+
+@runtime_checkable
+class Overlapping(Protocol):
+    """A model that can be asked without waiting: what is returned waits."""
+
+    def start_score(
+        self, prompts: Sequence[str], continuations: Sequence[Sequence[str]]
+    ) -> Callable[[], list[list[Score]]]: ...
+
+    def start_sample(
+        self, prompts: Sequence[str], seeds: Sequence[Sequence[int]], sampling: Sampling
+    ) -> Callable[[], list[list[str]]]: ...
+
+
+# Who answers these as before, to a hundredth of a nat, is taken for the same model: (prompt, continuations).
+PROBES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("When the soup was hot, the cook", (" tasted it.", " locked the door.")),
+    ("One, two, three, four,", (" five", " nine")),
+    ("The door is locked, and the key is", (" on the table.", " made of soup.")),
+)
+
+
+class Served(Protocol):
+    """A model that somebody else runs, who may replace it: what a LanguageModel has besides, in that case."""
+
+    probe_tolerance: float  # nats
+
+    def probe(self) -> list[list[Score]]:
+        """The scores of PROBES, as whoever answers now gives them; empty where it cannot score."""
+        ...
+
+    def counters(self) -> Mapping[str, float]:
+        """What asking took so far, by its name in cost.json."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def distance(a: Sequence[Sequence[Score]], b: Sequence[Sequence[Score]]) -> float:
+    """The most that two models' answers to the probes differ by, in nats; infinite where their tokens do."""
+    pairs = [(x, y) for p, q in zip(a, b, strict=True) for x, y in zip(p, q, strict=True)]
+    if any(x.tokens != y.tokens for x, y in pairs):
+        return math.inf
+    return max((abs(x.logprob - y.logprob) for x, y in pairs), default=0.0)
+
+
+def another_model(model: str, where: str, apart: float, tolerance: float) -> str:
+    """What to say about a server that answers the probes otherwise."""
+    return (
+        f"{where} answers as another model than {model} did before: a probe is {apart:.3g} nats apart, and "
+        f"{tolerance:g} are allowed. Nothing it said was kept: start the server with the model and the dtype that the "
+        "run names; where only the hardware is another, lm.probe_tolerance=NATS allows more"
+    )

@@ -14,7 +14,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from llmrl.lm.identify import identify
-from llmrl.lm.language_model import LanguageModelError, Sampling, Score
+from llmrl.lm.language_model import Conversation, LanguageModelError, Sampling, Score
 from llmrl.lm.load import choose_device, describe_device, end_tokens, load
 from llmrl.lm.token_tree import TokenTree
 
@@ -66,6 +66,7 @@ class TransformersLM:
         self._context: int | None = getattr(config, "max_position_embeddings", None)
         windows = (getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size"))
         self._window = min((w for w in windows if w), default=None)
+        self._generated_tokens = 0
         self._ends = end_tokens(self.network, self.tokenizer)
         self._accepts = frozenset(inspect.signature(self.network.forward).parameters)
         self._continuation = lru_cache(2**16)(self._tokenize_continuation)
@@ -125,6 +126,10 @@ class TransformersLM:
                 texts[i] = found
         return texts
 
+    def counters(self) -> Mapping[str, float]:
+        """What asking took so far, by its name in cost.json."""
+        return {"lm/generated_tokens": self._generated_tokens}
+
     # ---- texts to tokens ---------------------------------------------------------------------------------------------
 
     def _states(self, prompts: Sequence[str], continuations: Sequence[Sequence[str]]) -> list[_State]:
@@ -142,9 +147,20 @@ class TransformersLM:
     def _tokenize_prompts(self, prompts: Sequence[str]) -> list[list[int]]:
         if not prompts:
             return []
-        tokens: list[list[int]] = self.tokenizer(list(prompts), add_special_tokens=True, verbose=False)["input_ids"]
+        plain = [prompt for prompt in prompts if not isinstance(prompt, Conversation)]
+        texts = iter(self.tokenizer(plain, add_special_tokens=True, verbose=False)["input_ids"] if plain else [])
+        tokens: list[list[int]] = [
+            self._tokenize_conversation(p) if isinstance(p, Conversation) else next(texts) for p in prompts
+        ]
         if not all(tokens):
             raise ValueError("a prompt has no tokens and this tokenizer adds none at the beginning: give it some text")
+        return tokens
+
+    def _tokenize_conversation(self, said: Conversation) -> list[int]:
+        found: Any = self.tokenizer.apply_chat_template(
+            list(said.messages), add_generation_prompt=True, return_dict=True
+        )
+        tokens: list[int] = list(found["input_ids"])
         return tokens
 
     def _tokenize_continuation(self, text: str) -> list[int]:
@@ -278,6 +294,7 @@ class TransformersLM:
                 use_cache=True,
                 keep=1,
             ).logits[:, -1]
+        self._generated_tokens += sum(len(answer.tokens) for answer in answers)
         texts = iter(answer.text for answer in answers)
         return [[next(texts) for _ in mine] for mine in seeds]
 

@@ -12,6 +12,7 @@ from typing import Any
 from llmrl.lm.language_model import Sampling
 from llmrl.priors.cache import Answers
 from llmrl.priors.project import project
+from llmrl.priors.thinking import Thinking
 
 Question = tuple[str, tuple[str, ...]]  # the rendered prompt and the menu
 
@@ -25,7 +26,7 @@ class FreeAnswers:
     `limit`: how many extra answers may be read where some name no action.
     """
 
-    def __init__(self, answers: Answers, sampling: Sampling, limit: int) -> None:
+    def __init__(self, answers: Answers | Thinking, sampling: Sampling, limit: int) -> None:
         self.limit = limit
         self.parse_failures = 0  # answers that named no admissible action
         self._answers, self._sampling = answers, sampling
@@ -47,6 +48,15 @@ class FreeAnswers:
             [index for index in self._known[q][start : start + k + self.limit] if index is not None][:k]
             for q, start in zip(questions, starts, strict=True)
         ]
+
+    def begin(self, questions: Sequence[Question], starts: Sequence[int], k: int) -> None:
+        """Begins to ask for what `named` reads first, and does not wait."""
+        by_count: defaultdict[int, list[str]] = defaultdict(list)
+        for question, start in zip(questions, starts, strict=True):
+            if len(self._known.get(question, ())) < start + k:
+                by_count[start + k].append(question[0])
+        for n, prompts in by_count.items():
+            self._answers.begin_generations(prompts, n, self._sampling)
 
     def used(self, question: Question, start: int, k: int) -> list[tuple[str, int | None]]:
         """The answers behind `named`, which was called before: each text, and the action that it names."""

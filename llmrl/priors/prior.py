@@ -32,6 +32,7 @@ from llmrl.priors.cache import Answers
 from llmrl.priors.candidates import Candidates, Proposal, Use
 from llmrl.priors.generated import FreeAnswers
 from llmrl.priors.prompt import Prompt
+from llmrl.priors.thinking import Thinking
 from llmrl.run.seeding import stream
 from llmrl.schema import PriorConfig, SupportConfig
 
@@ -53,6 +54,7 @@ class Explanation:
     weights: np.ndarray | None  # float64 [actions]: the distribution that is drawn from, mixed; None where answers are
     answers: list[tuple[str, int | None]]  # the free answers that were used, and the action that each names
     draws: int | None  # how many draws the weights of the candidates count; None where they do not count any
+    thoughts: tuple[str, ...] = ()  # what the model thought before it was asked
 
 
 class Prior:
@@ -70,11 +72,16 @@ class Prior:
         if self._asks and (prompt is None or answers is None):
             raise ValueError(f"prior.source={cfg.source} asks a language model: choose one with lm=tiny or lm=hf")
         self._free: FreeAnswers | None = None
+        self._ask: Answers | Thinking | None = answers
         if answers is not None:
             draw_seed = seed if cfg.draw_seed is None else cfg.draw_seed
             stop = prompt.end if prompt is not None else ""
+            temperature = cfg.temperature if cfg.source == "generated" else 1.0
+            if prompt is not None and prompt.think is not None:
+                thought = Sampling(prompt.think_tokens, temperature, cfg.top_p, prompt.think_end, draw_seed)
+                self._ask = Thinking(answers, thought, prompt.then, prompt.think == "each")
             sampling = Sampling(cfg.max_tokens, cfg.temperature, cfg.top_p, stop, draw_seed)
-            self._free = FreeAnswers(answers, sampling, cfg.limit)
+            self._free = FreeAnswers(self._ask or answers, sampling, cfg.limit)
         self._draws = {use: stream(seed, "prior", use) for use in self._supports}
         self._rendered: dict[TextState, tuple[str, str]] = {}
         self._prompts: set[bytes] = set()  # digests of those whose answers a run was given
@@ -105,6 +112,22 @@ class Prior:
         else:
             given = self._drawn(keys, use)
         return given + [_weighted(np.ones(len(s.actions))) for s in states[informed:]]
+
+    def begin(self, states: Sequence[TextState]) -> None:
+        """Begins to ask for what the candidates of these states will need, and does not wait. Nothing is drawn."""
+        both: tuple[Use, Use] = ("target", "behaviour")
+        uses = [use for use in both if not self._knows_nothing(use)]
+        if not self._asks or self._ask is None or self.prompt is None or not uses:
+            return
+        keys = list(dict.fromkeys(self._key(state) for state in states))
+        if self.cfg.source == "scored":
+            new = [key for key in keys if key not in self._distributions]
+            self._ask.begin_scores([k.asked for k in new], [self.prompt.continuations(k.actions) for k in new])
+        elif self._free is not None:
+            for use in uses:
+                k, redrawn = self._answers_wanted(use), self._supports[use].redraw != "never"
+                starts = [self._visits.get((use, key.digest), 0) * (k + self.cfg.limit) * redrawn for key in keys]
+                self._free.begin([key.question for key in keys], starts, k)
 
     def proposals(
         self, states: Sequence[TextState], experts: Experts | None = None, use: Use = "evaluation", count: bool = False
@@ -147,15 +170,24 @@ class Prior:
         (key,), support = self._keys([state], [expert]), self._supports[use]
         union = self._union.get((use, key.digest))
         if self.cfg.source != "generated":
-            return Explanation(self._distributions[key], [], support.k if union is None else int(union.sum()))
+            draws = support.k if union is None else int(union.sum())
+            return Explanation(self._distributions[key], [], draws, self._thoughts(key, 1))
         assert self._free is not None
         k = self._answers_wanted(use)
         start = max(0, self._visits.get((use, key.digest), 0) - 1) * (k + self.cfg.limit)
         answers = self._free.used(key.question, start, k)
+        thoughts = self._thoughts(key, start + len(answers))[-len(answers) :]
         valid = sum(index is not None for _, index in answers)
         if not valid or support.k is None:
-            return Explanation(None, answers, None)
-        return Explanation(None, answers, valid if union is None else int(union.sum()))
+            return Explanation(None, answers, None, thoughts)
+        return Explanation(None, answers, valid if union is None else int(union.sum()), thoughts)
+
+    def _thoughts(self, key: _Key, n: int) -> tuple[str, ...]:
+        """Those before the first n answers, one that they share or n of them; none where the model does not think."""
+        if not isinstance(self._ask, Thinking) or self.cfg.source not in ("scored", "generated"):
+            return ()
+        (thoughts,) = self._ask.thoughts([key.asked], n)
+        return tuple(thoughts)
 
     def lm_metrics(self) -> dict[str, int]:
         return {
@@ -241,9 +273,9 @@ class Prior:
 
     def _scored(self, keys: Sequence[_Key]) -> list[np.ndarray]:
         assert self.prompt is not None
-        assert self.answers is not None
+        assert self._ask is not None
         texts = [self.prompt.continuations(key.actions) for key in keys]
-        found = self.answers.scores([key.asked for key in keys], texts)
+        found = self._ask.scores([key.asked for key in keys], texts)
         by_size: defaultdict[int, list[int]] = defaultdict(list)
         for i, scores in enumerate(found):
             by_size[len(scores)].append(i)

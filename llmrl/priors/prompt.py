@@ -8,6 +8,7 @@ import jinja2
 from jinja2 import meta
 
 from llmrl.envs.state import TextState
+from llmrl.lm.language_model import Conversation
 from llmrl.schema import PromptConfig
 
 KNOWN = ("task", "observation", "actions", "history")  # what a template may use
@@ -16,10 +17,12 @@ KNOWN = ("task", "observation", "actions", "history")  # what a template may use
 class Prompt:
     """Renders states for a language model, and its actions as continuations of what was rendered.
 
+    chat_template: what names the model's, where the prompt is a conversation.
+
     Raises ValueError for a template that does not parse or names something unknown.
     """
 
-    def __init__(self, cfg: PromptConfig) -> None:
+    def __init__(self, cfg: PromptConfig, chat_template: str = "") -> None:
         environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True)
         try:
             self._template = environment.from_string(cfg.template)
@@ -31,6 +34,9 @@ class Prompt:
                 f"prompt {cfg.id!r} names {', '.join(sorted(unknown))}; a template may use {', '.join(KNOWN)}"
             )
         self._globals = dict(self._template.globals)
+        self._system = cfg.system if cfg.kind == "chat" else None
+        self._chat_template = chat_template
+        self.think, self.think_tokens, self.think_end, self.then = cfg.think, cfg.think_tokens, cfg.think_end, cfg.then
         self.id, self.prefix, self.end, self.history_turns = cfg.id, cfg.prefix, cfg.end, cfg.history_turns
 
     def render(self, state: TextState, history_turns: int | None = None) -> str:
@@ -44,9 +50,14 @@ class Prompt:
         }
         try:
             # What `render` does, in half the time: it copies all names once more.
-            return "".join(self._template.root_render_func(self._template.new_context(names, shared=True)))
+            text = "".join(self._template.root_render_func(self._template.new_context(names, shared=True)))
         except jinja2.UndefinedError as error:
             raise ValueError(f"prompt {self.id!r}: {error}; a template may use {', '.join(KNOWN)}") from None
+
+        if self._system is None:
+            return text
+        system = [{"role": "system", "content": self._system}] if self._system else []
+        return Conversation([*system, {"role": "user", "content": text}], self._chat_template)
 
     def continuations(self, actions: Sequence[str]) -> list[str]:
         """The texts to be scored: log p of one is the log-probability that the model writes this action and stops."""

@@ -42,6 +42,12 @@ class CannotResume(ValueError):
     """The run was begun under other conditions. Nothing has been changed."""
 
 
+class Paused(RuntimeError):
+    """What the run needs is out of reach for now. It has not failed, and goes on by the same command."""
+
+    exit_code = 75  # EX_TEMPFAIL
+
+
 class RunFolderError(RuntimeError):
     """A run's folder cannot be written. The message says what to do; what was published is safe."""
 
@@ -247,7 +253,10 @@ class RunFolder:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         try:
-            if isinstance(error, Exception) and not isinstance(error, CannotResume) and not self.finished:
+            if isinstance(error, Paused) and not self.finished:
+                with suppress(RunFolderError):
+                    self.log(str(error))
+            elif isinstance(error, Exception) and not isinstance(error, CannotResume) and not self.finished:
                 with suppress(RunFolderError):  # a full disk has no room for its own story
                     self.log("".join(traceback.format_exception(error)))
                     error.add_note(f"the traceback is in {self.path / 'log.txt'}")

@@ -1,0 +1,227 @@
+"""The completions API as far as it is read here: tokens, log-probabilities of continuations, usage."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+from llmrl.lm.connection import BadAnswer, Connection, together
+from llmrl.lm.language_model import Conversation, LanguageModelError, Score
+from llmrl.lm.token_trie import Row, requests, total, trie_nodes
+
+T = TypeVar("T")
+ROUNDING = 1e-3  # nats above zero that are rounding, and how far above one probabilities may sum
+CLAMPED = -9999.0  # how vLLM writes minus infinity
+
+
+@dataclass
+class Server:
+    name: str  # of the model, there
+    version: str | None  # vLLM's; None for others
+    room: int | None  # tokens, of prompt and answer
+    tokenizes: bool
+    many: bool  # n answers in one request
+    scoring: str  # trie | prompt_logprobs | none
+    gives_ids: bool = False  # the tokens of a prompt that came as text, beside the answer
+
+
+class _Asked(NamedTuple):
+    """A prompt, and the tokens of its continuations."""
+
+    prompt: str
+    continuations: list[list[int]]
+
+
+class Completions:
+    """Asks one server's completions API, and reads strictly what it says."""
+
+    def __init__(self, connection: Connection, model: str) -> None:
+        self.connection, self.model = connection, model
+        self.prompt_tokens = self.generated_tokens = 0
+        self._tokens: dict[str, asyncio.Task[list[int]]] = {}  # of continuations
+
+    async def ask(self, body: Any, read: Callable[[Any], T], patient: bool = True, path: str = "completions") -> T:
+        """`patient`: what is no answer is asked again; else it raises BadAnswer."""
+        if patient:
+            return await self.connection.ask(path, body, _read(read))
+        return _read(read)(await self.connection.ask(path, body, lambda raw: raw))
+
+    def count(self, raw: Any) -> None:
+        usage = raw.get("usage") or {}
+        self.prompt_tokens += usage.get("prompt_tokens") or 0
+        self.generated_tokens += usage.get("completion_tokens") or 0
+
+    # ---- tokens ------------------------------------------------------------------------------------------------------
+
+    async def tokenize(self, server: Server, text: str, is_prompt: bool = True) -> list[int]:
+        """By the server's own tokenizer. Raises ValueError for a text without tokens."""
+        body: dict[str, Any] = {"model": server.name, "prompt": text, "add_special_tokens": is_prompt}
+        if isinstance(text, Conversation):
+            body = {"model": server.name, "messages": text.messages, "add_generation_prompt": True}
+        tokens = await self.connection.ask("/tokenize", body, _read(lambda raw: [int(t) for t in raw["tokens"]]))
+        if not tokens and is_prompt:
+            raise ValueError("a prompt has no tokens and this tokenizer adds none at the beginning: give it some text")
+        if not tokens:
+            raise ValueError(f"the continuation {text!r} has no tokens, so it has no probability: give it some text")
+        return tokens
+
+    async def _continuation(self, server: Server, text: str) -> list[int]:
+        """As `_tokenize`, each text once: menus repeat."""
+        known = self._tokens.get(text)
+        if known is None or (known.done() and (known.cancelled() or known.exception() is not None)):
+            known = self._tokens[text] = asyncio.ensure_future(self.tokenize(server, text, is_prompt=False))
+        return await asyncio.shield(known)
+
+    def _check_length(self, server: Server, asked: _Asked, tokens: int) -> None:
+        more = 1 + max(map(len, asked.continuations))
+        if server.room is not None and tokens + more > server.room:
+            raise ValueError(
+                f"the prompt {asked.prompt[:40]!r}... has {tokens} tokens; with {more} of an answer that is more than "
+                f"the {server.room} that the server of {self.model} reads: show less history "
+                "(prompt.history_turns), or start it with more (llmrl serve --max-model-len N)"
+            )
+
+    # ---- scoring -----------------------------------------------------------------------------------------------------
+
+    async def scores(
+        self,
+        server: Server,
+        prompts: Sequence[str],
+        menus: Sequence[Sequence[str]],
+        way: str | None = None,
+        patient: bool = True,
+    ) -> list[list[Score]]:
+        """`patient`: what is no answer is asked again; else it raises BadAnswer."""
+        way = way or server.scoring
+        if way == "none":
+            raise LanguageModelError(
+                f"{self.connection.url} gives no log-probabilities of named tokens and none of prompts, so it cannot "
+                "score actions: use prior=generated, a vLLM server from 0.32 on (`llmrl serve MODEL` starts one), or "
+                "the model in this process (lm=hf)"
+            )
+        texts = list(dict.fromkeys(text for menu in menus for text in menu))
+        tokens = dict(zip(texts, await together([self._continuation(server, t) for t in texts]), strict=True))
+        asked = [_Asked(p, [tokens[text] for text in menu]) for p, menu in zip(prompts, menus, strict=True) if menu]
+        by = self._by_trie if way == "trie" else self._by_prompt
+        sums = iter(await by(server, asked, patient))
+        return [
+            [Score(min(s, 0.0), len(tokens[t])) for s, t in zip(next(sums), menu, strict=True)] if menu else []
+            for menu in menus
+        ]
+
+    async def _by_trie(self, server: Server, asked: Sequence[_Asked], patient: bool) -> list[list[float]]:
+        """The nodes at the prompts go first: they fill the prefix cache, from which all others read."""
+        ids: list[list[int]] = [[] for _ in asked]
+        gives_ids = server.gives_ids and not any(isinstance(a.prompt, Conversation) for a in asked)
+        if not gives_ids:
+            ids = await together([self.tokenize(server, a.prompt, True) for a in asked])
+        rows = [Row(i, node) for i, a in enumerate(asked) for node in trie_nodes(a.continuations)]
+        tables: list[dict[tuple[int, ...], dict[int, float]]] = [{} for _ in asked]
+        for at_prompt in (True, False):
+            wave = list(requests([row for row in rows if (not row.node.before) == at_prompt]))
+            as_text = at_prompt and gives_ids
+            found = await together(
+                [
+                    self._rows(
+                        server,
+                        [asked[r.prompt].prompt if as_text else [*ids[r.prompt], *r.node.before] for r in some],
+                        some,
+                        as_text,
+                        patient,
+                    )
+                    for some in wave
+                ]
+            )
+            for some, answers in zip(wave, found, strict=True):
+                for row, (named, prompt_ids) in zip(some, answers, strict=True):
+                    tables[row.prompt].setdefault(row.node.before, {}).update(named)
+                    ids[row.prompt] = prompt_ids or ids[row.prompt]
+            if at_prompt:
+                for a, tokens in zip(asked, ids, strict=True):
+                    self._check_length(server, a, len(tokens))
+        return [[total(table, c) for c in a.continuations] for a, table in zip(asked, tables, strict=True)]
+
+    async def _rows(
+        self, server: Server, prompts: Sequence[str | list[int]], rows: Sequence[Row], as_text: bool, patient: bool
+    ) -> list[tuple[dict[int, float], list[int]]]:
+        """Of each row the log-probabilities of its next tokens, and where prompts are texts, the prompt's tokens."""
+        ids = list(dict.fromkeys(token for row in rows for token in row.node.ids))
+        body = {
+            "model": server.name,
+            "prompt": prompts,
+            "max_tokens": 1,
+            "temperature": 0,
+            "logprobs": 1,
+            "logprob_token_ids": ids,
+            "return_tokens_as_token_ids": True,
+        }
+        if as_text:
+            body["return_token_ids"] = True
+
+        def read(raw: Any) -> list[tuple[dict[int, float], list[int]]]:
+            self.count(raw)
+            found = []
+            for row, choice in zip(rows, choices_of(raw, len(rows)), strict=True):
+                (named,) = choice["logprobs"]["top_logprobs"]
+                values = {token: _logprob(named[f"token_id:{token}"]) for token in ids}
+                if sum(map(math.exp, values.values())) > 1 + ROUNDING:
+                    raise BadAnswer("probabilities of different tokens that sum to more than one")
+                prompt_ids = [int(token) for token in choice["prompt_token_ids"]] if as_text else []
+                found.append(({token: values[token] for token in row.node.ids}, prompt_ids))
+            return found
+
+        return await self.ask(body, read, patient)
+
+    async def _by_prompt(self, server: Server, asked: Sequence[_Asked], patient: bool) -> list[list[float]]:
+        async def one(a: _Asked) -> list[float]:
+            prompt = await self.tokenize(server, a.prompt, True)
+            self._check_length(server, a, len(prompt))
+            body = {
+                "model": server.name,
+                "prompt": [[*prompt, *continuation] for continuation in a.continuations],
+                "max_tokens": 1,
+                "temperature": 0,
+                "prompt_logprobs": 0,
+            }
+
+            def read(raw: Any) -> list[float]:
+                self.count(raw)
+                sums = []
+                for tokens, choice in zip(a.continuations, choices_of(raw, len(a.continuations)), strict=True):
+                    found = choice["prompt_logprobs"][len(prompt) :]
+                    if len(found) != len(tokens):
+                        raise BadAnswer(f"log-probabilities of {len(found)} tokens instead of {len(tokens)}")
+                    sums.append(sum(_logprob(at[str(t)]["logprob"]) for at, t in zip(found, tokens, strict=True)))
+                return sums
+
+            return await self.ask(body, read, patient)
+
+        return await together([one(a) for a in asked])
+
+
+def _read(read: Callable[[Any], T]) -> Callable[[Any], T]:
+    """What is missing or of another shape is no answer."""
+
+    def checked(raw: Any) -> T:
+        try:
+            return read(raw)
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError) as error:
+            raise BadAnswer(f"{type(error).__name__}: {error}") from error
+
+    return checked
+
+
+def choices_of(raw: Any, n: int) -> list[Any]:
+    choices = sorted(raw["choices"], key=lambda choice: choice["index"])
+    if [choice["index"] for choice in choices] != list(range(n)):
+        raise BadAnswer(f"{len(choices)} answers where {n} were asked for")
+    return choices
+
+
+def _logprob(value: Any) -> float:
+    if not isinstance(value, int | float) or not CLAMPED < value <= ROUNDING:
+        raise BadAnswer(f"a log-probability that is {value!r}")
+    return float(value)

@@ -1,0 +1,337 @@
+"""A language model behind an OpenAI-compatible server: vLLM's, and in its plain parts anybody's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import httpx2
+
+from llmrl.lm.completions import Completions, Server, choices_of
+from llmrl.lm.connection import BadAnswer, Clock, Connection, Refused, together
+from llmrl.lm.identify import identify_served
+from llmrl.lm.language_model import (
+    PROBES,
+    Conversation,
+    Outage,
+    Sampling,
+    Score,
+    another_model,
+    distance,
+)
+
+T = TypeVar("T")
+WAYS_AGREE = 0.3  # nats between two ways to score a probe: more is no rounding, not even of bfloat16
+
+
+class OpenAILM:
+    """Scores and samples through the completions API, asynchronously, with as many requests at once as are sustained.
+
+    model, revision, dtype, tokenizer: its declared identity (`identify_served`), known without the server and held
+        against it by probes. served_name: what the server calls it; None: found in the server's list.
+    url, api_key_env, allow_http, concurrency, attempt_s, patience_s: `Connection`.
+    probe_tolerance: nats by which a probe's answer may differ from its first.
+    serve, serve_env: the server that `llmrl` starts for this model; not read here.
+
+    It connects at the first question. What the server can do is found then, and `provenance` says what was found:
+    `scoring` is "trie" (log-probabilities of named next tokens, one request for many nodes of the trie of all
+    continuations, so that the prompt is computed once), "prompt_logprobs" (each continuation with the whole prompt: the
+    reference, and the fallback), or "none".
+
+    Answers are handed over only after whoever gave them was probed: when a connection was opened meanwhile, the three
+    probes are asked once more.
+    """
+
+    engine = "openai"
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        url: str,
+        revision: str | None = None,
+        dtype: str = "float32",
+        tokenizer: str | None = None,
+        served_name: str | None = None,
+        api_key_env: str | None = None,
+        allow_http: bool = False,
+        concurrency: int = 256,
+        attempt_s: float = 120.0,
+        patience_s: float = 600.0,
+        probe_tolerance: float = 1e-2,
+        serve: str | None = None,
+        serve_env: str | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.identity = identify_served(model, revision, dtype, tokenizer)
+        self.probe_tolerance = probe_tolerance
+        self._names = [served_name] if served_name else list(dict.fromkeys((model, self.identity.model)))
+        self._name_is_given = served_name is not None
+        self.connection = Connection(
+            url,
+            key_env=api_key_env,
+            allow_http=allow_http,
+            concurrency=concurrency,
+            attempt_s=attempt_s,
+            patience_s=patience_s,
+            clock=clock,
+        )
+        self._server: Server | None = None
+        self._connecting = asyncio.Lock()
+        self._probes: list[list[Score]] = []
+        self._probed_at = 0  # connections opened when the last probe began
+        self._api = Completions(self.connection, self.identity.model)
+
+    # ---- LanguageModel -----------------------------------------------------------------------------------------------
+
+    @property
+    def provenance(self) -> Mapping[str, str]:
+        """What answers, and how it is asked."""
+        server = self._server
+        if server is None:
+            return {"httpx2": httpx2.__version__}
+        return {
+            "server": f"vllm {server.version}" if server.version else "OpenAI-compatible",
+            "served_name": server.name,
+            "scoring": server.scoring,
+            "httpx2": httpx2.__version__,
+        }
+
+    def score(self, prompts: Sequence[str], continuations: Sequence[Sequence[str]]) -> list[list[Score]]:
+        """log p(continuation | prompt) for every continuation of every prompt, in the caller's order.
+
+        Raises Outage where the server is out of reach or is another one; LanguageModelError where it cannot score;
+        ValueError for what has no tokens, or more than the model reads.
+        """
+        return self.start_score(prompts, continuations)()
+
+    def start_score(
+        self, prompts: Sequence[str], continuations: Sequence[Sequence[str]]
+    ) -> Callable[[], list[list[Score]]]:
+        """Begins `score` and returns at once; what is returned waits for it."""
+        if len(continuations) != len(prompts):
+            raise ValueError(f"{len(prompts)} prompts need as many lists of continuations, not {len(continuations)}")
+
+        async def work() -> list[list[Score]]:
+            server = await self._connected()
+            (scores,) = await self._vouched([self._api.scores(server, prompts, continuations)])
+            return scores
+
+        return self._start(work())
+
+    def score_reference(self, prompts: Sequence[str], continuations: Sequence[Sequence[str]]) -> list[list[Score]]:
+        """What `score` returns, by `prompt_logprobs`: for tests and benchmarks."""
+
+        async def work() -> list[list[Score]]:
+            server = await self._connected()
+            (scores,) = await self._vouched([self._api.scores(server, prompts, continuations, "prompt_logprobs")])
+            return scores
+
+        return self._start(work())()
+
+    def sample(self, prompts: Sequence[str], seeds: Sequence[Sequence[int]], sampling: Sampling) -> list[list[str]]:
+        """One generation per prompt and seed, without the stop string and what follows it.
+
+        Seeds that follow each other go as one request for so many answers: vLLM gives answer i the seed plus i. What
+        repeats an answer is its record, never its seed. Raises as `score`.
+        """
+        return self.start_sample(prompts, seeds, sampling)()
+
+    def start_sample(
+        self, prompts: Sequence[str], seeds: Sequence[Sequence[int]], sampling: Sampling
+    ) -> Callable[[], list[list[str]]]:
+        """Begins `sample` and returns at once; what is returned waits for it."""
+        if len(seeds) != len(prompts):
+            raise ValueError(f"{len(prompts)} prompts need as many lists of seeds, not {len(seeds)}")
+
+        async def work() -> list[list[str]]:
+            server = await self._connected()
+            return await self._vouched(
+                [self._sample(server, p, s, sampling) for p, s in zip(prompts, seeds, strict=True)]
+            )
+
+        return self._start(work())
+
+    # ---- Served ------------------------------------------------------------------------------------------------------
+
+    def probe(self) -> list[list[Score]]:
+        async def work() -> list[list[Score]]:
+            await self._connected()
+            await self._vouched([])
+            return self._probes
+
+        return self._start(work())()
+
+    def counters(self) -> Mapping[str, float]:
+        counts = self.connection.counts
+        return {
+            "lm/requests": counts.requests,
+            "lm/outages": counts.outages,
+            "lm/waited_seconds": counts.waited,
+            "lm/prompt_tokens": self._api.prompt_tokens,
+            "lm/generated_tokens": self._api.generated_tokens,
+        }
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def _start(self, work: Coroutine[Any, Any, T]) -> Callable[[], T]:
+        return self.connection.start(work)
+
+    # ---- who answers -------------------------------------------------------------------------------------------------
+
+    async def _connected(self) -> Server:
+        async with self._connecting:
+            if self._server is None:
+                server = await self._discover()
+                self._probes = [] if server.scoring == "none" else await self._ask_probes(server, server.scoring)
+                self._server, self._probed_at = server, self.connection.opened
+        return self._server
+
+    async def _vouched(self, questions: Sequence[Awaitable[T]]) -> list[T]:
+        """The answers, when it is known that it was our model that gave them."""
+        answers = await together(questions)
+        server = self._server
+        if server is not None and server.scoring != "none" and self._probed_at != self.connection.opened:
+            apart = distance(await self._ask_probes(server, server.scoring), self._probes)
+            if apart > self.probe_tolerance:
+                self.connection.counts.outages += 1
+                raise Outage(another_model(self.identity.model, self.connection.url, apart, self.probe_tolerance))
+            self._probed_at = self.connection.opened  # what the probe itself opened has answered it
+        return answers
+
+    async def _ask_probes(self, server: Server, way: str, patient: bool = True) -> list[list[Score]]:
+        prompts, continuations = zip(*PROBES, strict=True)
+        return await self._api.scores(server, prompts, continuations, way, patient)
+
+    async def _discover(self) -> Server:
+        """What is served, and what it can do."""
+        name = await self._served_name()
+        version = await self._optional("/version", None, lambda raw: str(raw["version"]))
+        room = await self._optional("/tokenize", {"model": name, "prompt": "a"}, lambda raw: int(raw["max_model_len"]))
+        server = Server(name, version, room, tokenizes=room is not None, many=bool(version), scoring="none")
+        if server.tokenizes:
+            reference, trie = [await self._try_probes(server, way) for way in ("prompt_logprobs", "trie")]
+            if trie is not None and (reference is None or distance(trie, reference) <= WAYS_AGREE):
+                server.scoring = "trie"
+            elif reference is not None:
+                server.scoring = "prompt_logprobs"
+        if not server.many:
+            server.many = await self._gives_many(server)
+        return server
+
+    async def _served_name(self) -> str:
+        try:
+            served = await self.connection.ask("models", None, lambda raw: [str(m["id"]) for m in raw["data"]])
+        except Refused as error:
+            if error.status == 404 and self._name_is_given:  # a server that has no list
+                return self._names[0]
+            raise
+        for name in self._names:
+            if name in served:
+                return name
+        if len(served) == 1 and not self._name_is_given:
+            return served[0]  # by what name, does not matter: the probes say whether it is the one
+        raise Outage(
+            f"{self.connection.url} serves {', '.join(served) or 'nothing'}, and not {self._names[0]}: start the "
+            "server for this model, or say under which name it is served there with lm.served_name=NAME"
+        )
+
+    async def _optional(self, path: str, body: Any, read: Callable[[Any], T]) -> T | None:
+        """What not every server has."""
+
+        def lenient(raw: Any) -> T | None:
+            try:
+                return read(raw)
+            except (KeyError, TypeError, ValueError):
+                return None
+
+        try:
+            return await self.connection.ask(path, body, lenient)
+        except Refused:
+            return None
+
+    async def _try_probes(self, server: Server, way: str) -> list[list[Score]] | None:
+        """The probes in one way to score; None where the server does not know it."""
+        for gives_ids in (True, False):
+            server.gives_ids = gives_ids
+            try:
+                return await self._ask_probes(server, way, patient=False)
+            except (Refused, BadAnswer):
+                continue
+        return None
+
+    async def _gives_many(self, server: Server) -> bool:
+        """Whether n answers are n draws: some servers give one, or the same one n times."""
+        body = {"model": server.name, "prompt": PROBES[0][0], "max_tokens": 16, "temperature": 1.0, "n": 2, "seed": 1}
+        read = lambda raw: [str(choice["text"]) for choice in raw["choices"]]  # noqa: E731
+        texts = await self._optional("completions", body, read)
+        return texts is not None and len(set(texts)) == 2
+
+    # ---- sampling ----------------------------------------------------------------------------------------------------
+
+    async def _sample(self, server: Server, prompt: str, seeds: Sequence[int], sampling: Sampling) -> list[str]:
+        if not seeds:
+            return []
+        if sampling.temperature == 0:  # all seeds give the likeliest answer, and vLLM then gives only one
+            return await self._generate(server, prompt, seeds[0], 1, sampling) * len(seeds)
+        runs = list(_runs(seeds)) if server.many else [(seed, 1) for seed in seeds]
+        found = await together([self._generate(server, prompt, first, n, sampling) for first, n in runs])
+        return [text for texts in found for text in texts]
+
+    async def _generate(self, server: Server, prompt: str, seed: int, n: int, sampling: Sampling) -> list[str]:
+        """The prompt goes as text: the server makes of it the same tokens that scoring starts from.
+
+        A conversation goes as its tokens; where the server does not say what they are, to its chat API.
+        """
+        chats = isinstance(prompt, Conversation)
+        asked: Any = await self._api.tokenize(server, prompt) if chats and server.tokenizes else prompt
+        body: dict[str, Any] = {
+            "model": server.name,
+            "prompt": asked,
+            "max_tokens": sampling.max_tokens,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "n": n,
+            "seed": seed,
+        }
+        if sampling.stop:
+            body["stop"] = [sampling.stop]
+        if server.version:  # which else takes these from a file beside the weights
+            body |= {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+
+        path = "completions"
+        if isinstance(asked, Conversation):
+            path, body["messages"] = "chat/completions", list(asked.messages)
+            del body["prompt"]
+
+        def read(raw: Any) -> list[str]:
+            self._api.count(raw)
+            texts = []
+            for choice in choices_of(raw, n):
+                text = choice["text"] if path == "completions" else choice["message"]["content"]
+                if not isinstance(text, str) or choice.get("finish_reason") not in ("stop", "length"):
+                    raise BadAnswer(f"a generation that ended with {choice.get('finish_reason')!r}")
+                texts.append(text.partition(sampling.stop)[0] if sampling.stop else text)
+            return texts
+
+        return await self._api.ask(body, read, path=path)
+
+
+class VllmLM(OpenAILM):
+    """The same, and what it says is kept as vLLM's."""
+
+    engine = "vllm"
+
+
+def _runs(seeds: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Seeds that follow each other: the first, and how many."""
+    first, n = seeds[0], 1
+    for seed in seeds[1:]:
+        if seed == first + n:
+            n += 1
+        else:
+            yield first, n
+            first, n = seed, 1
+    yield first, n

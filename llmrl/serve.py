@@ -1,0 +1,53 @@
+"""`lm.serve=MODEL`: vLLM runs for as long as the run or the sweep that asks it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+
+from omegaconf import DictConfig, OmegaConf
+
+from llmrl.config import check
+from llmrl.lm.server import Serving, find_vllm, serving
+
+URLS = "LLMRL_SERVERS"  # how a sweep tells its cells where its servers are: JSON, what is served -> address
+
+
+@contextmanager
+def served(cfg: DictConfig, say: Callable[[str], None]) -> Iterator[DictConfig]:
+    """`cfg` with the address of its server: one that the sweep has started, or one that runs for this block."""
+    known = json.loads(os.environ.get(URLS, "{}"))
+    if (key := _key(cfg)) in known:
+        yield _with_url(cfg, known[key])
+        return
+    with serving(find_vllm(cfg.lm.serve_env), _what(cfg), say) as server:
+        yield _with_url(cfg, server.url)
+
+
+@contextmanager
+def served_for(cfgs: Sequence[DictConfig], say: Callable[[str], None]) -> Iterator[Mapping[str, str]]:
+    """Servers for all that `cfgs` ask for, each once; what is to be put into the environment of their runs."""
+    with ExitStack() as stack:
+        urls: dict[str, str] = {}
+        for cfg in cfgs:
+            if cfg.lm is not None and cfg.lm.get("serve") is not None and not cfg.cached_only and _key(cfg) not in urls:
+                server = stack.enter_context(serving(find_vllm(cfg.lm.serve_env), _what(cfg), say))
+                urls[_key(cfg)] = server.url
+        yield {URLS: json.dumps(urls)} if urls else {}
+
+
+def _what(cfg: DictConfig) -> Serving:
+    return Serving(cfg.lm.serve, cfg.lm.revision, cfg.lm.dtype)
+
+
+def _key(cfg: DictConfig) -> str:
+    return json.dumps([cfg.lm[name] for name in ("serve", "revision", "dtype", "serve_env")])
+
+
+def _with_url(cfg: DictConfig, url: str) -> DictConfig:
+    cfg = cfg.copy()
+    OmegaConf.set_readonly(cfg, False)
+    cfg.lm.url = url
+    return check(cfg)

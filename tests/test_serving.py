@@ -1,0 +1,194 @@
+"""Whole runs against a server that fails: what it costs is time, never a result."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fixture_lm import build_llama
+from own_time import OwnTime
+from small_server import ModelBackend, SmallServer
+from typer.testing import CliRunner, Result
+
+import llmrl
+from llmrl.cli import app
+from llmrl.config import compose
+from llmrl.lm import connection
+from llmrl.lm.transformers_lm import TransformersLM
+from llmrl.run.checkpoint import checkpoint_steps
+from llmrl.run.folder import Paused, read_object
+from llmrl.run.load import RunInfo, load_runs
+
+GOLDEN_LM = Path(__file__).parent / "golden" / "lm"
+RUN = [
+    "env=overcooked_tomato", "env.max_decisions=12", "env_steps=48", "rollout.num_envs=4", "evaluation.every=24",
+    "evaluation.episodes=2", "evaluation.exact_up_to=0", "checkpoint_every=8", "progress=false", "lm=vllm",
+    f"lm.model={GOLDEN_LM}", "lm.dtype=float32", "learner.learning_starts=20", "learner.batch=8",
+    "learner.hidden=[16]", "encoder.dim=16",
+]  # fmt: skip
+PRIORS = {"sampled": ["prior=sampled"], "generated": ["prior=generated", "prior.behaviour.redraw=visit"]}
+FILES = ("metrics.jsonl", "episodes.jsonl", "summary.json", "checkpoints/48/weights.safetensors")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _undrawn() -> Iterator[None]:
+    """The pictures, which take longer than most of these runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(importlib.import_module("llmrl.train"), "run_curve", lambda path: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def lm() -> TransformersLM:
+    return TransformersLM(str(GOLDEN_LM), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def backend(lm: TransformersLM) -> ModelBackend:
+    return ModelBackend(lm)
+
+
+@pytest.fixture
+def server(backend: ModelBackend) -> Iterator[SmallServer]:
+    with SmallServer(backend) as server:
+        yield server
+
+
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> OwnTime:
+    time = OwnTime()
+    monkeypatch.setattr(connection, "Clock", lambda: time)
+    return time
+
+
+@pytest.fixture(scope="module")
+def expected(backend: ModelBackend, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bytes]]:
+    """What a run comes to whose server never failed."""
+    results = {}
+    with SmallServer(backend) as server:
+        for prior in PRIORS:
+            folder = tmp_path_factory.mktemp(prior)
+            assert trained(folder, server, PRIORS[prior])["status"] == "complete"
+            results[prior] = files(folder)
+    return results
+
+
+def trained(folder: Path, server: SmallServer, more: list[str]) -> dict[str, Any]:
+    places = [f"paths.runs={folder / 'runs'}", f"paths.cache={folder / 'kept.sqlite3'}", f"lm.url={server.url}"]
+    return llmrl.train(compose([*RUN, *more, *places]))
+
+
+def run_of(folder: Path) -> RunInfo:
+    (run,) = load_runs(folder / "runs")
+    return run
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {name: (run_of(folder).path / name).read_bytes() for name in FILES}
+
+
+@pytest.mark.parametrize("prior", PRIORS)
+def test_a_server_that_fails_in_every_way_and_is_down_for_a_minute_changes_no_byte(
+    server: SmallServer, time: OwnTime, expected: dict[str, dict[str, bytes]], tmp_path: Path, prior: str
+) -> None:
+    server.on_stall = time.expire
+    down_since: list[float] = []
+
+    def on_wait(now: float) -> None:
+        if not down_since:
+            server.stop()
+            down_since.append(now)
+        elif server._http is None and now >= down_since[0] + 60:
+            server.start()
+
+    time.on_wait = on_wait
+    for n, fault in enumerate(("reset", "429", "malformed", "half", "nan", "no logprobs", "stall", "500", "too few")):
+        server.misbehave(fault, times=2, after=n)
+    assert trained(tmp_path, server, PRIORS[prior])["status"] == "complete"
+    assert files(tmp_path) == expected[prior]
+    cost = read_object(run_of(tmp_path).path / "cost.json")
+    assert cost["lm/outages"] >= 18 + 3
+    assert cost["lm/waited_seconds"] >= 60
+    assert sum(server.faulted.values()) == 18
+    about = read_object(run_of(tmp_path).path / "provenance.json")["server"]
+    assert (about["server"], about["scoring"]) == ("vllm 0.0.small", "trie")
+
+
+def test_when_patience_ends_the_run_is_paused_and_goes_on_byte_identically(
+    server: SmallServer, time: OwnTime, expected: dict[str, dict[str, bytes]], tmp_path: Path
+) -> None:
+    messages: list[str] = []
+    while (message := until_it_ends(tmp_path, server, after=8 + 12 * len(messages))) is not None:
+        messages.append(message)
+        assert run_of(tmp_path).status == "stopped"
+        assert "gave no answer" in (run_of(tmp_path).path / "log.txt").read_text()
+        steps = checkpoint_steps(run_of(tmp_path).path)
+        assert (f"at its checkpoint at {steps[-1]} decisions" if steps else "at its beginning") in message
+    assert len(messages) >= 2
+    assert all("gave no answer in 600 s of trying" in message for message in messages)
+    assert files(tmp_path) == expected["sampled"]
+    assert read_object(run_of(tmp_path).path / "cost.json")["lm/outages"] > 50
+
+
+def until_it_ends(folder: Path, server: SmallServer, after: int) -> str | None:
+    """Trains while the server answers so many questions, and says why it was paused; None where it was done first."""
+    server.misbehave("503", times=10**4, after=after)
+    try:
+        trained(folder, server, PRIORS["sampled"])
+    except Paused as error:
+        return str(error)
+    finally:
+        server.behave()
+    return None
+
+
+def test_kept_answers_need_no_server(
+    backend: ModelBackend, expected: dict[str, dict[str, bytes]], tmp_path: Path
+) -> None:
+    with SmallServer(backend) as server:
+        trained(tmp_path, server, PRIORS["sampled"])
+    (tmp_path / "runs").rename(tmp_path / "earlier")
+    trained(tmp_path, server, PRIORS["sampled"])
+    assert files(tmp_path) == expected["sampled"]
+
+
+def test_another_model_is_held_to_the_answers_that_are_kept(
+    server: SmallServer, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    trained(tmp_path, server, PRIORS["sampled"])
+    other = build_llama(tmp_path_factory.mktemp("other") / "lm", seed=3)
+    server.backend = ModelBackend(TransformersLM(other, device="cpu"))
+    with pytest.raises(Paused, match="answers as another model than lm did before"):
+        trained(tmp_path, server, PRIORS["generated"])
+
+
+def test_the_command_ends_with_75_says_how_to_go_on_and_shows_no_key(
+    server: SmallServer, expected: dict[str, dict[str, bytes]], tmp_path: Path
+) -> None:
+    places = [f"paths.runs={tmp_path / 'runs'}", f"paths.cache={tmp_path / 'kept.sqlite3'}", f"lm.url={server.url}"]
+    command = ["train", *RUN, *PRIORS["sampled"], *places, "lm.api_key_env=THEIR_KEY"]
+
+    def llmrl(*more: str) -> Result:
+        return CliRunner(env={"THEIR_KEY": "key-of-theirs-123"}).invoke(app, [*command, *more])
+
+    server.stop()
+    away = llmrl("lm.patience_s=0.01")
+    assert away.exit_code == 75
+    assert "The run is paused at its beginning" in away.stderr
+    assert "the same command goes on" in away.stderr
+    server.start()
+    server.key = "another-key-of-theirs"
+    wrong = llmrl()
+    assert wrong.exit_code == 75
+    assert "put the right one into $THEIR_KEY" in wrong.stderr
+    server.key = "key-of-theirs-123"
+    right = llmrl()
+    assert right.exit_code == 0, right.stderr
+    assert files(tmp_path) == expected["sampled"]
+    assert read_object(run_of(tmp_path).path / "cost.json")["lm/outages"] >= 2
+    assert "key-of-theirs" not in away.output + wrong.output + right.output
+    for file in tmp_path.rglob("*"):
+        assert not file.is_file() or b"key-of-theirs" not in file.read_bytes()
