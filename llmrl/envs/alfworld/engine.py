@@ -11,26 +11,29 @@ planner's library.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
-from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Iterator, Mapping
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from llmrl.envs.alfworld import packages
 
 packages.require()
 
-import fast_downward  # noqa: E402
-from textworld.core import EnvInfos, GameState  # noqa: E402
-from textworld.envs.pddl import logic as pddl_logic  # noqa: E402
-from textworld.envs.pddl.pddl import PddlEnv  # noqa: E402
-from textworld.logic import Action, Placeholder, Proposition, Type, TypeHierarchy, Variable  # noqa: E402
+import fast_downward
+from textworld.core import EnvInfos, GameState
+from textworld.envs.pddl import logic as pddl_logic
+from textworld.envs.pddl.pddl import PddlEnv
+from textworld.logic import Action, Placeholder, Proposition, Signature, Type, TypeHierarchy, Variable
 
-from llmrl.envs.alfworld.grammar import PARSING, Grammar, actions_and_grammar  # noqa: E402
+from llmrl.envs.alfworld.grammar import PARSING, Grammar, actions_and_grammar, reads
 
-KEPT_PROBLEMS = 32  # translated ones, 0.3 to 1 MB each, shared by the environments of a process
+KEPT_PROBLEMS = 1024  # translated ones, packed to some 30 kB each, shared by the environments of a process
 
 
 class Shown(NamedTuple):
@@ -84,7 +87,7 @@ class Engine:
         return Shown(state["feedback"], tuple(state["admissible_commands"]), bool(state["won"]))
 
 
-class FastEnv(PddlEnv):  # type: ignore[misc]  # untyped
+class FastEnv(PddlEnv):
     def load(self, data: Mapping[str, Any]) -> None:
         self._game_file, self._game_data = None, data
         self.walkthrough = data.get("walkthrough")
@@ -92,10 +95,14 @@ class FastEnv(PddlEnv):  # type: ignore[misc]  # untyped
         self._problem = _problem(data["pddl_domain"], data["pddl_problem"])
         self._pddl_state = _State(self.downward_lib, self._problem, self._logic)
         self._entity_infos = self._get_entity_infos()
+        self._commands: dict[int, _Command] = {}  # by operator
+        self._texts: dict[tuple[Any, ...], str] = {}
+        self._untouched = True
 
     def reset(self) -> GameState:
-        self._commands: dict[int, _Command] = {}
-        self._pddl_state = _State(self.downward_lib, self._problem, self._logic)
+        if not self._untouched:
+            self._pddl_state = _State(self.downward_lib, self._problem, self._logic)
+        self._untouched = False
         self.prev_state, self._last_action, self._moves = None, None, 0
         self.state = GameState()
         context = {"state": self._pddl_state, "variables": {}, "mapping": {}, "entity_infos": self._entity_infos}
@@ -121,11 +128,26 @@ class FastEnv(PddlEnv):  # type: ignore[misc]  # untyped
         command = self._commands.get(operator)
         if command is None:
             action = self._pddl_state.action(operator)
-            depends = self._logic.grammar.depends_on(action.command_template)
-            fixed = depends is not None and not depends & self._problem.changing
-            text = self._text(action) if fixed else None
+            key = self._fixed_by(action)
+            text = None
+            if key is not None:
+                text = self._texts.get(key)
+                if text is None:
+                    text = self._texts[key] = self._text(action)
             command = self._commands[operator] = _Command(action, text)
         return command
+
+    def _fixed_by(self, action: Action) -> tuple[Any, ...] | None:
+        """What the text of a command depends on, in this game; None where facts that change are part of it.
+
+        A query all of whose placeholders are the action's is answered by the facts alone.
+        """
+        needs = reads(action.command_template)
+        if needs is None or needs.predicates & self._problem.changing:
+            return None
+        used = [(ph.name, variable) for ph, variable in action.mapping.items() if ph.name in needs.names]
+        answered = needs.asked <= {ph.name for ph in action.mapping}
+        return (action.name, *used, *(() if answered else action.mapping.values()))
 
     def _text(self, action: Action) -> str:
         context = {
@@ -143,7 +165,7 @@ class _Command(NamedTuple):
     text: str | None  # None: it depends on facts that change
 
 
-class _Logic(pddl_logic.GameLogic):  # type: ignore[misc]  # untyped
+class _Logic(pddl_logic.GameLogic):
     def __init__(self, domain: str, grammar: str) -> None:
         self.domain = domain
         self.actions, self.grammar = actions_and_grammar(grammar)
@@ -161,7 +183,7 @@ class _Problem(NamedTuple):
     changing: frozenset[str]  # predicates that an action or an axiom changes
 
 
-class _State(pddl_logic.PddlState):  # type: ignore[misc]  # untyped
+class _State(pddl_logic.PddlState):
     """`PddlState` from a problem that was translated before. It cannot replan."""
 
     def __init__(self, downward_lib: Any, problem: _Problem, logic: _Logic) -> None:
@@ -171,6 +193,7 @@ class _State(pddl_logic.PddlState):  # type: ignore[misc]  # untyped
         self._vars_by_name: dict[str, Variable] = {}
         self._vars_by_type: dict[str, set[Variable]] = defaultdict(set)
         self._var_counts: Counter[str] = Counter()
+        self._sorted: dict[Signature, list[Proposition]] = {}
         for name, supertypes in problem.types:
             try:
                 logic.types.add(Type(name, supertypes))
@@ -182,6 +205,50 @@ class _State(pddl_logic.PddlState):  # type: ignore[misc]  # untyped
         downward_lib.get_state(atoms)
         facts = [atom.get_fact(self.name2type) for atom in atoms]
         self.add_facts([fact for fact in facts if not fact.is_negation])
+
+    def add_fact(self, prop: Proposition) -> None:
+        self._sorted.pop(prop.signature, None)
+        super().add_fact(prop)
+
+    def remove_fact(self, prop: Proposition) -> None:
+        self._sorted.pop(prop.signature, None)
+        super().remove_fact(prop)
+
+    def all_assignments(self, rule: Any, mapping: Any = None, *_: object) -> Iterator[dict[Placeholder, Variable]]:
+        """In the order of the original: by the types of the predicates, then by facts. No two share a variable."""
+        return self._assignments(rule.preconditions, dict(mapping or {}))
+
+    def _assignments(self, predicates: Sequence[Any], known: dict[Placeholder, Variable]) -> Iterator[dict[Any, Any]]:
+        if not predicates:
+            yield known
+            return
+        first, rest = predicates[0], predicates[1:]
+        for fact in self._candidates(first, known):
+            extended, used = dict(known), set(known.values())
+            for placeholder, variable in zip(first.parameters, fact.arguments, strict=True):
+                before = extended.get(placeholder)
+                if before != variable and (before is not None or variable in used):
+                    break
+                extended[placeholder] = variable
+                used.add(variable)
+            else:
+                yield from self._assignments(rest, extended)
+
+    def _candidates(self, predicate: Any, known: Mapping[Placeholder, Variable]) -> list[Proposition]:
+        if all(placeholder in known for placeholder in predicate.parameters):
+            fact = Proposition(predicate.name, [known[placeholder] for placeholder in predicate.parameters])
+            return [fact] if fact in self._facts.get(fact.signature, ()) else []
+        facts: list[Proposition] = []
+        types = [self._logic.types.get(name) for name in predicate.signature.types]
+        for subtypes in self._logic.types.multi_subtypes(types):
+            facts += self._in_order(Signature(predicate.name, [kind.name for kind in subtypes]))
+        return facts
+
+    def _in_order(self, signature: Signature) -> list[Proposition]:
+        facts = self._sorted.get(signature)
+        if facts is None:
+            facts = self._sorted[signature] = sorted(self._facts.get(signature, ()))
+        return facts
 
     def applicable(self) -> list[int]:
         """Operators by id, one for each name."""
@@ -210,45 +277,41 @@ class _State(pddl_logic.PddlState):  # type: ignore[misc]  # untyped
         return action
 
 
-_problems: OrderedDict[tuple[str, str], _Problem] = OrderedDict()
-
-
 def _problem(domain: str, problem: str) -> _Problem:
-    key = (domain, problem)
-    if key in _problems:
-        _problems.move_to_end(key)
-    else:
-        _problems[key] = _translated(domain, problem)
-        if len(_problems) > KEPT_PROBLEMS:
-            _problems.popitem(last=False)
-    return _problems[key]
-
-
-def _translated(domain: str, problem: str) -> _Problem:
-    task, sas = fast_downward.pddl2sas(domain, problem)
-    changed = {effect.literal.predicate for action in task.actions for effect in action.effects}
-    changed |= {axiom.name for axiom in task.axioms}
-    name2type = {thing.name: thing.type_name for thing in task.objects}
+    parameters, kinds, name2type, facts, changing, sas = json.loads(zlib.decompress(_translated(domain, problem)))
     return _Problem(
         sas.encode(),
-        {a.name: [Placeholder(p.name.strip("?"), p.type_name) for p in a.parameters] for a in task.actions},
-        [(kind.name, kind.supertype_names) for kind in task.types],
+        {action: [Placeholder(*p) for p in placeholders] for action, placeholders in parameters.items()},
+        kinds,
         name2type,
-        list(filter(None, (_fact(atom, name2type) for atom in task.init))),
-        frozenset(changed | {f"not_{name}" for name in changed}),
+        [Proposition(name, [Variable(arg, name2type[arg]) for arg in args]) for name, *args in facts],
+        frozenset(changing),
     )
 
 
-def _fact(atom: Any, name2type: Mapping[str, str]) -> Proposition | None:
-    """As `PddlState` reads the initial facts: without equality, costs and distances."""
-    pddl = fast_downward.translate.pddl
-    if isinstance(atom, pddl.conditions.Atom):
-        name, arguments = atom.predicate, atom.args
-    else:
-        name, arguments = str(atom.expression.value), atom.fluent.args
-        if atom.fluent.symbol == "total-cost" or name.isdigit():
-            return None
-    return None if name == "=" else Proposition(name, [Variable(arg, name2type[arg]) for arg in arguments])
+@lru_cache(maxsize=KEPT_PROBLEMS)
+def _translated(domain: str, problem: str) -> bytes:
+    """What `_Problem` is made from, packed."""
+    task, sas = fast_downward.pddl2sas(domain, problem)
+    changed = {effect.literal.predicate for action in task.actions for effect in action.effects}
+    changed |= {axiom.name for axiom in task.axioms}
+    parts = (
+        {a.name: [[p.name.strip("?"), p.type_name] for p in a.parameters] for a in task.actions},
+        [[kind.name, kind.supertype_names] for kind in task.types],
+        {thing.name: thing.type_name for thing in task.objects},
+        list(filter(None, map(_fact, task.init))),
+        sorted(changed | {f"not_{name}" for name in changed}),
+        sas,
+    )
+    return zlib.compress(json.dumps(parts).encode(), level=3)
+
+
+def _fact(atom: Any) -> list[str] | None:
+    """Predicate and arguments, as `PddlState` reads the initial facts: without equality, costs and distances."""
+    if isinstance(atom, fast_downward.translate.pddl.conditions.Atom):
+        return None if atom.predicate == "=" else [atom.predicate, *atom.args]
+    name = str(atom.expression.value)
+    return None if atom.fluent.symbol == "total-cost" or name.isdigit() else [name, *atom.fluent.args]
 
 
 def _name_entities(infos: Mapping[str, Any]) -> None:

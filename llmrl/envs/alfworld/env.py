@@ -139,12 +139,13 @@ def chosen(
         raise ValueError(f"unit={unit}: choose one of {', '.join(get_args(Unit))}")
     given = {game.instruction for game in games}
     if unknown := [text for text in without if text not in given]:
-        raise ValueError(f"without={unknown[0]!r}: no game says this; among those that do: {', '.join(sorted(given)[:5])}")
+        said = ", ".join(sorted(given)[:5])
+        raise ValueError(f"without={unknown[0]!r}: no game says this; what games say: {said}, ...")
     left = [game for game in games if game.instruction not in without]
-    units = list(dict.fromkeys(game.instruction for game in left)) if unit == "instructions" else left
-    wanted = units[index : None if count is None else index + count]
+    units: list[Any] = list(dict.fromkeys(game.instruction for game in left)) if unit == "instructions" else left
+    wanted = set(units[index : None if count is None else index + count])
     if not wanted or (count is not None and len(wanted) < count):
         raise ValueError(
             f"index={index}, count={'null' if count is None else count}: there are {len(units)} {unit}, numbered from 0"
         )
-    return tuple(left[i] for i, game in enumerate(left) if (game.instruction if unit == "instructions" else game) in wanted)
+    return tuple(game for game in left if (game.instruction if unit == "instructions" else game) in wanted)

@@ -7,10 +7,10 @@ parses the text of a symbol and of a condition at each use, and copies contexts 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from types import CodeType
-from typing import Any
+from typing import Any, NamedTuple
 
 from textworld.envs.pddl import logic, textgen
 from textworld.logic import Rule
@@ -21,7 +21,13 @@ _KEPT = 4096  # texts: those of a grammar are some hundreds
 Context = dict[str, Any]  # state, variables: name -> entity, mapping: placeholder -> variable, entity_infos
 
 
-class Grammar(textgen.ContextSensitiveGrammar):  # type: ignore[misc]  # untyped
+class Reads(NamedTuple):
+    predicates: frozenset[str]
+    names: frozenset[str]  # of placeholders, and of attributes of what they stand for
+    asked: frozenset[str]  # the placeholders of queries
+
+
+class Grammar(textgen.ContextSensitiveGrammar):
     """Rules that are shared between games and never changed: `with_task` makes another grammar."""
 
     def with_task(self, sentence: str) -> Grammar:
@@ -50,19 +56,6 @@ class Grammar(textgen.ContextSensitiveGrammar):  # type: ignore[misc]  # untyped
                 raise NotImplementedError(f"Unknown symbol: {type(symbol)}")
         return "".join(text)
 
-    def depends_on(self, template: str) -> set[str] | None:
-        """The predicates that a template's text depends on, besides the names; None where that cannot be told."""
-        found: set[str] = set()
-        for symbol in parsed(template):
-            inner = symbol.symbol if isinstance(symbol, textgen.ListSymbol) else symbol
-            if isinstance(inner, textgen.NonterminalSymbol):
-                return None
-            if isinstance(inner, textgen.ConditionalSymbol):
-                if isinstance(inner.expression, textgen.NonterminalSymbol):
-                    return None
-                found |= {pred.name for pred in _rule_of(inner.given).preconditions} if inner.given else set()
-        return found
-
     def _rule(self, symbol: Any, context: Context) -> Any:
         rules = self._rules.get(str(symbol))
         if not rules:
@@ -73,6 +66,25 @@ class Grammar(textgen.ContextSensitiveGrammar):  # type: ignore[misc]  # untyped
 def parsed(text: str) -> list[Any]:
     """The symbols of a text. They are shared: nobody changes them."""
     return _parsed(text)
+
+
+@lru_cache(maxsize=_KEPT)
+def reads(template: str) -> Reads | None:
+    """What a template's text depends on; None where that cannot be told."""
+    predicates: set[str] = set()
+    names: set[str] = set()
+    asked: set[str] = set()
+    for symbol in parsed(template):
+        inner = symbol.symbol if isinstance(symbol, textgen.ListSymbol) else symbol
+        if isinstance(inner, textgen.TerminalSymbol):
+            continue
+        if not (isinstance(inner, textgen.ConditionalSymbol) and isinstance(inner.expression, textgen.EvalSymbol)):
+            return None
+        names.update(_compiled(inner.expression.expression).co_names)
+        for predicate in _rule_of(inner.given).preconditions if inner.given else ():
+            predicates.add(predicate.name)
+            asked.update(placeholder.name for placeholder in predicate.parameters)
+    return Reads(frozenset(predicates), frozenset(names | asked), frozenset(asked))
 
 
 @lru_cache(maxsize=64)
@@ -124,8 +136,7 @@ def _listed(items: list[tuple[Any, Context]], context: Context) -> list[tuple[An
 
 
 def _any_match(query: str, context: Context) -> bool:
-    assignments: Callable[..., Iterable[Any]] = context["state"].all_assignments
-    return any(True for _ in assignments(_rule_of(query), context["mapping"]))
+    return any(True for _ in context["state"].all_assignments(_rule_of(query), context["mapping"]))
 
 
 def _matches(query: str, context: Context) -> list[Context]:
@@ -133,7 +144,5 @@ def _matches(query: str, context: Context) -> list[Context]:
     entities = context["entity_infos"]
     for mapping in context["state"].all_assignments(_rule_of(query), context["mapping"]):
         names = {placeholder.name: entities[variable.name] for placeholder, variable in mapping.items()}
-        found.append(
-            context | {"variables": context["variables"] | names, "mapping": context["mapping"] | mapping}
-        )
+        found.append(context | {"variables": context["variables"] | names, "mapping": context["mapping"] | mapping})
     return found

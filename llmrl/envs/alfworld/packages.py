@@ -6,6 +6,7 @@ Two of them are under the GPL (fast-downward-textworld, jericho), which is why t
 from __future__ import annotations
 
 import sys
+from functools import lru_cache
 from importlib import metadata, util
 from pathlib import Path
 
@@ -66,6 +67,7 @@ def logic_files() -> tuple[Path, Path]:
     return folder / "alfred.pddl", folder / "alfred.twl2"
 
 
+@lru_cache(maxsize=1)
 def packaged_logic() -> tuple[str, str]:
     """The texts of `logic_files`."""
     domain, grammar = logic_files()

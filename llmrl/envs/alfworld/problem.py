@@ -31,7 +31,7 @@ class Names:
     """Between our names of a game's things and the engine's. Both ways take a whole command."""
 
     def __init__(self, game: Game) -> None:
-        things = [*game.layout.receptacles, *game.objects]
+        things: list[Receptacle | Object] = [*game.layout.receptacles, *game.objects]
         self._theirs = {thing.name: f"{thing.type.lower()} {rank}" for thing, rank in _ranked(things)}
         self._ours = {theirs: ours for ours, theirs in self._theirs.items()}
 
@@ -54,7 +54,7 @@ def instruction(goal: Goal) -> str:
 
 
 def pddl_problem(game: Game) -> str:
-    things = [*game.layout.receptacles, *game.objects]
+    things: list[Receptacle | Object] = [*game.layout.receptacles, *game.objects]
     ids = {thing.name: _identifier(thing, rank) for thing, rank in _ranked(things)}
     receptacles = game.layout.receptacles
     facts = ["(= (total-cost) 0)", "(atLocation agent1 loc_0)"]
