@@ -3,7 +3,7 @@
 No search is needed. Going anywhere takes one decision, so that the shortest way is the cheapest of few plans: lay down
 what is held and not wanted, fetch a wanted object, make it ready, put it down. A decision more is taken by each place
 that one is not at already, and by each receptacle on the way that is shut. Which plan is best depends on little of the
-state (where the wanted objects are and whether they are ready, what is shut of the receptacles that matter), so what was
+state (where the wanted objects are, whether they are ready, what is shut of the receptacles that matter), so what was
 found is kept by that. `tests/envs/household/test_expert.py` compares all of it with a search through every state.
 """
 
@@ -48,6 +48,7 @@ class Expert:
         self._masks = [sum(1 << r for r in places) for places in self._accept]
         self._target_mask = sum(1 << r for r in home.targets)
         self._plans: dict[_Scene, Plan] = {}
+        self._laid: dict[tuple[object, ...], tuple[dict[int, int], int]] = {}
 
     def plan(self, s: HomeState) -> Plan:
         home = self._home
@@ -74,25 +75,19 @@ class Expert:
         distance = self._distance(scene)
         if distance == 0:
             return Plan(0, frozenset())
-        known: dict[int, int] = {}  # places where nothing but laying down can be done differ in being shut alone
-        best = []
-        for command, after in self._steps(scene):
-            if command.verb == "go to" and not self._matters(scene, command.target):
-                shut = self._shut(scene, command.target)
-                if shut not in known:
-                    known[shut] = self._distance(after)
-                left = known[shut]
-            else:
-                left = self._distance(after)
-            if left == distance - 1:
-                best.append(command)
+        best = [command for command, after in self._steps(scene) if self._distance(after) == distance - 1]
         return Plan(distance, frozenset(self._home.text(command, scene.at) for command in best))
 
     def _steps(self, scene: _Scene) -> Iterator[tuple[Command, _Scene]]:
         """The commands that a shortest way may begin with, and what they lead to."""
         home, at, hand = self._home, scene.at, scene.hand
-        places = set(scene.spots) if hand == NOTHING else self._fixed | set(self._accept[hand])
-        for place in sorted(places - {at, HELD}):
+        places = set(scene.spots) if hand == NOTHING else set()
+        if hand in home.wanted:
+            places |= self._fixed
+        if self._may_lay_down(scene):
+            left, least = self._laying_down(scene)
+            places |= {place for place, decisions in left.items() if decisions == least}
+        for place in places - {at, HELD}:
             yield Command("go to", place), scene._replace(at=place)
         if at < 0:
             return
@@ -120,14 +115,8 @@ class Expert:
             return 0
         if scene.hand == NOTHING:
             return self._fetch(scene)
-        if scene.hand not in self._home.wanted:
-            return self._lay_down(scene)
-        distance = self._finish(scene)
-        if (
-            scene.ready and not scene.ready >> self._home.wanted.index(scene.hand) & 1
-        ):  # another one need not be treated
-            distance = min(distance, self._lay_down(scene))
-        return distance
+        finish = self._finish(scene) if scene.hand in self._home.wanted else NO_WAY
+        return min(finish, self._lay_down(scene)) if self._may_lay_down(scene) else finish
 
     def _reached(self, scene: _Scene) -> bool:
         targets = self._home.targets
@@ -137,25 +126,35 @@ class Expert:
         put = [spot for i, spot in enumerate(scene.spots) if spot in targets and scene.ready >> i & 1]
         return len(set(put)) < len(put) if self._task == "pick_two" else bool(put)
 
+    def _may_lay_down(self, scene: _Scene) -> bool:
+        """Whether a shortest way may begin so: with what is not wanted, or where only another one is ready."""
+        if scene.hand not in self._home.wanted:
+            return scene.hand != NOTHING
+        return scene.ready != 0 and not scene.ready >> self._home.wanted.index(scene.hand) & 1
+
     def _lay_down(self, scene: _Scene) -> int:
         """What is held goes to a place that may hold it, then a wanted object is fetched."""
-        best, elsewhere = NO_WAY, NO_WAY
-        for place in self._accept[scene.hand]:
-            cost = (place != scene.at) + self._shut(scene, place) + 1
-            if place == scene.at or self._matters(scene, place):
-                best = min(best, cost + self._distance_after(scene, place))
-            else:
-                elsewhere = min(elsewhere, cost)
-        if elsewhere < NO_WAY:
-            best = min(best, elsewhere + self._distance_after(scene, _ELSEWHERE))
-        return best
+        left, least = self._laying_down(scene)
+        return min(left.get(scene.at, NO_WAY), 1 + least)
+
+    def _laying_down(self, scene: _Scene) -> tuple[dict[int, int], int]:
+        """For each place that may hold what is held: the decisions left to who stands there with it; and the fewest."""
+        key = scene[1:]  # where one stands now is another matter
+        found = self._laid.get(key)
+        if found is None:
+            elsewhere = self._fetch(scene._replace(at=_ELSEWHERE, hand=NOTHING))  # what is held is not fetched again
+            left = {}
+            for place in self._accept[scene.hand]:
+                matters = place in self._fixed or place in scene.spots
+                after = self._distance_after(scene, place) if matters else elsewhere
+                left[place] = self._shut(scene, place) + 1 + after
+            found = self._laid[key] = left, min(left.values())
+        return found
 
     def _distance_after(self, scene: _Scene, place: int) -> int:
-        """From where the held object was laid down; what was laid down elsewhere is not fetched again."""
-        after = scene._replace(at=place, hand=NOTHING)
-        if place >= 0:
-            spots = tuple(place if spot == HELD else spot for spot in scene.spots)
-            after = after._replace(spots=spots, open=scene.open | 1 << place)
+        """Once what is held was laid down at a place."""
+        spots = tuple([place if spot == HELD else spot for spot in scene.spots])
+        after = scene._replace(at=place, hand=NOTHING, spots=spots, open=scene.open | 1 << place)
         return 0 if self._reached(after) else self._fetch(after)
 
     def _fetch(self, scene: _Scene) -> int:
@@ -191,9 +190,6 @@ class Expert:
         if target in scene.spots:
             return cost
         return cost + min(4 + self._shut(scene, spot) for spot in scene.spots if spot != HELD)
-
-    def _matters(self, scene: _Scene, place: int) -> bool:
-        return place in self._fixed or place in scene.spots
 
     def _shut(self, scene: _Scene, place: int) -> int:
         return not scene.open >> place & 1

@@ -8,8 +8,8 @@
 | `valid_unseen` | its own      |                               | results: new homes                                 |
 | `corpus`       | its own      | goals that no other split has | what an embedded model reads                       |
 
-A layout belongs to one pool by the hash of what it is. A goal (task, object and receptacle, the words of an instruction)
-is the corpus's or everybody else's, by its hash.
+A layout belongs to one pool by the hash of what it is. A goal (task, object and receptacle: an instruction) is the
+corpus's or everybody else's, by its hash.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """A game being played: its states, the commands that are admissible in each, and what they do.
 
 The rules are ALFWorld's (arXiv 2010.03768), as the PDDL domain of its package has them: the agent is in the middle of
-the home or at one receptacle, goes to any other in one step, and holds at most one object. What can be opened hides what
-is in it until it is open. Objects are cleaned, heated and cooled while held, at receptacles that need not be open. A
-lamp is switched on where it stands, and stays on. `look`, `inventory`, `examine` and `help` change nothing.
+the home or at one receptacle, goes to any other in one step, and holds at most one object. What can be opened hides
+what is in it until it is open. Objects are cleaned, heated and cooled while held, at receptacles that need not be open.
+A lamp is switched on where it stands, and stays on. `look`, `inventory`, `examine` and `help` change nothing.
 
-Nothing is random, and a state is a small immutable tuple. What the agent has seen is part of it: every change is its own
-doing, so that it knows where everything is that lay in a receptacle it has looked into.
+Nothing is random, and a state is a small immutable tuple. What the agent has seen is part of it: every change is its
+own doing, so that it knows where everything is that lay in a receptacle it has looked into.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from llmrl.envs.household.game import TREATED, Game
-from llmrl.envs.household.types import COOLS, HEATS, MAY_HOLD
+from llmrl.envs.household.types import MAY_HOLD
 
 MIDDLE = -1  # where the agent is at first
 NOTHING = -1  # in the hand
@@ -62,6 +62,7 @@ class Home:
         kind = TREATED[goal.task][0] if goal.task in TREATED else None
         self.treats = frozenset(game.layout.of_type(kind)) if kind else frozenset()  # where the wanted is made ready
         self._names = [r.name for r in self.receptacles]
+        self.names = tuple(thing.name for thing in self.objects)
         self._menus: dict[tuple[int, int, bool, tuple[int, ...]], Menu] = {}
         self._going: dict[int, tuple[list[str], list[Command]]] = {}
         by_name = sorted(range(len(self._names)), key=self._names.__getitem__)
@@ -137,7 +138,7 @@ class Home:
             return f"{verb.removesuffix(' receptacle')} {self._names[target]}"
         if target < 0:
             return verb
-        thing = self.objects[target].name
+        thing = self.names[target]
         if verb == "take":
             return f"take {thing} from {self._names[at]}"
         if verb == "move":
