@@ -1,8 +1,8 @@
 """TextWorld's engine for PDDL games, stock and fast.
 
-`FastEnv` is `textworld.envs.PddlEnv` that keeps what it has worked out: parsed texts (`grammar`), translated problems, and
-the command of every operator. It says the same, byte for byte (tests/envs/alfworld/test_engine.py), and it is made for
-the exact versions that `packages` names, whose inner parts it knows.
+`FastEnv` is `textworld.envs.PddlEnv` that keeps what it has worked out: parsed texts (`grammar`), translated problems,
+and the command of every operator. It says the same, byte for byte (tests/envs/alfworld/test_engine.py), and it is made
+for the exact versions that `packages` names, whose inner parts it knows.
 
 The libraries under it have three traps, which this module keeps to itself: importing alfworld creates a folder in the
 home unless ALFWORLD_DATA is set, translating overwrites sys.argv, and an environment never frees its copy of the

@@ -14,11 +14,12 @@ from typing import Any, NamedTuple, get_args
 
 from llmrl.envs.alfworld import packages
 from llmrl.envs.alfworld.games import DATA, GAME, LOGIC, PDDL, TRAJECTORY, Split
-from llmrl.envs.alfworld.problem import OFFICIAL, Names, instruction, pddl_problem
+from llmrl.envs.alfworld.problem import OFFICIAL, Names, pddl_problem
 from llmrl.envs.alfworld.shadow import RECORD, record_of
 from llmrl.envs.household.expert import solution
 from llmrl.envs.household.game import TASKS, Game, Task
 from llmrl.envs.household.generate import random_game
+from llmrl.envs.household.text import task as instruction
 from llmrl.envs.household.types import LAMPS
 
 
@@ -76,7 +77,7 @@ def folder_name(game: Game) -> str:
 
 def game_data(game: Game, domain: str, grammar: str, walkthrough: Sequence[str]) -> dict[str, Any]:
     """What game.tw-pddl holds."""
-    logic = (domain, grammar.replace("UNKNOWN GOAL", instruction(game.goal)), pddl_problem(game))
+    logic = (domain, grammar.replace("UNKNOWN GOAL.", instruction(game.goal)), pddl_problem(game))
     return dict(zip(LOGIC, logic, strict=True)) | {"solvable": True, "walkthrough": list(walkthrough)}
 
 

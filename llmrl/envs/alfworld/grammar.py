@@ -1,7 +1,7 @@
-"""TextWorld's context-sensitive grammar, with everything that is parsed kept, and nothing copied that is never changed.
+"""TextWorld's context-sensitive grammar: what is parsed is kept, and nothing is copied that is never changed.
 
-Word for word what `textworld.envs.pddl.textgen` derives (tests/envs/alfworld/test_engine.py compares them). The original
-parses the text of a symbol and of a condition at each use, and copies contexts deeply; that is nine tenths of its time.
+Word for word what `textworld.envs.pddl.textgen` derives (tests/envs/alfworld/test_engine.py compares them). The
+original parses symbols and conditions anew at each use, and copies contexts deeply.
 """
 
 from __future__ import annotations

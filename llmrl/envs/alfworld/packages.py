@@ -1,4 +1,4 @@
-"""The packages behind ALFWorld: an extra, never loaded before a game is played, and held to the versions it is made for.
+"""The packages behind ALFWorld: an extra, loaded when a game is played, and held to the versions it is made for.
 
 Two of them are under the GPL (fast-downward-textworld, jericho), which is why they are no part of llmrl's own install.
 """

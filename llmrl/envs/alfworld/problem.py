@@ -1,9 +1,9 @@
 """A game of ours in ALFWorld's terms: the PDDL problem, and the names by which its engine calls things.
 
 The engine takes a thing's number from the order of identifiers: of n things of a type, the first in that order is
-number n. Identifiers are made so that its numbers are ours wherever ours run from 1 to n; where they do not, the k-th of
-ours is its k-th. So a command of one side becomes the other's by replacing names (`Names`), and nothing else: the verbs
-and the order of words are the same.
+number n. Identifiers are made so that its numbers are ours wherever ours run from 1 to n; where they do not, the k-th
+of ours is its k-th. So a command of one side becomes the other's by replacing names (`Names`), and nothing else: the
+verbs and the order of words are the same.
 """
 
 from __future__ import annotations
@@ -40,17 +40,6 @@ class Names:
 
     def ours(self, command: str) -> str:
         return _renamed(command, self._ours)
-
-
-def instruction(goal: Goal) -> str:
-    """What is asked, in words of our own."""
-    thing, place = goal.object.lower(), (goal.receptacle or "").lower()
-    if goal.task == "examine":
-        return f"hold the {thing} in the light of the desklamp"
-    if goal.task == "pick_two":
-        return f"bring two of {thing} to one {place}"
-    made = {"pick": "some", "clean": "clean", "heat": "hot", "cool": "cool"}[goal.task]
-    return f"bring {made} {thing} to {place}"
 
 
 def pddl_problem(game: Game) -> str:
