@@ -51,6 +51,20 @@ class RandomKitchenConfig(KitchenConfig):
 
 
 @dataclass
+class HouseholdConfig:
+    """Homes with the rules and the six task types of ALFWorld."""
+
+    _target_: str = "???"
+    name: str = "???"
+    task: str = "pick"  # pick | examine | clean | heat | cool | pick_two | mixed: the six in turn
+    split: str = "dev"  # train | dev | valid_seen (homes of train) | valid_unseen | corpus (what tiny-2 read)
+    index: int = 0  # the first game
+    count: int = 1  # how many, from `index` on; one task each
+    memory: str = "wanted"  # what the observation tells of what was seen before: none | wanted | all
+    max_decisions: int = 50  # truncates
+
+
+@dataclass
 class FrozenLakeConfig:
     """gymnasium's FrozenLake-v1, told in words."""
 
@@ -297,6 +311,7 @@ SCHEMAS: dict[str, type] = {
     "llmrl.envs.kitchen.env.overcooked_salad": KitchenConfig,
     "llmrl.envs.kitchen.env.overcooked_random": RandomKitchenConfig,
     "llmrl.lm.transformers_lm.TransformersLM": TransformersLMConfig,
+    "llmrl.envs.household.env.household": HouseholdConfig,
     "llmrl.encoders.hash.HashEncoder": EncoderConfig,
     "llmrl.encoders.model.ModelEncoder": ModelEncoderConfig,
     "llmrl.encoders.model.BertEncoder": ModelEncoderConfig,
@@ -310,6 +325,8 @@ SCHEMAS: dict[str, type] = {
 CHOICES: dict[str, tuple[str, ...]] = {
     "env.reward": ("once", "original"),
     "env.split": ("train", "dev", "test"),
+    "env.task": ("pick", "examine", "clean", "heat", "cool", "pick_two", "mixed"),
+    "env.memory": ("none", "wanted", "all"),
     "env.layout": ("standard", "random"),
     "env.map": ("local", "full"),
     "lm.device": ("auto", "cpu", "cuda"),
@@ -328,6 +345,11 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "learner.loss": ("huber", "mse"),
     "learner.reduction": ("mean", "sum"),
     "learner.update_unit": ("decisions", "episodes"),
+}
+
+
+OF_SCHEMA: dict[Any, dict[str, tuple[str, ...]]] = {  # where a schema's choices are not those above
+    HouseholdConfig: {"env.split": ("train", "dev", "valid_seen", "valid_unseen", "corpus")},
 }
 
 

@@ -66,8 +66,9 @@ def build(out: Path, corpus: CorpusConfig, vocab: int, training: Training, held_
 
     The card, written last as card.json, has the settings (`corpus`, `vocab`, `training`), the size of the corpus
     (`corpus_texts`, `corpus_tokens`), what the model was trained on (`worlds`: kitchens and games in homes,
-    `episodes`: walkthroughs, `tokens_trained`: tokens that a loss was taken on, repeats counted, `seconds`: of training, by the clock), its
-    `parameters`, the hash of its weights, and `expert_mass` and `log_likelihood` as `quality.measure` has them.
+    `episodes`: walkthroughs, `tokens_trained`: tokens that a loss was taken on, repeats counted, `seconds`: of
+    training, by the clock), its `parameters`, the hash of its weights, and `expert_mass` and `log_likelihood` as
+    `quality.measure` has them.
     """
     torch.set_num_threads(training.threads)
     read_in = read(corpus, vocab)
