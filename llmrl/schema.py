@@ -65,6 +65,22 @@ class HouseholdConfig:
 
 
 @dataclass
+class AlfworldConfig:
+    """ALFWorld's own games, on its own engine: the extra `alfworld`, and ALFWORLD_DATA."""
+
+    _target_: str = "???"
+    name: str = "???"
+    task: str = "pick"  # pick | examine | clean | heat | cool | pick_two | mixed: all six
+    split: str = "train"  # train | valid_seen | valid_unseen
+    index: int = 0  # the first one
+    count: int | None = None  # how many, from `index` on; one task per game; null: all
+    unit: str = "games"  # what index and count are about: games | instructions (with all games that give them)
+    without: list[str] = field(default_factory=list)  # instructions left out before anything is counted
+    grammar: str = "packaged"  # packaged: the package's own | file: the game file's, which is code: for files one trusts
+    max_decisions: int = 50  # truncates
+
+
+@dataclass
 class FrozenLakeConfig:
     """gymnasium's FrozenLake-v1, told in words."""
 
@@ -312,6 +328,7 @@ SCHEMAS: dict[str, type] = {
     "llmrl.envs.kitchen.env.overcooked_random": RandomKitchenConfig,
     "llmrl.lm.transformers_lm.TransformersLM": TransformersLMConfig,
     "llmrl.envs.household.env.household": HouseholdConfig,
+    "llmrl.envs.alfworld.env.alfworld": AlfworldConfig,
     "llmrl.encoders.hash.HashEncoder": EncoderConfig,
     "llmrl.encoders.model.ModelEncoder": ModelEncoderConfig,
     "llmrl.encoders.model.BertEncoder": ModelEncoderConfig,
@@ -325,6 +342,8 @@ SCHEMAS: dict[str, type] = {
 CHOICES: dict[str, tuple[str, ...]] = {
     "env.reward": ("once", "original"),
     "env.split": ("train", "dev", "test"),
+    "env.grammar": ("packaged", "file"),
+    "env.unit": ("games", "instructions"),
     "env.task": ("pick", "examine", "clean", "heat", "cool", "pick_two", "mixed"),
     "env.memory": ("none", "wanted", "all"),
     "env.layout": ("standard", "random"),
@@ -350,6 +369,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 OF_SCHEMA: dict[Any, dict[str, tuple[str, ...]]] = {  # where a schema's choices are not those above
     HouseholdConfig: {"env.split": ("train", "dev", "valid_seen", "valid_unseen", "corpus")},
+    AlfworldConfig: {"env.split": ("train", "valid_seen", "valid_unseen")},
 }
 
 

@@ -64,9 +64,14 @@ class Training:
 
     def __init__(self, cfg: DictConfig, folder: RunFolder, reporter: Reporter, allow_drift: bool = False) -> None:
         self.cfg, self.folder, self.reporter = cfg, folder, reporter
-        origin = provenance(cfg)
-        self.conditions = {"settings": named_settings(cfg), "machine": machine(origin)}
-        start = find_start(folder, self.conditions, allow_drift)
+        self.pool: EnvPool = build_pool(cfg, cfg.rollout.num_envs, cfg.rollout.workers)
+        try:
+            origin = provenance(cfg, self.pool.provenance)
+            self.conditions = {"settings": named_settings(cfg), "machine": machine(origin)}
+            start = find_start(folder, self.conditions, allow_drift)
+        except BaseException:
+            self.pool.close()
+            raise
         for reason in start.passed_over:
             self.note(f"a checkpoint was passed over: {reason}")
         if start.damaged and start.checkpoint is None:
@@ -76,7 +81,8 @@ class Training:
         self.parts: Parts = build(cfg)
         if self.parts.cache is not None and self.parts.cache.note:
             self.note(self.parts.cache.note)
-        self.pool: EnvPool = build_pool(cfg, cfg.rollout.num_envs, cfg.rollout.workers)
+        if self.pool.note:
+            self.note(self.pool.note)
         self.evaluation_pool = build_pool(cfg, min(cfg.evaluation.episodes, EVALUATION_ENVS), cfg.rollout.workers)
         self.rollout = Rollout(self.pool, self.parts.prior, cfg.seed, "train", history_turns=self.parts.history_turns)
         self.exact = build_exact(cfg, self.parts.history_turns)

@@ -5,8 +5,8 @@ and the command of every operator. It says the same, byte for byte (tests/envs/a
 for the exact versions that `packages` names, whose inner parts it knows.
 
 The libraries under it have three traps, which this module keeps to itself: importing alfworld creates a folder in the
-home unless ALFWORLD_DATA is set, translating overwrites sys.argv, and an environment never frees its copy of the
-planner's library.
+home unless ALFWORLD_DATA is set, translating overwrites sys.argv, and every environment loads its own copy of the
+planner's library, which is never freed (unloading one can crash the next that is loaded). So copies are handed on.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ from textworld.logic import Action, Placeholder, Proposition, Signature, Type, T
 from llmrl.envs.alfworld.grammar import PARSING, Grammar, actions_and_grammar, reads
 
 KEPT_PROBLEMS = 1024  # translated ones, packed to some 30 kB each, shared by the environments of a process
+
+
+_idle: list[Any] = []  # copies of the planner's library that nobody uses
 
 
 class Shown(NamedTuple):
@@ -71,10 +74,12 @@ class Engine:
         return self._shown(state)
 
     def close(self) -> None:
-        """Frees the copy of the library, which closing a PddlEnv does not. Nothing can be done with it afterwards."""
+        """The next engine takes over the copy of the library. Nothing can be done with this one afterwards."""
         if self._open:
             self._open = False
-            fast_downward.close_lib(self._env.downward_lib)
+            library, self._env.downward_lib = self._env.downward_lib, None
+            library.cleanup()
+            _idle.append(library)
 
     def _set_task(self, sentence: str) -> None:
         grammar = self._env._logic.grammar
@@ -88,6 +93,13 @@ class Engine:
 
 
 class FastEnv(PddlEnv):
+    def __init__(self, infos: EnvInfos) -> None:
+        super(PddlEnv, self).__init__(infos)  # PddlEnv's own would load a copy of the library
+        try:
+            self.downward_lib = _idle.pop()
+        except IndexError:
+            self.downward_lib = fast_downward.load_lib()
+
     def load(self, data: Mapping[str, Any]) -> None:
         self._game_file, self._game_data = None, data
         self.walkthrough = data.get("walkthrough")
