@@ -76,7 +76,7 @@ class AlfworldConfig:
     count: int | None = None  # how many, from `index` on; one task per game; null: all
     unit: str = "games"  # what index and count are about: games | instructions (with all games that give them)
     without: list[str] = field(default_factory=list)  # instructions left out before anything is counted
-    grammar: str = "packaged"  # packaged: the package's own | file: the game file's, which is code: for files one trusts
+    grammar: str = "packaged"  # packaged: the package's own | file: the game file's, which is code to be trusted
     max_decisions: int = 50  # truncates
 
 

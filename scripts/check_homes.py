@@ -2,10 +2,10 @@
 
     python scripts/check_homes.py [--games 5] [--steps 200]
 
-Needs the extra `alfworld`. Games of all six types of tasks are written in ALFWorld's terms and played on both sides with
-the same commands: half of them an expert's, half at random (a verb first, then one of its commands, so that rare verbs
-are tried too). Compared are, at every step, the admissible commands through the names of `llmrl.envs.alfworld.problem`,
-order aside, and whether the goal is reached. A game that is won starts again.
+Needs the extra `alfworld`. Games of all six types of tasks are written in ALFWorld's terms and played on both sides
+with the same commands: half of them an expert's, half at random (a verb first, then one of its commands, so that rare
+verbs are tried too). Compared are, at every step, the admissible commands through the names of
+`llmrl.envs.alfworld.problem`, order aside, and whether the goal is reached. A game that is won starts again.
 
 Exit status: 0 all agrees, 1 something differs.
 """

@@ -23,8 +23,9 @@ COMPUTING = ("numpy", "tokenizers", "torch", "transformers")  # packages whose n
 def provenance(cfg: DictConfig, world: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """provenance.json of a run. `machine_type` is what byte-identity is promised on.
 
-    `world` is what the world says it is made of: versions of its packages, a hash of its data; {} for one that is all in
-    its config. `weights` is the SHA-256 of the file that the learner starts from, wherever it lies; null without one.
+    `world` is what the world says it is made of: versions of its packages, a hash of its data; {} for one that is all
+    in its config. `weights` is the SHA-256 of the file that the learner starts from, wherever it lies; null without
+    one.
     """
     model, encoder = model_identity(cfg), model_identity(cfg, "encoder")
     weights = cfg.learner.get("weights")

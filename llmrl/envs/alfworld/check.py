@@ -14,7 +14,7 @@ from llmrl.envs.household.game import TASKS
 
 
 def checked() -> Iterator[str]:
-    """A line for each split, and one for each reason why games are left out. Raises NoGames where none can be played."""
+    """A line for each split, and one for each game that is left out. Raises NoGames where none can be played."""
     versions = packages.versions()
     yield "packages: " + (", ".join(f"{name} {version}" for name, version in versions.items()) or "none of the extra")
     root = data_root()
@@ -52,7 +52,8 @@ def generated(
         written[one.split, one.task] += 1
         if written[one.split, one.task] == count:
             yield f"{one.split}: {count} games of {one.task}"
-    yield f"{written.total()} games, each solved by ALFWorld's engine; to play them: export ALFWORLD_DATA={out.resolve()}"
+    yield f"{written.total()} games, each solved by ALFWorld's engine; to play them:"
+    yield f"export ALFWORLD_DATA={out.resolve()}"
 
 
 def _known(option: str, given: Sequence[str] | None, choices: Sequence[Any]) -> Sequence[Any]:

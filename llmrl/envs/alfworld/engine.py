@@ -36,6 +36,8 @@ from llmrl.envs.alfworld.grammar import PARSING, Grammar, actions_and_grammar, r
 KEPT_PROBLEMS = 1024  # translated ones, packed to some 30 kB each, shared by the environments of a process
 
 
+LONGEST = 1000  # bytes of a name: the planner's library writes names where there is room for 1,023
+
 _idle: list[Any] = []  # copies of the planner's library that nobody uses
 
 
@@ -305,6 +307,8 @@ def _problem(domain: str, problem: str) -> _Problem:
 def _translated(domain: str, problem: str) -> bytes:
     """What `_Problem` is made from, packed."""
     task, sas = fast_downward.pddl2sas(domain, problem)
+    if any(len(line.encode()) > LONGEST for line in sas.splitlines()):
+        raise ValueError(f"names of more than {LONGEST} bytes")
     changed = {effect.literal.predicate for action in task.actions for effect in action.effects}
     changed |= {axiom.name for axiom in task.axioms}
     parts = (
