@@ -53,6 +53,9 @@ EVERY = {  # visits, rewards, n steps, streams: all that one learner has
     "kitchens": [
         "learner=dqn_prior", "env=overcooked_random", "env.count=2", "env.max_decisions=12", *MODEL, *LEARNS, PLAYED,
     ],
+    "homes": [
+        "learner=dqn_prior", "env=household/mixed", "env.count=3", "env.max_decisions=10", "lm=moody", *LEARNS,
+    ],
     "union": [
         "learner=dqn_prior", *TOMATO, *MODEL, *LEARNS, "prior.behaviour.redraw=union", "prior.target.redraw=union",
         "prompt.history_turns=2", PLAYED,

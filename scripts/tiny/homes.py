@@ -50,8 +50,8 @@ def games(cfg: HomesConfig) -> list[Game]:
 def walkthroughs(cfg: HomesConfig) -> Iterator[Iterator[HomeDecision]]:
     """Those of every game. One has to be gone through before the next: they share a stream."""
     rng = np.random.Generator(np.random.PCG64(cfg.seed))
-    for game in games(cfg):
-        home = Home(game)
+    for index in range(cfg.games):
+        home = Home(random_game("mixed", "corpus", index))
         expert = Expert(home)
         words = {memory: Words(home, memory) for memory in MEMORIES}
         for _ in range(cfg.walkthroughs):
