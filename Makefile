@@ -1,11 +1,14 @@
-# make setup | train | test | check. PYTHON is only used to make .venv.
+# make setup | train | test | check | test-alfworld. PYTHON is only used to make .venv.
 # On Linux without a GPU: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make setup
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.made-from-pyproject
 
-.PHONY: setup train test check format clean
+ALFWORLD_VENV ?= .venv-alfworld
+ALFWORLD_STAMP := $(ALFWORLD_VENV)/.made-from-pyproject
+
+.PHONY: setup train test test-alfworld check format clean
 
 setup: $(STAMP)
 
@@ -22,6 +25,15 @@ train: setup
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
 
+# What needs the extra alfworld, in an environment of its own (it compiles a planner: minutes, a compiler and cmake).
+test-alfworld: $(ALFWORLD_STAMP)
+	OMP_NUM_THREADS=1 $(ALFWORLD_VENV)/bin/python -m pytest tests/envs/alfworld $(ARGS)
+
+$(ALFWORLD_STAMP): pyproject.toml constraints.txt
+	test -x $(ALFWORLD_VENV)/bin/python || $(PYTHON) -m venv $(ALFWORLD_VENV)
+	$(ALFWORLD_VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,alfworld]'
+	touch $@
+
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -32,4 +44,4 @@ format: setup
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf $(VENV) $(ALFWORLD_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist

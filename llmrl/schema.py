@@ -76,6 +76,7 @@ class AlfworldConfig:
     count: int | None = None  # how many, from `index` on; one task per game; null: all
     unit: str = "games"  # what index and count are about: games | instructions (with all games that give them)
     without: list[str] = field(default_factory=list)  # instructions left out before anything is counted
+    memory: str = "none"  # what follows the engine's text: none | wanted | all, as in homes, read off earlier texts
     grammar: str = "packaged"  # packaged: the package's own | file: the game file's, which is code to be trusted
     max_decisions: int = 50  # truncates
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from llmrl.envs.alfworld import packages
 from llmrl.envs.alfworld.games import Collection, GameFile, NoGames, Split, collect, data_hash, data_root
+from llmrl.envs.alfworld.memory import Memory, Remembered
 from llmrl.envs.alfworld.shadow import Shadow, shadow_of
 from llmrl.envs.base import TextEnv, Turn
 from llmrl.envs.household.game import TASKS, Task
@@ -27,6 +28,7 @@ def alfworld(
     count: int | None = None,
     unit: Unit = "games",
     without: Sequence[str] = (),
+    memory: Remembered = "none",
     grammar: Grammar = "packaged",
     max_decisions: int = 50,
 ) -> AlfworldEnv:
@@ -41,7 +43,7 @@ def alfworld(
         raise ValueError(f"task={task}: choose one of {', '.join(TASKS)}, mixed")
     found = collect(data_root(), split, TASKS if task == "mixed" else (task,))
     games = chosen(found.games, index, count, unit, without)
-    return AlfworldEnv(found._replace(games=games), grammar=grammar, max_decisions=max_decisions)
+    return AlfworldEnv(found._replace(games=games), memory=memory, grammar=grammar, max_decisions=max_decisions)
 
 
 class AlfworldEnv(TextEnv):
@@ -49,18 +51,27 @@ class AlfworldEnv(TextEnv):
 
     The goal pays 1 and ends the episode with success; nothing else pays. A decision is one primitive step. The texts
     are the engine's own; the first one is shown without its greeting and without the instruction, which is the task.
-    What experts do is known for games of ours (`llmrl worlds generate`), and unknown for others.
+    With `memory` they are followed by what a player would remember (see `memory`). What experts do is known for games
+    of ours (`llmrl worlds generate`), and unknown for others.
 
     Game files are untrusted: a grammar holds expressions that are evaluated, so that of the package is used, with the
     file's instruction put into it as plain text. `grammar="file"` uses the file's own: for files that one trusts.
     """
 
     def __init__(
-        self, games: Collection, *, max_decisions: int, grammar: Grammar = "packaged", fast: bool = True
+        self,
+        games: Collection,
+        *,
+        max_decisions: int,
+        memory: Remembered = "none",
+        grammar: Grammar = "packaged",
+        fast: bool = True,
     ) -> None:
         """`fast=False`: TextWorld's engine as it is, which says the same, and takes some fifty times as long."""
         if grammar not in get_args(Grammar):
             raise ValueError(f"grammar={grammar}: choose one of {', '.join(get_args(Grammar))}")
+        if memory not in get_args(Remembered):
+            raise ValueError(f"memory={memory}: choose one of {', '.join(get_args(Remembered))}")
         super().__init__([game.name for game in games.games], max_decisions=max_decisions)
         self.games = dict(zip(self.task_ids, games.games, strict=True))
         self.note = games.note  # what was left out, for a person
@@ -74,7 +85,8 @@ class AlfworldEnv(TextEnv):
         self._engine: Engine | None = None
         self._loaded: GameFile | None = None
         self._shadow: Shadow | None = None
-        self._shown: Shown | None = None
+        self._remembered: Remembered = memory
+        self._memory: Memory | None = None
 
     def close(self) -> None:
         if self._engine is not None:
@@ -88,6 +100,8 @@ class AlfworldEnv(TextEnv):
         if self._shadow is not None:
             self._shadow.reset()
         text = shown.text.removeprefix(WELCOME).removesuffix(f"\n\n{game.sentence}")
+        if self._memory is not None:
+            self._memory.reset(text)
         return game.instruction, self._turn(shown, text)
 
     def _step(self, index: int) -> Turn:
@@ -99,6 +113,9 @@ class AlfworldEnv(TextEnv):
         return self._turn(shown, shown.text)
 
     def _turn(self, shown: Shown, text: str) -> Turn:
+        if self._memory is not None:
+            self._memory.observe(text)
+            text = f"{text}\n{self._memory.told()}"
         return Turn(
             text,
             shown.commands,
@@ -127,6 +144,7 @@ class AlfworldEnv(TextEnv):
                     "get the file again, or move its folder away"
                 ) from error
             self._shadow = shadow_of(game)
+            self._memory = Memory(self._remembered, game.trajectory()) if self._remembered != "none" else None
             self._loaded = game
         return self._engine
 

@@ -272,3 +272,31 @@ def test_commands_make_games_look_at_them_and_train_on_them(tmp_path: Path) -> N
 def test_a_shadow_is_only_for_commands_that_are_admissible() -> None:
     with pytest.raises(ValueError, match="not in tuple"):
         Shadow(small_game()).step("take mug 1 from countertop 1")
+
+
+def test_what_is_remembered_is_what_was_shown(data: Path) -> None:
+    """Held against what our engine says that the agent has seen."""
+    for memory in ("wanted", "all"):
+        env = AlfworldEnv(collect(data, "train"), max_decisions=200, memory=memory)  # type: ignore[arg-type]
+        env.action_space.seed(3)
+        for task in env.task_ids:
+            shown, _ = env.reset(options={"task": task})
+            shadow = env._shadow
+            assert shadow is not None
+            home, over = shadow.home, False
+            for _ in range(60):
+                state, lines = shadow.state, shown["observation"].split("\n")
+                holds = f"You hold {home.objects[state.hand].name}" if state.hand >= 0 else "Your hands are empty."
+                assert any(line.startswith(holds) for line in lines)
+                looked = [r.name for i, r in enumerate(home.receptacles) if state.searched >> i & 1]
+                assert env._memory is not None
+                assert sorted(env._memory.contents) == sorted(looked)
+                for i, place in enumerate(home.receptacles):
+                    if place.name in looked:
+                        there = {home.objects[t].name for t in home.contents(state, i)}
+                        assert set(env._memory.contents[place.name]) == there
+                if over:
+                    break
+                shown, _, terminated, truncated, _ = env.step(env.action_space.sample())
+                over = terminated or truncated
+        env.close()
