@@ -33,7 +33,7 @@ from textworld.logic import Action, Placeholder, Proposition, Signature, Type, T
 
 from llmrl.envs.alfworld.grammar import PARSING, Grammar, actions_and_grammar, reads
 
-KEPT_PROBLEMS = 1024  # translated ones, packed to some 30 kB each, shared by the environments of a process
+KEPT_PROBLEMS = 1024  # translated ones, packed to 10 to 50 kB each, shared by the environments of a process
 
 
 LONGEST = 1000  # bytes of a name: the planner's library writes names where there is room for 1,023
