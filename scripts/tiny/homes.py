@@ -24,7 +24,7 @@ MEMORIES: tuple[Memory, ...] = ("wanted", "wanted", "wanted", "none")  # what ob
 
 @dataclass(frozen=True)
 class HomesConfig:
-    games: int = 2200  # of the corpus split, the six tasks in turn
+    games: int = 1800  # of the corpus split, the six tasks in turn
     walkthroughs: int = 1  # per game
     mistakes: tuple[float, float] = (0.2, 0.5)  # each author errs with a probability drawn from this range
     max_decisions: int = 30
