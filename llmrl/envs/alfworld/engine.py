@@ -34,8 +34,6 @@ from textworld.logic import Action, Placeholder, Proposition, Signature, Type, T
 from llmrl.envs.alfworld.grammar import PARSING, Grammar, actions_and_grammar, reads
 
 KEPT_PROBLEMS = 1024  # translated ones, packed to 10 to 50 kB each, shared by the environments of a process
-
-
 LONGEST = 1000  # bytes of a name: the planner's library writes names where there is room for 1,023
 
 _idle: list[Any] = []  # copies of the planner's library that nobody uses
@@ -53,7 +51,6 @@ class Engine:
     def __init__(self, fast: bool = True) -> None:
         infos = EnvInfos(won=True, admissible_commands=True)
         self._env: PddlEnv = FastEnv(infos) if fast else PddlEnv(infos)
-        self._state: GameState | None = None
         self._open = True
 
     def load(self, game: Mapping[str, Any], task: str | None = None) -> None:
