@@ -93,7 +93,7 @@ class HouseholdEnv(TextEnv):
         )
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=64)
 def _scripted(game: Game, memory: Memory) -> tuple[Home, Expert, Words]:
     """What is kept about a game that is played again and again."""
     home = Home(game)
