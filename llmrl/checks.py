@@ -11,6 +11,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from llmrl.overrides import ConfigError, ConfigFolders, closest_first, one_of, shown
 from llmrl.schema import (
     CHOICES,
+    OF_SCHEMA,
     RANGES,
     SCHEMAS,
     BCConfig,
@@ -63,13 +64,15 @@ def _an_option(folders: ConfigFolders, group: str) -> str:
 def _refuse_values(cfg: DictConfig) -> None:
     for key, choices in CHOICES.items():
         value = _select(cfg, key)
-        if value is not None and value not in choices:
-            raise ConfigError(one_of(key, value, choices))
-    for key, allowed in RANGES.items():
+        schema = OmegaConf.get_type(OmegaConf.select(cfg, key.partition(".")[0]))
+        allowed = OF_SCHEMA.get(schema, {}).get(key, choices)
+        if value is not None and value not in allowed:
+            raise ConfigError(one_of(key, value, allowed))
+    for key, numbers in RANGES.items():
         value = _select(cfg, key)
         for number in value if isinstance(value, ListConfig) else [value]:
-            if number is not None and number not in allowed:
-                raise ConfigError(f"{key}={shown(number)}: it must be {allowed}")
+            if number is not None and number not in numbers:
+                raise ConfigError(f"{key}={shown(number)}: it must be {numbers}")
     if cfg.numerics != TrainConfig.numerics:
         raise ConfigError(
             f"numerics={cfg.numerics}: this llmrl computes with numerics {TrainConfig.numerics}; "

@@ -35,8 +35,16 @@ lm_app = typer.Typer(help="Ask a language model directly; nothing is kept.", no_
 app.add_typer(lm_app, name="lm")
 
 
+worlds_app = typer.Typer(help="Look at the data of worlds, and make some.", no_args_is_help=True)
+app.add_typer(worlds_app, name="worlds")
+
+
 class Shown(StrEnum):
     job = "job"
+
+
+class WorldWithData(StrEnum):
+    alfworld = "alfworld"
 
 
 ConfigDir = Annotated[
@@ -314,6 +322,35 @@ def data_convert(
         from llmrl.data.files import convert
 
         typer.echo(f"{out}: {convert(file, out, cut):,} transitions")
+
+
+@worlds_app.command("generate")
+def worlds_generate(
+    world: Annotated[WorldWithData, typer.Argument(help="alfworld: homes of ours in ALFWorld's layout.")],
+    out: Annotated[Path, typer.Argument(help="The folder to write to; ALFWORLD_DATA then names it.")],
+    split: Annotated[list[str] | None, typer.Option(help="Of this split; all three without.")] = None,
+    task: Annotated[list[str] | None, typer.Option(help="Of this type of task; all six without.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="Games of each type in each split.")] = 10,
+    index: Annotated[int, typer.Option(min=0, help="The first one's number.")] = 0,
+) -> None:
+    """Write games that another engine can play. The same command writes the same files."""
+    with _explained():
+        from llmrl.envs.alfworld.check import generated
+
+        for line in generated(out, split, task, count, index):
+            typer.echo(line)
+
+
+@worlds_app.command("check")
+def worlds_check(
+    world: Annotated[WorldWithData, typer.Argument(help="alfworld: the games in $ALFWORLD_DATA.")],
+) -> None:
+    """How many games there are to play, and which are left out and why; exit code 1 where there is none."""
+    with _explained():
+        from llmrl.envs.alfworld.check import checked
+
+        for line in checked():
+            typer.echo(line)
 
 
 @app.command()

@@ -35,6 +35,7 @@ def findings(runs: Path) -> Iterator[Finding]:
         ("answer cache", _cache),
         ("run folder", lambda: _runs(runs)),
         ("extras", _extras),
+        ("alfworld", _alfworld),
     ):
         try:
             yield from check()
@@ -128,6 +129,22 @@ def _extras() -> Iterator[Finding]:
             else "installed"
         )
         yield Finding(f"extra {extra}", "note" if missing else "ok", text)
+
+
+def _alfworld() -> Iterator[Finding]:
+    """Whether ALFWorld can be played; nothing where its extra is not installed, which `_extras` says."""
+    from llmrl.envs.alfworld.games import NoGames, data_root
+    from llmrl.envs.alfworld.packages import MissingPackages, require, versions
+
+    if not versions():
+        return
+    try:
+        found = require()
+        root = data_root()
+        text = f"games in {root}; what there is: llmrl worlds check alfworld"
+        yield Finding("alfworld", "ok", f"{', '.join(f'{name} {version}' for name, version in found.items())}; {text}")
+    except (MissingPackages, NoGames) as missing:
+        yield Finding("alfworld", "note", str(missing))
 
 
 def _installed(name: str) -> bool:

@@ -32,16 +32,19 @@ class ConfigFolders:
         self.groups: dict[str, dict[str, Path]] = {}
         for root in (own, extra) if extra else (own,):
             for file in sorted(root.rglob("*.yaml")):
-                group = file.parent.relative_to(root).as_posix()
+                group, _, option = (
+                    file.relative_to(root).with_suffix("").as_posix().partition("/")
+                )  # env, household/pick
+                if not option:  # train.yaml
+                    continue
                 options = self.groups.setdefault(group, {})
-                if file.stem in options:
+                if option in options:
                     name = file.relative_to(root)
                     raise ConfigError(f"{file}: llmrl has a {name} of its own, so this one would be ignored; rename it")
                 if root == extra and (own / group).is_dir():
                     _refuse_unreadable(file)
-                options[file.stem] = file
-        for no_group in (".", "tune"):  # train.yaml, and the spaces of `llmrl tune`, which are no part of a run
-            self.groups.pop(no_group, None)
+                options[option] = file
+        self.groups.pop("tune", None)  # the spaces of `llmrl tune`, which are no part of a run
 
     def get_group_options(self, group_name: str, *_: object, **__: object) -> list[str]:
         """The part of Hydra's ConfigLoader that expands `glob(*)`."""

@@ -51,6 +51,37 @@ class RandomKitchenConfig(KitchenConfig):
 
 
 @dataclass
+class HouseholdConfig:
+    """Homes with the rules and the six task types of ALFWorld."""
+
+    _target_: str = "???"
+    name: str = "???"
+    task: str = "pick"  # pick | examine | clean | heat | cool | pick_two | mixed: the six in turn
+    split: str = "dev"  # train | dev | valid_seen (homes of train) | valid_unseen | corpus (what tiny-2 read)
+    index: int = 0  # the first game
+    count: int = 1  # how many, from `index` on; one task each
+    memory: str = "wanted"  # what the observation tells of what was seen before: none | wanted | all
+    max_decisions: int = 50  # truncates
+
+
+@dataclass
+class AlfworldConfig:
+    """ALFWorld's own games, on its own engine: the extra `alfworld`, and ALFWORLD_DATA."""
+
+    _target_: str = "???"
+    name: str = "???"
+    task: str = "pick"  # pick | examine | clean | heat | cool | pick_two | mixed: all six
+    split: str = "train"  # train | valid_seen | valid_unseen
+    index: int = 0  # the first one
+    count: int | None = None  # how many, from `index` on; one task per game; null: all
+    unit: str = "games"  # what index and count are about: games | instructions (with all games that give them)
+    without: list[str] = field(default_factory=list)  # instructions left out before anything is counted
+    memory: str = "none"  # what follows the engine's text: none | wanted | all, as in homes, read off earlier texts
+    grammar: str = "packaged"  # packaged: the package's own | file: the game file's, which is code to be trusted
+    max_decisions: int = 50  # truncates
+
+
+@dataclass
 class FrozenLakeConfig:
     """gymnasium's FrozenLake-v1, told in words."""
 
@@ -401,6 +432,8 @@ SCHEMAS: dict[str, type] = {
     "llmrl.lm.transformers_lm.TransformersLM": TransformersLMConfig,
     "llmrl.lm.openai_lm.OpenAILM": OpenAILMConfig,
     "llmrl.lm.openai_lm.VllmLM": OpenAILMConfig,
+    "llmrl.envs.household.env.household": HouseholdConfig,
+    "llmrl.envs.alfworld.env.alfworld": AlfworldConfig,
     "llmrl.encoders.hash.HashEncoder": EncoderConfig,
     "llmrl.encoders.model.ModelEncoder": ModelEncoderConfig,
     "llmrl.encoders.model.BertEncoder": ModelEncoderConfig,
@@ -416,6 +449,10 @@ SCHEMAS: dict[str, type] = {
 CHOICES: dict[str, tuple[str, ...]] = {
     "env.reward": ("once", "original"),
     "env.split": ("train", "dev", "test"),
+    "env.grammar": ("packaged", "file"),
+    "env.unit": ("games", "instructions"),
+    "env.task": ("pick", "examine", "clean", "heat", "cool", "pick_two", "mixed"),
+    "env.memory": ("none", "wanted", "all"),
     "env.layout": ("standard", "random"),
     "env.map": ("local", "full"),
     "lm.device": ("auto", "cpu", "cuda"),
@@ -437,6 +474,12 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "learner.reduction": ("mean", "sum"),
     "learner.update_unit": ("decisions", "episodes"),
     "learner.regulariser": ("uniform", "prior"),
+}
+
+
+OF_SCHEMA: dict[Any, dict[str, tuple[str, ...]]] = {  # where a schema's choices are not those above
+    HouseholdConfig: {"env.split": ("train", "dev", "valid_seen", "valid_unseen", "corpus")},
+    AlfworldConfig: {"env.split": ("train", "valid_seen", "valid_unseen")},
 }
 
 

@@ -71,9 +71,14 @@ class Training:
 
     def __init__(self, cfg: DictConfig, folder: RunFolder, reporter: Reporter, allow_drift: bool = False) -> None:
         self.cfg, self.folder, self.reporter = cfg, folder, reporter
-        origin = provenance(cfg)
-        self.conditions = {"settings": named_settings(cfg), "machine": machine(origin)}
-        start = find_start(folder, self.conditions, allow_drift)
+        self.evaluation_pool = build_pool(cfg, min(cfg.evaluation.episodes, EVALUATION_ENVS), cfg.rollout.workers)
+        try:
+            origin = provenance(cfg, self.evaluation_pool.provenance)
+            self.conditions = {"settings": named_settings(cfg), "machine": machine(origin)}
+            start = find_start(folder, self.conditions, allow_drift)
+        except BaseException:
+            self.evaluation_pool.close()
+            raise
         for reason in start.passed_over:
             self.note(f"a checkpoint was passed over: {reason}")
         if start.damaged and start.checkpoint is None:
@@ -83,8 +88,9 @@ class Training:
         self.parts: Parts = build(cfg)
         if self.parts.cache is not None and self.parts.cache.note:
             self.note(self.parts.cache.note)
+        if self.evaluation_pool.note:
+            self.note(self.evaluation_pool.note)
         self.open()
-        self.evaluation_pool = build_pool(cfg, min(cfg.evaluation.episodes, EVALUATION_ENVS), cfg.rollout.workers)
         self.exact = build_exact(cfg, self.parts.history_turns)
         self.grid = evaluation_grid(cfg.evaluation)
         self.evaluation_due = next(self.grid)

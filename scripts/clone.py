@@ -189,8 +189,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
 
-    settings = json.loads((TINY / "card.json").read_text())["corpus"]
-    cfg = CorpusConfig(**{**settings, "mistakes": tuple(settings["mistakes"])})
+    cfg = CorpusConfig.of(json.loads((TINY / "card.json").read_text())["corpus"])
     cfg = replace(cfg, kitchens=args.kitchens or cfg.kitchens)
     steps = args.steps or STEPS[args.what]
     run = compose(["learner=dqn", f"learner.n_step={args.n_step}", f"encoder.history_turns={args.history_turns}"])

@@ -29,6 +29,7 @@ from llmrl.schema import (
 )
 
 OWN = config_folder()
+ENVS = [p.relative_to(OWN / "env").with_suffix("").as_posix() for p in sorted((OWN / "env").rglob("*.yaml"))]
 LEARNERS = {p.stem: yaml.safe_load(p.read_text())["learner"] for p in sorted((OWN / "learner").glob("*.yaml"))}
 PRIOR_OF = {name: learner["priors"] for name, learner in LEARNERS.items()}
 DATA = f"data={Path(__file__).parent / 'golden' / 'tomato.parquet'}"
@@ -110,11 +111,11 @@ def _yaml_parts() -> list[tuple[str, dict[str, Any], type]]:
     parts = []
     for file in sorted(OWN.rglob("*.yaml")):
         content = yaml.safe_load(file.read_text()) or {}
-        group = file.parent.name
+        group = file.relative_to(OWN).parts[0]
         node = content.get("learner", content) if group == "learner" else content
         schema = {"prior": PriorConfig, "prompt": PromptConfig}.get(group) or SCHEMAS.get(node.get("_target_", ""))
         if schema is not None:
-            parts.append((f"{group}/{file.stem}", node, schema))
+            parts.append((file.relative_to(OWN).with_suffix("").as_posix(), node, schema))
     return parts
 
 
@@ -136,13 +137,14 @@ def test_the_main_file_has_every_other_setting() -> None:
 
 def test_every_component_file_has_a_schema() -> None:
     parted = {where for where, _, _ in _yaml_parts()}
-    files = {f for f in OWN.glob("*/*.yaml") if f.parent.name != "tune"}  # search spaces: tests/test_tune.py
-    assert {f"{f.parent.name}/{f.stem}" for f in files} - parted == {"lm/none", "encoder/none"}
+    names = {f.relative_to(OWN).with_suffix("").as_posix() for group in OWN.glob("*/") for f in group.rglob("*.yaml")}
+    names = {name for name in names if not name.startswith("tune/")}  # search spaces: tests/test_tune.py
+    assert names - parted == {"lm/none", "encoder/none"}
 
 
 def test_every_choice_and_range_names_a_setting() -> None:
     known: set[str] = set()
-    for env in (p.stem for p in (OWN / "env").glob("*.yaml")):
+    for env in ENVS:
         known |= set(flatten(OmegaConf.to_container(compose([f"env={env}"]))))
     for encoder in (p.stem for p in (OWN / "encoder").glob("*.yaml") if p.stem != "none"):
         known |= set(flatten(OmegaConf.to_container(compose(["learner=dqn", f"encoder={encoder}"]))))
@@ -162,7 +164,7 @@ def test_every_choice_and_range_names_a_setting() -> None:
             "learner=dqn_prio",
             ["did you mean learner=dqn_prior?", "dqn_prior, dqn_prior_paper, drrn, iql, prior_only, random"],
         ),
-        ("env=atari", ["env=atari: choose one of frozen_lake, overcooked_random, overcooked_salad, overcooked_tomato"]),
+        ("env=atari", [f"env=atari: choose one of {', '.join(ENVS)}"]),
         ("lrner=dqn", ["lrner: there is no such setting; did you mean learner=dqn?"]),
         ("learner.aplha=0.3", ["learner.aplha: there is no such setting; did you mean learner.alpha=0.3?"]),
         ("alpha=0.3", ["did you mean learner.alpha=0.3?"]),
@@ -349,7 +351,7 @@ def test_cells_are_hydras_product_in_hydras_order() -> None:
         ["learner=dqn_prior", "env_steps=100", "seed=1"],
     ]
     assert cells(["learner.alpha=choice(0.1,0.2)"]) == [["learner.alpha=0.1"], ["learner.alpha=0.2"]]
-    assert {cell[0] for cell in cells(["env=glob(*)"])} == {f"env={p.stem}" for p in (OWN / "env").glob("*.yaml")}
+    assert {cell[0] for cell in cells(["env=glob(*)"])} == {f"env={env}" for env in ENVS}
     assert cells([]) == [[]]
 
 
@@ -364,3 +366,19 @@ def test_cells_are_hydras_product_in_hydras_order() -> None:
 def test_sweeps_that_cannot_run(override: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         cells([override])
+
+
+def test_an_option_may_lie_in_a_folder_of_its_group(tmp_path: Path) -> None:
+    assert compose(["env=household/heat", "learner=random"]).env.task == "heat"
+    with pytest.raises(ConfigError, match=r"env=household/heet: did you mean env=household/heat\?"):
+        compose(["env=household/heet"])
+    (tmp_path / "env" / "mine").mkdir(parents=True)
+    (tmp_path / "env" / "mine" / "short.yaml").write_text((OWN / "env" / "household" / "pick.yaml").read_text())
+    assert compose(["env=mine/short", "learner=random"], tmp_path).env.name == "household_pick"
+
+
+def test_a_choice_may_depend_on_the_world() -> None:
+    with pytest.raises(ConfigError, match="choose one of train, dev, valid_seen, valid_unseen, corpus"):
+        compose(["env=household/pick", "env.split=test"])
+    with pytest.raises(ConfigError, match=r"choose one of train, dev, test$"):
+        compose(["env=overcooked_random", "env.split=valid_seen"])

@@ -62,6 +62,9 @@ EVERY = {  # visits, rewards, n steps, streams: all that one learner has
         "learner=dqn_prior", *TOMATO, *MODEL, *LEARNS, "rollout.pipeline=true", "checkpoint_every=8",
         "learner.n_step=3", "encoder.history_turns=1", PLAYED,
     ],
+    "homes": [
+        "learner=dqn_prior", "env=household/mixed", "env.count=3", "env.max_decisions=10", "lm=moody", *LEARNS,
+    ],
     "union": [
         "learner=dqn_prior", *TOMATO, *MODEL, *LEARNS, "prior.behaviour.redraw=union", "prior.target.redraw=union",
         "prompt.history_turns=2", PLAYED,

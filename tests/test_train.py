@@ -182,6 +182,17 @@ def test_a_failing_world_fails_the_run_and_says_so(workers: int, tmp_path: Path)
     assert "eval" not in run.summary
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_a_world_is_made_of_is_kept_and_its_note_is_passed_on(workers: int, tmp_path: Path) -> None:
+    cfg = foreign(tmp_path, "worlds.Dated").copy()
+    cfg._set_flag("readonly", False)
+    cfg.rollout.workers = workers
+    llmrl.train(cfg)
+    (run,) = load_runs(tmp_path / "runs")
+    assert run.provenance["world"] == {"data": "of today"}
+    assert worlds.Dated.note in (run.path / "log.txt").read_text()
+
+
 class Interrupted(Silent):
     def __init__(self, at: int) -> None:
         self.at = at

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from itertools import count
-from typing import Any
+from typing import Any, ClassVar
 
 from llmrl.envs.base import TextEnv, Turn
 
@@ -37,6 +37,13 @@ class Corridor(TextEnv):
             duration=2,
             expert_actions=frozenset({"go east"}),
         )
+
+
+class Dated(Corridor):
+    """Says what it is made of, and what a person should know."""
+
+    provenance: ClassVar = {"data": "of today"}
+    note = "1 of 3 corridors is left out: 1 flooded (walk-4)"
 
 
 class Fragile(Corridor):

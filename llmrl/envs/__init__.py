@@ -8,6 +8,7 @@ for _id, _factory in {
     "OvercookedTomato-v0": "kitchen.env:overcooked_tomato",
     "OvercookedSalad-v0": "kitchen.env:overcooked_salad",
     "OvercookedRandom-v0": "kitchen.env:overcooked_random",
+    "Household-v0": "household.env:household",
     "FrozenLake-v0": "lake.env:frozen_lake",
 }.items():
     gymnasium.register(id=f"llmrl/{_id}", entry_point=f"llmrl.envs.{_factory}")

@@ -52,6 +52,8 @@ class EnvPool:
         first = _first(make)
         self.task_ids: tuple[str, ...] = tuple(getattr(first, "task_ids", ()))
         self.deterministic: bool = bool(getattr(first, "deterministic", False))
+        self.provenance: dict[str, Any] = dict(getattr(first, "provenance", {}))  # what the world is made of
+        self.note = str(getattr(first, "note", ""))  # what a person should know about it
         self.num_envs = num_envs
         self._local = [first, *(make() for _ in range(num_envs - 1))] if workers == 0 else []
         self._workers: list[tuple[Connection, multiprocessing.process.BaseProcess]] = []

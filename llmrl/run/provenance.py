@@ -20,11 +20,12 @@ from llmrl.run.versions import git_state, package_versions
 COMPUTING = ("numpy", "tokenizers", "torch", "transformers")  # packages whose numbers a run is made of
 
 
-def provenance(cfg: DictConfig) -> dict[str, Any]:
+def provenance(cfg: DictConfig, world: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """provenance.json of a run. `machine_type` is what byte-identity is promised on.
 
-    `weights` is the SHA-256 of the file that the learner starts from, wherever it lies, and `data` that of the rows
-    that it learns from; null without one.
+    `world` is what the world says it is made of: versions of its packages, a hash of its data; {} for one that is all
+    in its config. `weights` is the SHA-256 of the file that the learner starts from, wherever it lies, and `data` that
+    of the rows that it learns from; null without one.
     """
     model, encoder = model_identity(cfg), model_identity(cfg, "encoder")
     weights = cfg.learner.get("weights")
@@ -39,6 +40,7 @@ def provenance(cfg: DictConfig) -> dict[str, Any]:
         "model": None if model is None else asdict(model),
         "encoder": None if encoder is None else asdict(encoder),
         "data": None if cfg.data is None else data_contents(cfg.data.file),
+        "world": dict(world or {}),
         "weights": weights_contents(weights) if isinstance(weights, str) and Path(weights).is_file() else None,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -46,7 +48,8 @@ def provenance(cfg: DictConfig) -> dict[str, Any]:
 
 def machine(origin: Mapping[str, Any]) -> dict[str, Any]:
     """Of a run's provenance, what its bytes depend on besides its settings; a resumed run is held to it."""
-    return {**origin["machine_type"], "packages": {name: origin["packages"].get(name) for name in COMPUTING}}
+    packages = {name: origin["packages"].get(name) for name in COMPUTING}
+    return {**origin["machine_type"], "packages": packages, **({"world": origin["world"]} if origin["world"] else {})}
 
 
 def resumed(

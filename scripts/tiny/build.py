@@ -1,9 +1,11 @@
 """Builds the embedded model: corpus, tokenizer, training, and a folder that transformers loads.
 
     python -m scripts.tiny.build --out llmrl/lm/tiny/tiny-1
+    python -m scripts.tiny.build --games 1800 --kitchens 200 ... --out llmrl/lm/tiny/tiny-2    (whole: docs/model.md)
 
-The model is a llama of about 1.4 million parameters with a byte-level BPE tokenizer of its own. Every text is one
-row; loss is taken on the answer in full and on the prompt at a tenth, so that the capacity goes into what to do.
+The model is a llama of about 1.4 million parameters (tiny-1) or half as many, with a byte-level BPE tokenizer of its
+own. Every text is one row; loss is taken on the answer in full and on the prompt at a tenth, so that the capacity goes
+into what to do.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTraine
 from llmrl.config import compose
 from llmrl.priors.prompt import Prompt
 from scripts.tiny.corpus import CorpusConfig, Example, examples
-from scripts.tiny.quality import Exam, exam, measure
+from scripts.tiny.homes import HomesConfig
+from scripts.tiny.quality import Exam, exam, homes_exam, measure
 
 END = "<|end|>"
 PROMPT_WEIGHT = 0.1
@@ -63,9 +66,10 @@ def build(out: Path, corpus: CorpusConfig, vocab: int, training: Training, held_
     """Trains a model, writes it to `out` in the way of save_pretrained, and returns its card.
 
     The card, written last as card.json, has the settings (`corpus`, `vocab`, `training`), the size of the corpus
-    (`corpus_texts`, `corpus_tokens`), what the model was trained on (`worlds`: kitchens, `episodes`: walkthroughs,
-    `tokens_trained`: tokens that a loss was taken on, repeats counted, `seconds`: of training, by the clock), its
-    `parameters`, the hash of its weights, and `expert_mass` and `log_likelihood` as `quality.measure` has them.
+    (`corpus_texts`, `corpus_tokens`), what the model was trained on (`worlds`: kitchens and games in homes,
+    `episodes`: walkthroughs, `tokens_trained`: tokens that a loss was taken on, repeats counted, `seconds`: of
+    training, by the clock), its `parameters`, the hash of its weights, and `expert_mass` and `log_likelihood` as
+    `quality.measure` has them.
     """
     torch.set_num_threads(training.threads)
     read_in = read(corpus, vocab)
@@ -81,8 +85,8 @@ def build(out: Path, corpus: CorpusConfig, vocab: int, training: Training, held_
         "corpus": asdict(corpus),
         "corpus_texts": len(read_in.rows),
         "corpus_tokens": sum(len(row.tokens) for row in read_in.rows),
-        "worlds": corpus.kitchens if training.steps else 0,
-        "episodes": corpus.kitchens * corpus.walkthroughs if training.steps else 0,
+        "worlds": corpus.worlds if training.steps else 0,
+        "episodes": corpus.episodes if training.steps else 0,
         "tokens_trained": tokens_trained,
         "seconds": round(seconds, 1),
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -223,6 +227,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--author", choices=["cook", "random"], default=CorpusConfig.author)
     parser.add_argument("--kitchens", type=int, default=CorpusConfig.kitchens)
+    parser.add_argument("--howtos", type=int, default=CorpusConfig.howtos)
+    parser.add_argument("--games", type=int, default=0, help="in homes; 0: kitchens alone are read about")
     parser.add_argument("--mistakes", type=float, nargs=2, default=CorpusConfig.mistakes)
     parser.add_argument("--vocab", type=int, default=VOCAB)
     parser.add_argument("--width", type=int, default=Training.width)
@@ -237,11 +243,13 @@ def main() -> None:
         kitchens=args.kitchens,
         mistakes=tuple(args.mistakes),
         author=args.author,
-        howtos=CorpusConfig.howtos if args.author == "cook" else 0,  # who knows nothing gives no advice
+        howtos=args.howtos if args.author == "cook" else 0,  # who knows nothing gives no advice
         seed=args.seed,
+        homes=HomesConfig(games=args.games, seed=args.seed) if args.games else None,
     )
     training = Training(args.width, args.layers, args.steps, args.batch_tokens, args.lr, args.seed, args.threads)
-    card = build(args.out, corpus, args.vocab, training, exam())
+    held_out = exam() | (homes_exam() if args.games else {})
+    card = build(args.out, corpus, args.vocab, training, held_out)
     print(f"{args.out}: {card['parameters']} parameters, {card['seconds']:.0f} s of training")
 
 

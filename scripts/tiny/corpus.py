@@ -1,14 +1,15 @@
 """What the embedded model reads: how-to texts and walkthroughs of generated kitchens, by authors who are often wrong.
 
 Only kitchens of the `train` split are read. The two fixed tasks, map A, and every dish and layout of `dev` and `test`
-are absent (tests/tiny prove it). A walkthrough is told decision by decision in the wording of the default prompt.
+are absent (tests/tiny prove it). A walkthrough is told decision by decision in the wording of the default prompt. From
+tiny-2 on walkthroughs of homes follow (see `homes`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from llmrl.envs.kitchen.layouts import random_kitchen
 from llmrl.envs.kitchen.world import Effect, Kitchen
 from llmrl.envs.state import TextState
 from llmrl.priors.prompt import Prompt
+from scripts.tiny import homes
+from scripts.tiny.homes import HomesConfig
 
 Author = Literal["cook", "random"]
 
@@ -33,6 +36,25 @@ class CorpusConfig:
     howtos: int = 1500
     seed: int = 1
     texts: int | None = None  # keep so many of all texts, drawn evenly; None: all
+    homes: HomesConfig | None = None  # homes that are read about, too
+
+    @classmethod
+    def of(cls, settings: dict[str, Any]) -> CorpusConfig:
+        """From a card, whose lists are tuples here."""
+        told = settings.get("homes")
+        read = HomesConfig(**{**told, "mistakes": tuple(told["mistakes"])}) if told else None
+        return cls(**{**settings, "mistakes": tuple(settings["mistakes"]), "homes": read})
+
+    @property
+    def worlds(self) -> int:
+        """Kitchens and games."""
+        return self.kitchens + (self.homes.games if self.homes else 0)
+
+    @property
+    def episodes(self) -> int:
+        """Walkthroughs."""
+        of_homes = self.homes.games * self.homes.walkthroughs if self.homes else 0
+        return self.kitchens * self.walkthroughs + of_homes
 
 
 @dataclass(frozen=True)
@@ -90,6 +112,10 @@ def _told(cfg: CorpusConfig, prompt: Prompt) -> Iterator[Example]:
             yield Example(prompt.render(d.told, history_turns=d.shown), answer)
     for _ in range(cfg.howtos):
         yield Example("", _howto(read[int(rng.integers(len(read)))], rng))
+    for told in homes.walkthroughs(cfg.homes) if cfg.homes else ():
+        for decision in told:
+            answer = f"{prompt.prefix}{decision.told.actions[decision.action]}{prompt.end}"
+            yield Example(prompt.render(decision.told, history_turns=decision.shown), answer)
 
 
 def _walkthrough(kitchen: Kitchen, cfg: CorpusConfig, rng: np.random.Generator) -> Iterator[Decision]:

@@ -80,7 +80,8 @@ def _is_built(folder: Path, corpus: CorpusConfig, training: Training) -> bool:
     if not (folder / "card.json").is_file():
         return False
     card = _card(folder)
-    made_with = {"corpus": card["corpus"], "vocab": card["vocab"], "training": card["training"]}
+    corpus_read = asdict(CorpusConfig()) | card["corpus"]  # a card knows no settings that came later
+    made_with = {"corpus": corpus_read, "vocab": card["vocab"], "training": card["training"]}
     # As JSON has it: a tuple is a list there.
     wanted = json.loads(json.dumps({"corpus": asdict(corpus), "vocab": VOCAB, "training": asdict(training)}))
     if made_with != wanted:

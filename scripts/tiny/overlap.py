@@ -155,8 +155,7 @@ def main() -> None:
     parser.add_argument("--kitchens", type=int, default=12, help="generated kitchens a row (default 12)")
     parser.add_argument("--states", type=int, default=1200, help="reachable states a kitchen, at most (default 1200)")
     args = parser.parse_args()
-    settings = json.loads(CARD.read_text())["corpus"]
-    cfg = CorpusConfig(**{**settings, "mistakes": tuple(settings["mistakes"])})
+    cfg = CorpusConfig.of(json.loads(CARD.read_text())["corpus"])
     seen = Seen.read(examples(cfg, Prompt(BARE)))
     worlds = {"tomato": [overcooked_a(TOMATO)], "salad": [overcooked_a(TOMATO_LETTUCE)]}
     for split in ("dev", "test"):

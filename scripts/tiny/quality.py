@@ -16,6 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from llmrl.config import compose
+from llmrl.envs.household.expert import Expert
+from llmrl.envs.household.generate import random_game
+from llmrl.envs.household.home import Home
+from llmrl.envs.household.text import Memory, Words
 from llmrl.envs.kitchen import text
 from llmrl.envs.kitchen.expert import expert_actions
 from llmrl.envs.kitchen.layouts import random_kitchen
@@ -23,6 +27,7 @@ from llmrl.envs.kitchen.world import Kitchen, KitchenState
 from llmrl.envs.state import TextState
 from llmrl.lm.transformers_lm import TransformersLM
 from llmrl.priors.prompt import Prompt
+from scripts.tiny.homes import HomesConfig, walkthrough
 from scripts.tiny.overlap import on_the_way, reachable
 
 
@@ -36,6 +41,7 @@ class Question:
 
 
 Exam = dict[str, list[list[Question]]]  # "way" or "reachable" -> the questions of each kitchen
+HOMES = ("homes way", "homes met")
 
 
 @cache
@@ -48,6 +54,30 @@ def exam(kitchens: int = 6, ingredients: tuple[int, ...] = (2, 3), states: int =
         "way": [_questions(kitchen, on_the_way(kitchen), prompt) for kitchen in those],
         "reachable": [_questions(kitchen, reachable(kitchen, states), prompt) for kitchen in those],
     }
+
+
+@cache
+def homes_exam(games: int = 30, memory: Memory = "wanted") -> Exam:
+    """Of the first `games` of dev in homes, the six tasks in turn: every state that is met on a shortest way, and on
+    the way of an author who errs in half of the decisions."""
+    prompt = Prompt(compose([]).prompt)
+    found: Exam = {which: [] for which in HOMES}
+    for index in range(games):
+        home = Home(random_game("mixed", "dev", index))
+        expert, words = Expert(home), Words(home, memory)
+        for which, mistakes in zip(HOMES, (0.0, 0.5), strict=True):
+            cfg, rng = HomesConfig(mistakes=(mistakes, mistakes)), np.random.Generator(np.random.PCG64(index))
+            found[which].append(
+                [
+                    Question(
+                        prompt.render(d.told, history_turns=0),
+                        tuple(prompt.continuations(d.told.actions)),
+                        tuple(sorted(d.good)),
+                    )
+                    for d in walkthrough(home, expert, words, cfg, rng)
+                ]
+            )
+    return found
 
 
 def measure(model: str | Path, held_out: Exam) -> dict[str, dict[str, float]]:

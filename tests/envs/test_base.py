@@ -169,6 +169,7 @@ def make_corridor():
         lambda: gymnasium.make("llmrl/OvercookedTomato-v0", render_mode="ansi").unwrapped,
         lambda: gymnasium.make("llmrl/OvercookedSalad-v0", render_mode="ansi").unwrapped,
         lambda: gymnasium.make("llmrl/OvercookedRandom-v0", count=5, ingredients=None, render_mode="ansi").unwrapped,
+        lambda: gymnasium.make("llmrl/Household-v0", task="mixed", count=5, render_mode="ansi").unwrapped,
     ],
 )
 def test_gymnasium_checks(make):

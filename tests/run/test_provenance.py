@@ -9,7 +9,7 @@ import torch
 
 import llmrl
 from llmrl.config import compose
-from llmrl.run.provenance import provenance
+from llmrl.run.provenance import machine, provenance
 from llmrl.run.versions import git_state
 
 
@@ -21,6 +21,14 @@ def test_provenance_is_json_and_says_where_from() -> None:
     assert made["packages"]["numpy"]
     assert made["model"] is None
     assert made["started"].endswith("+00:00")
+
+
+def test_a_resumed_run_is_held_to_what_its_world_is_made_of() -> None:
+    """Worlds that are all in their config say nothing, and runs of theirs are what they were."""
+    cfg = compose(["learner=random"])
+    a, b, none = (machine(provenance(cfg, world)) for world in ({"data": "a"}, {"data": "b"}, None))
+    assert {key for key in a if a[key] != b[key]} == {"world"}
+    assert set(a) - set(none) == {"world"}
 
 
 @pytest.fixture

@@ -1,0 +1,100 @@
+"""A home as a text world. What happens: `home`; the words: `text`; which games there are: `generate`."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import get_args
+
+from llmrl.envs.base import TextEnv, Turn
+from llmrl.envs.household import drawing
+from llmrl.envs.household.expert import Expert
+from llmrl.envs.household.game import Game
+from llmrl.envs.household.generate import Asked, Split, game_name, random_game
+from llmrl.envs.household.home import Home, HomeState
+from llmrl.envs.household.text import Memory, Words
+from llmrl.envs.household.text import task as instruction
+
+
+def household(
+    *,
+    task: Asked = "pick",
+    split: Split = "dev",
+    index: int = 0,
+    count: int = 1,
+    memory: Memory = "wanted",
+    max_decisions: int = 50,
+    render_mode: str | None = None,
+) -> HouseholdEnv:
+    """Generated games `index` to `index + count - 1` of a split, one task each (see `generate.random_game`)."""
+    if count < 1:
+        raise ValueError(f"count={count}: ask for at least 1 game")
+    random_game(task, split, index)  # says what is wrong with its arguments
+    return HouseholdEnv(
+        {game_name(task, split, number): (task, split, number) for number in range(index, index + count)},
+        memory=memory,
+        max_decisions=max_decisions,
+        render_mode=render_mode,
+    )
+
+
+class HouseholdEnv(TextEnv):
+    """One task per game, named as the game is; a game is generated when it is first played.
+
+    Reaching the goal pays 1 and ends the episode with success; nothing else pays. A decision is one primitive step.
+    Nothing is random. `memory`: what the observation tells of what was seen before (see `text`).
+
+    Source of the rules and the task types: ALFWorld (arXiv 2010.03768).
+    """
+
+    metadata = {"render_modes": ["ansi"], "render_fps": 4}  # noqa: RUF012  (declared so by gymnasium)
+
+    def __init__(
+        self,
+        games: dict[str, tuple[Asked, Split, int]],
+        *,
+        max_decisions: int,
+        memory: Memory = "wanted",
+        render_mode: str | None = None,
+    ) -> None:
+        """`games`: task id -> the arguments of `random_game`."""
+        if memory not in get_args(Memory):
+            raise ValueError(f"memory={memory!r}: choose one of {', '.join(get_args(Memory))}")
+        super().__init__(list(games), max_decisions=max_decisions, render_mode=render_mode)
+        self.games = games
+        self.memory: Memory = memory
+        self._play(random_game(*games[self.task_ids[0]]))
+        self.state: HomeState = self.home.initial()
+
+    def render(self) -> str:
+        """The home, and what of it was searched, in plain text at most 80 columns wide, whatever `render_mode` says."""
+        return drawing.draw(self.home, self.state)
+
+    def _reset(self, task_id: str) -> tuple[str, Turn]:
+        self._play(random_game(*self.games[task_id]))
+        self.state = self.home.initial()
+        return instruction(self.home.game.goal), self._turn()
+
+    def _step(self, index: int) -> Turn:
+        self.state = self.home.apply(self.state, self.home.menu(self.state).commands[index])
+        return self._turn()
+
+    def _play(self, game: Game) -> None:
+        self.home, self._expert, self._words = _scripted(game, self.memory)
+
+    def _turn(self) -> Turn:
+        done = self.home.done(self.state)
+        return Turn(
+            self._words.observation(self.state),
+            self.home.menu(self.state).texts,
+            reward=float(done),
+            terminated=done,
+            success=done,
+            expert_actions=self._expert.plan(self.state).commands,
+        )
+
+
+@lru_cache(maxsize=64)
+def _scripted(game: Game, memory: Memory) -> tuple[Home, Expert, Words]:
+    """What is kept about a game that is played again and again."""
+    home = Home(game)
+    return home, Expert(home), Words(home, memory)
