@@ -250,6 +250,8 @@ class Game:
 
     def close(self) -> None:
         self.pool.close()
+        if self.answers is not None:
+            self.answers.close()
         if self.cache is not None:
             self.cache.close()
 

@@ -33,10 +33,17 @@ def test_names_of_secrets(key: str) -> None:
 
 
 def test_no_setting_of_ours_is_called_like_a_secret() -> None:
+    variables = set()
     for schema in (TrainConfig, *SCHEMAS.values()):
         for key in OmegaConf.structured(schema):
             assert not names_secret(str(key))
-            assert not names_variable_of_secret(str(key))
+            variables |= {key} if names_variable_of_secret(str(key)) else set()
+    assert variables == {"api_key_env"}  # whose value has to be the name of an environment variable
+
+
+def test_a_servers_key_is_only_named() -> None:
+    with pytest.raises(ConfigError, match="has to be the name of an environment variable"):
+        compose(["lm=vllm", "lm.model=tiny-1", "lm.api_key_env='not a name'"])
 
 
 @pytest.mark.parametrize(
