@@ -31,7 +31,7 @@ class ConfigFolders:
             raise ConfigError(f"--config-dir {extra}: there is no such folder")
         self.groups: dict[str, dict[str, Path]] = {}
         for root in (own, extra) if extra else (own,):
-            for file in sorted(root.rglob("*.yaml")):
+            for file in sorted(root.rglob("*.yaml"), key=lambda file: file.with_suffix("")):
                 group, _, option = (
                     file.relative_to(root).with_suffix("").as_posix().partition("/")
                 )  # env, household/pick

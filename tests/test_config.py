@@ -209,7 +209,10 @@ def test_every_choice_and_range_names_a_setting() -> None:
         ),
         ("lm=none", ["prior=sampled asks a language model and there is none: add lm=tiny"]),
         ("lm=hf", ["lm.model=FOLDER_OR_HUB_ID"]),
-        ("lm=none lm.dtype=float16", ["lm.dtype: this run has no lm; choose one with lm=hf or openai or tiny or vllm"]),
+        (
+            "lm=none lm.dtype=float16",
+            ["lm.dtype: this run has no lm; choose one with lm=hf or openai or tiny or tiny-2 or vllm"],
+        ),
         ("~encoder", ["there is no encoder: add encoder=hash"]),
         ("prior.top_p=0.5", ["prior=sampled does not read this", "prior=generated does"]),
         (

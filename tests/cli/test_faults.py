@@ -335,7 +335,7 @@ def test_a_picture_that_cannot_be_drawn_loses_no_run(llmrl: Llmrl, tmp_path: Pat
 
 
 def test_a_log_that_cannot_be_written_hides_no_cause(llmrl: Llmrl, tmp_path: Path, whole: dict[str, bytes]) -> None:
-    done = llmrl(*TRAIN, code=1, before=disk("log.txt|cost.json"), FAULT="step raise")
+    done = llmrl(*TRAIN, code=1, before=disk("log.txt|cost.json", 2), FAULT="step raise")
     assert "raised ZeroDivisionError: the door is stuck" in done.err
     assert status(tmp_path) == "failed"
     llmrl(*TRAIN, code=130, before=HALF_WAY)

@@ -62,7 +62,8 @@ def test_ours_name_arms_that_there_are() -> None:
         for prefix, against in tables.items():
             assert against in arms
             assert sum(arm.startswith(prefix) for arm in arms) > 1
-    assert {p.stem for p in laptop.STUDIES.glob("*.yaml")} == set(laptop.ORDER)
+    others = {p.stem for p in laptop.STUDIES.glob("*.yaml")} - set(laptop.ORDER)
+    assert all(name.startswith("offline_") for name in others)  # they have tables of their own
 
 
 def test_every_model_that_a_study_names_is_built() -> None:
