@@ -99,7 +99,7 @@ def table(study: Study, runs: Path, against: str, only: list[str] | None = None)
     from llmrl.report.compare import compare
     from llmrl.report.comparison import between
 
-    arms = {arm: own for arm, own in finished(study, runs).items() if only is None or arm in {*only, against}}
+    arms = finished(study, runs, None if only is None else [*only, against])
     if against not in arms:
         raise SystemExit(f"no complete run of {against} in {runs}; there are runs of {', '.join(arms) or 'no arm'}")
     levels = (0.5, 0.8, 0.95)
@@ -122,13 +122,13 @@ def table(study: Study, runs: Path, against: str, only: list[str] | None = None)
         yield f"| {' | '.join([arm, str(len(own)), final, area, *needed, '' if arm == against else fewer])} |"
 
 
-def finished(study: Study, runs: Path) -> dict[str, list[RunInfo]]:
-    """Arm -> its complete runs, by seed; arms that have none are left out."""
+def finished(study: Study, runs: Path, only: list[str] | None = None) -> dict[str, list[RunInfo]]:
+    """Arm -> its complete runs, by seed; arms that have none, and that are not among `only`, are left out."""
     from llmrl.run.load import load_runs
 
     found = {run.summary["run_id"]: run for run in load_runs(runs) if run.status == "complete"}
     arms: dict[str, list[RunInfo]] = {}
-    for cell in study.cells():
+    for cell in study.cells(only):
         run = found.get(run_id(compose(cell.overrides)))
         if run is not None:
             arms.setdefault(cell.arm, []).append(run)
