@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import jinja2
-from jinja2 import meta
+from jinja2 import filters, meta
 
 from llmrl.envs.state import TextState
 from llmrl.lm.language_model import Conversation
@@ -24,6 +25,7 @@ class Prompt:
 
     def __init__(self, cfg: PromptConfig, chat_template: str = "") -> None:
         environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True)
+        environment.filters["map"] = _map
         try:
             self._template = environment.from_string(cfg.template)
             unknown = meta.find_undeclared_variables(environment.parse(cfg.template)) - set(KNOWN)
@@ -62,3 +64,13 @@ class Prompt:
     def continuations(self, actions: Sequence[str]) -> list[str]:
         """The texts to be scored: log p of one is the log-probability that the model writes this action and stops."""
         return [f"{self.prefix}{action}{self.end}" for action in actions]
+
+
+@jinja2.pass_context
+def _map(context: jinja2.runtime.Context, value: Iterable[Any], *args: Any, **options: Any) -> Iterable[Any]:
+    """Jinja's own, which looks up and calls a filter for each item; a history of pairs is mapped at every state."""
+    if args in (("first",), ("last",)) and not options and isinstance(value, tuple):
+        at = 0 if args == ("first",) else -1
+        return [pair[at] for pair in value]
+    mapped: Iterable[Any] = filters.do_map(context, value, *args, **options)
+    return mapped

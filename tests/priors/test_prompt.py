@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import jinja2
 import pytest
 
 from llmrl.config import compose
@@ -35,6 +36,21 @@ def test_as_much_history_as_asked_for_oldest_first(turns: int, shown: str) -> No
     template = "{{ history | map('last') | join(' ') }}"
     assert prompt(template, history_turns=turns).render(STATE) == shown
     assert prompt(template, history_turns=1).render(STATE, history_turns=turns) == shown
+
+
+@pytest.mark.parametrize(
+    ("template", "shown"),
+    [
+        ("{{ history | map('first') | join('+') }}", "A cellar.+A stair.+A stair."),
+        ("{{ history | map('last') | map('upper') | join('+') }}", "GO UP+WAIT+GO UP"),
+        ("{{ history | map(attribute=1) | join('+') }}", "go up+wait+go up"),
+        ("{{ history | map('join', '/') | join('+') }}", "A cellar./go up+A stair./wait+A stair./go up"),
+        ("{{ actions | map('last') | join }}", "ht"),
+    ],
+)
+def test_a_history_is_mapped_as_jinja_maps(template: str, shown: str) -> None:
+    assert prompt(template, history_turns=3).render(STATE) == shown
+    assert jinja2.Template(template).render(history=STATE.history, actions=STATE.actions) == shown
 
 
 def test_texts_are_rendered_as_they_are() -> None:
