@@ -1,0 +1,106 @@
+"""What all commands share: options that several have, errors in one line, signals, printing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+    from rich.console import RenderableType
+
+ConfigDir = Annotated[
+    Path | None, typer.Option(help="A folder with config groups of your own (env/mine.yaml, learner/mine.yaml, ...).")
+]
+Runs = Annotated[Path, typer.Option("--runs", help="Where runs are kept.")]
+RUN = "A run's folder, or a part of its name that no other has."
+GOES_ON = "stopped; the same command goes on from the last checkpoint"
+PAUSED = 75  # exit code: what a run needs is out of reach for now
+
+
+@contextmanager
+def explained(stopped: str = "stopped") -> Iterator[None]:
+    """Errors in one line; exit codes: 2 for what was typed, 1 for what failed, 75 for what is out of reach for now and
+    may be typed again, 130 for Ctrl-C, 143 for SIGTERM."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        _fail(stopped, 143 if isinstance(stop, Terminated) else 130)
+    except (typer.Exit, typer.Abort, BrokenPipeError):
+        raise
+    except Exception as error:
+        if os.environ.get("LLMRL_DEBUG") == "1":
+            raise
+        from llmrl.overrides import ConfigError
+
+        if isinstance(error, ConfigError):
+            _fail(str(error), 2)
+        _fail(_one_line(error), getattr(error, "exit_code", 1))
+
+
+def show(shown: RenderableType) -> None:
+    from rich.console import Console
+
+    Console().print(shown)
+
+
+@contextmanager
+def served(overrides: list[str] | None, config_dir: Path | None) -> Iterator[DictConfig]:
+    """The config, and its server where it is to be started."""
+    from llmrl.config import compose
+
+    if config_dir is not None:
+        sys.path.insert(0, str(Path.cwd()))
+    with server_of(compose(overrides or [], config_dir)) as config:
+        yield config
+
+
+@contextmanager
+def server_of(config: DictConfig) -> Iterator[DictConfig]:
+    """The config with the address of the server that lm.serve starts, for as long as the block."""
+    if config.lm is None or config.lm.get("serve") is None or config.cached_only:
+        yield config
+        return
+    from llmrl.serve import served
+
+    with served(config, lambda text: typer.echo(text, err=True)) as config:
+        yield config
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: what a batch system sends before it kills."""
+
+
+signals: list[int] = []  # that asked this process to stop
+
+
+def stop(number: int, frame: object) -> None:
+    signals.append(number)
+    raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+
+def _one_line(error: Exception) -> str:
+    """A ValueError's message, and that of an error of ours, is for a person; else the type, and where to look."""
+    notes = getattr(error, "__notes__", [])
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return "; ".join([f"{error.filename}: {error.strerror}", *notes])
+    if isinstance(error, ValueError) or type(error).__module__.startswith("llmrl."):
+        return "; ".join([str(error), *notes])
+    if not notes:
+        notes = ["LLMRL_DEBUG=1 shows the traceback"]
+    return "; ".join([f"{type(error).__name__}: {error}", *notes])
+
+
+def _fail(text: str, code: int) -> NoReturn:
+    from llmrl.secrets import without_secrets
+
+    typer.secho("error: " if code not in (130, 143) else "", fg=typer.colors.RED, err=True, nl=False)
+    typer.echo(without_secrets(text), err=True)
+    raise typer.Exit(code)
