@@ -1,7 +1,11 @@
-"""`llmrl lm score | sample | bench`: a model asked directly, without keeping what it says."""
+"""`llmrl lm score | sample | bench`: a model asked directly, without keeping what it says.
+
+Where the prompt has the model think first, it does, and the thoughts are shown.
+"""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,12 +20,16 @@ from rich.table import Table
 from rich.text import Text
 
 from llmrl.build import build_env, build_model, build_prompt
+from llmrl.checks import refuse_keyless
 from llmrl.config import ConfigError
 from llmrl.envs.state import TextState
 from llmrl.lm.language_model import LanguageModel, Sampling
+from llmrl.priors.cache import AnswerCache, Answers
 from llmrl.priors.project import project
 from llmrl.priors.prompt import Prompt
+from llmrl.priors.thinking import Thinking, asked_first
 from llmrl.run.seeding import integer, stream
+from llmrl.secrets import without_secrets
 
 STEPS = 100_000  # at most so many random decisions to find states that differ
 
@@ -39,7 +47,8 @@ def score(cfg: DictConfig, prompt: str | None, actions: Sequence[str]) -> Render
     question, template = _question(cfg, prompt, actions)
     with _model(cfg) as model:
         began = time.perf_counter()
-        (scores,) = model.score([question.prompt], [template.continuations(question.actions)])
+        ask, thoughts = _asked(cfg, template, model, question, 1)
+        (scores,) = ask.scores([question.prompt], [template.continuations(question.actions)])
         seconds = time.perf_counter() - began
         about = _about(model, seconds)
     logits = np.array([s.logprob for s in scores])
@@ -48,7 +57,7 @@ def score(cfg: DictConfig, prompt: str | None, actions: Sequence[str]) -> Render
     table = _table("action", "log p", "tokens", "of the menu")
     for i in np.argsort(-logits, kind="stable"):
         table.add_row(Text(question.actions[i]), f"{logits[i]:.4f}", str(scores[i].tokens), f"{shares[i]:.1%}")
-    return Group(_shown(question.prompt), table, about)
+    return Group(_shown(question.prompt), *thoughts, table, about)
 
 
 def sample(cfg: DictConfig, prompt: str | None, actions: Sequence[str], n: int) -> RenderableType:
@@ -56,7 +65,8 @@ def sample(cfg: DictConfig, prompt: str | None, actions: Sequence[str], n: int) 
     question, template = _question(cfg, prompt, actions)
     with _model(cfg) as model:
         began = time.perf_counter()
-        (texts,) = model.sample([question.prompt], [_seeds(cfg, question.prompt, n)], _sampling(cfg, template))
+        ask, thoughts = _asked(cfg, template, model, question, n)
+        (texts,) = ask.generations([question.prompt], n, _sampling(cfg, template))
         seconds = time.perf_counter() - began
         about = _about(model, seconds)
     table = _table("answer", "names")
@@ -64,12 +74,14 @@ def sample(cfg: DictConfig, prompt: str | None, actions: Sequence[str], n: int) 
         index = project(text, question.actions)
         named = Text("nothing", style="red") if index is None else Text(question.actions[index])
         table.add_row(Text(repr(text)), named)
-    return Group(_shown(question.prompt), table, about)
+    return Group(_shown(question.prompt), *thoughts, table, about)
 
 
 def bench(cfg: DictConfig, states: int, k: int, repeats: int) -> Iterator[str]:
     """How fast the model scores and samples states of the config's world, each asked about once per repeat."""
     template = _template(cfg)
+    if template.think is not None:
+        raise ConfigError("lm bench measures single questions, without thoughts: use prompt=plain or prompt=chat")
     found = distinct_states(cfg, template, states)
     prompts = [prompt for prompt, _ in found]
     menus = [template.continuations(actions) for _, actions in found]
@@ -130,7 +142,21 @@ def _template(cfg: DictConfig) -> Prompt:
 
 
 def _sampling(cfg: DictConfig, template: Prompt) -> Sampling:
-    return Sampling(cfg.prior.max_tokens, cfg.prior.temperature, cfg.prior.top_p, template.end)
+    prior = cfg.prior
+    draw_seed = cfg.seed if prior.draw_seed is None else prior.draw_seed
+    return Sampling(prior.max_tokens, prior.temperature, prior.top_p, template.end, draw_seed)
+
+
+def _asked(
+    cfg: DictConfig, template: Prompt, model: LanguageModel, question: Question, n: int
+) -> tuple[Answers | Thinking, list[Text]]:
+    """What to ask for n answers, as a prior asks; and the thoughts before them, which are none of most prompts."""
+    answers = Answers(AnswerCache(":memory:"), model.identity, model.engine, lambda: model)
+    ask = asked_first(template, cfg.prior, cfg.seed, answers)
+    if not isinstance(ask, Thinking):
+        return ask, []
+    (thoughts,) = ask.thoughts([question.prompt], n)
+    return ask, [Text(f"thinks: {thought!r}", style="dim") for thought in thoughts]
 
 
 def _seeds(cfg: DictConfig, text: str, n: int) -> list[int]:
@@ -141,7 +167,11 @@ def _seeds(cfg: DictConfig, text: str, n: int) -> list[int]:
 @contextmanager
 def _model(cfg: DictConfig) -> Iterator[LanguageModel]:
     torch.set_num_threads(cfg.threads)
+    refuse_keyless(cfg)
     model = build_model(cfg)
+    hear = getattr(model, "hear", None)
+    if hear is not None:
+        hear(lambda text: print(without_secrets(text), file=sys.stderr))
     try:
         yield model
     finally:

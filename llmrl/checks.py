@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from llmrl.lm.address import check_url, read_key
 from llmrl.overrides import ConfigError, ConfigFolders, closest_first, one_of, shown
 from llmrl.schema import (
     CHOICES,
@@ -19,6 +21,7 @@ from llmrl.schema import (
     DQNConfig,
     DRRNConfig,
     IQLConfig,
+    OpenAILMConfig,
     PriorConfig,
     PromptConfig,
     TrainConfig,
@@ -36,9 +39,23 @@ def refuse(cfg: DictConfig, folders: ConfigFolders) -> None:
     _refuse_combinations(cfg, folders)
 
 
+def refuse_keyless(cfg: DictConfig) -> None:
+    """Raises ConfigError where a run that may ask a server could not show it a key. What is finished needs none."""
+    if OmegaConf.get_type(cfg.lm) is OpenAILMConfig and not cfg.cached_only:
+        _explained(lambda: read_key(cfg.lm.api_key_env))
+
+
 def asks_a_model(prior: DictConfig) -> bool:
     """Whether a typed prior asks a language model anything."""
     return prior.source in ("scored", "generated") and not all(prior[use].uniform for use in USES)
+
+
+def _explained(look: Callable[[], object]) -> None:
+    """What a part of llmrl finds wrong with its settings is wrong with what was typed."""
+    try:
+        look()
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def _refuse_missing(cfg: DictConfig, folders: ConfigFolders) -> None:
@@ -119,14 +136,13 @@ def _refuse_combinations(cfg: DictConfig, folders: ConfigFolders) -> None:
         )
     if asks_a_model(prior) and cfg.prompt is None:
         raise ConfigError(f"prior={prior.name} asks a language model and there is no prompt: add prompt=plain")
+    if OmegaConf.get_type(cfg.lm) is OpenAILMConfig and cfg.lm.serve is None:
+        _explained(lambda: check_url(cfg.lm.url, cfg.lm.allow_http))
     if cfg.prompt is not None:
         _refuse_unthought(cfg)
         from llmrl.priors.prompt import Prompt
 
-        try:
-            Prompt(cfg.prompt)
-        except ValueError as error:
-            raise ConfigError(str(error)) from None
+        _explained(lambda: Prompt(cfg.prompt))
     schema = OmegaConf.get_type(learner)
     _refuse_data(cfg, schema, folders)
     if schema in (DQNConfig, *OFFLINE) and cfg.encoder is None:

@@ -25,6 +25,8 @@ _SHAPES = {
 _IN_QUERY = re.compile(r"[?&]([\w.-]+)=")
 _FROM_ENVIRONMENT = re.compile(r"\$\{\s*oc\.env\s*:\s*(\w+)")
 _SHORTEST = 8  # characters of a variable's value that is looked for
+_SHORTEST_HIDDEN = 4  # of one that is known to be a secret, and is only replaced
+_hidden: set[str] = set()  # variables that hold a secret by what they are used for, whatever they are called
 
 
 @lru_cache
@@ -52,7 +54,15 @@ def found_in(text: str) -> str | None:
     for name in _FROM_ENVIRONMENT.findall(text):
         if names_secret(name):
             return f"the value of ${name}"
-    return next((f"the value of ${name}" for name, value in _in_environment() if value in text), None)
+    return next(
+        (f"the value of ${name}" for name, value in _in_environment() if value in text and len(value) >= _SHORTEST),
+        None,
+    )
+
+
+def hide(name: str) -> None:
+    """From here on the value of the environment variable `name` is a secret, whatever its name says."""
+    _hidden.add(name)
 
 
 def without_secrets(text: str) -> str:
@@ -72,3 +82,5 @@ def _in_environment() -> Iterator[tuple[str, str]]:
         is_path = value.startswith(os.sep)  # where a secret lies is none
         if names_secret(name) and len(value) >= _SHORTEST and not is_path:
             yield name, value
+        elif name in _hidden and len(value.strip()) >= _SHORTEST_HIDDEN:
+            yield name, value.strip()

@@ -22,7 +22,7 @@ def served(cfg: DictConfig, say: Callable[[str], None]) -> Iterator[DictConfig]:
     if (key := _key(cfg)) in known:
         yield _with_url(cfg, known[key])
         return
-    with serving(find_vllm(cfg.lm.serve_env), _what(cfg), say) as server:
+    with serving(find_vllm(cfg.lm.serve_env), _what(cfg), say, needed=False) as server:
         yield _with_url(cfg, server.url)
 
 
@@ -33,7 +33,7 @@ def served_for(cfgs: Sequence[DictConfig], say: Callable[[str], None]) -> Iterat
         urls: dict[str, str] = {}
         for cfg in cfgs:
             if cfg.lm is not None and cfg.lm.get("serve") is not None and not cfg.cached_only and _key(cfg) not in urls:
-                server = stack.enter_context(serving(find_vllm(cfg.lm.serve_env), _what(cfg), say))
+                server = stack.enter_context(serving(find_vllm(cfg.lm.serve_env), _what(cfg), say, needed=False))
                 urls[_key(cfg)] = server.url
         yield {URLS: json.dumps(urls)} if urls else {}
 

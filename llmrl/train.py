@@ -15,6 +15,7 @@ import torch
 from omegaconf import DictConfig
 
 from llmrl.build import Parts, build, build_exact, build_pool
+from llmrl.checks import refuse_keyless
 from llmrl.config import check, named_settings, run_id, run_name
 from llmrl.envs.pool import EnvPool
 from llmrl.evaluate import Evaluation, evaluate
@@ -51,6 +52,7 @@ def train(
     reporter = reporter or Silent()
     if not fresh and (summary := shown_if_finished(cfg, reporter)) is not None:
         return summary
+    refuse_keyless(cfg)
     torch.set_num_threads(cfg.threads)
     with RunFolder.open(Path(cfg.paths.runs), run_name(cfg), run_id(cfg), fresh) as folder:
         if folder.note:
@@ -86,6 +88,8 @@ class Training:
         folder.start_at(start.step, start.logs)
         folder.write_config(cfg)
         self.parts: Parts = build(cfg)
+        if self.parts.answers is not None:
+            self.parts.answers.say = self.note
         if self.parts.cache is not None and self.parts.cache.note:
             self.note(self.parts.cache.note)
         if self.evaluation_pool.note:

@@ -28,8 +28,8 @@ from llmrl.lm.transformers_lm import TransformersLM
 
 # What may go wrong with one request. "swap" and "gone" are for the whole server: see `SmallServer`.
 FAULTS = (
-    "reset", "stall", "429", "500", "503", "half", "malformed", "not an object", "nan", "null logprob", "positive",
-    "no logprobs", "missing token", "too few", "too likely",
+    "reset", "stall", "404", "429", "500", "503", "half", "malformed", "not an object", "nan", "null logprob",
+    "positive", "no logprobs", "missing token", "too few", "too likely", "abort",
 )  # fmt: skip
 
 
@@ -40,7 +40,7 @@ class Backend(Protocol):
     room: int
 
     def tokenize(self, text: str, special: bool) -> list[int]: ...
-    def converse(self, messages: Sequence[dict[str, str]]) -> list[int]: ...
+    def converse(self, messages: Sequence[dict[str, str]], generate: bool) -> list[int]: ...
     def next_logprobs(self, rows: Sequence[Sequence[int]], ids: Sequence[int]) -> list[dict[int, float]]: ...
     def own_logprobs(self, row: Sequence[int]) -> list[float]: ...  # of each token but the first, given those before it
     def generate(self, prompt: Sequence[int] | str, seeds: Sequence[int], sampling: Sampling) -> list[str]: ...
@@ -58,9 +58,9 @@ class ModelBackend:
         with self._lock:
             return list(self.lm.tokenizer(text, add_special_tokens=special)["input_ids"])
 
-    def converse(self, messages: Sequence[dict[str, str]]) -> list[int]:
+    def converse(self, messages: Sequence[dict[str, str]], generate: bool) -> list[int]:
         with self._lock:
-            return list(self.lm.tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"])
+            return list(self.lm.tokenizer.apply_chat_template(messages, add_generation_prompt=generate)["input_ids"])
 
     def next_logprobs(self, rows: Sequence[Sequence[int]], ids: Sequence[int]) -> list[dict[int, float]]:
         found = [self._next(tuple(row))[list(ids)].tolist() for row in rows]
@@ -83,7 +83,9 @@ class SmallServer:
     """`url` ends with /v1. `requests` counts what was asked, by path; `seen` holds the bodies of completions.
 
     key: what a client has to show. without: parts of vLLM's API that this server does not have ("tokenize",
-    "logprob_token_ids", "return_token_ids", "prompt_logprobs", "version", "n", "models").
+    "logprob_token_ids", "return_token_ids", "prompt_logprobs", "version", "n", "models"). lacks: path -> how that is
+    said: a status, or "html". spoil: says what goes wrong with a request, besides. close_after: the next answer is its
+    connection's last.
     """
 
     def __init__(self, backend: Backend | TransformersLM) -> None:
@@ -94,7 +96,10 @@ class SmallServer:
         self.seen: list[dict[str, Any]] = []
         self.faulted: Counter[str] = Counter()
         self.headers: Mapping[str, str] = {}  # of the last request
+        self.lacks: Mapping[str, str] = {}
+        self.close_after = False
         self.on_stall: Callable[[], None] = lambda: None
+        self.spoil: Callable[[str, dict[str, Any] | None], str] = lambda path, body: ""
         self._faults: deque[str] = deque()
         self._everywhere = False
         self._lock = threading.Lock()
@@ -163,7 +168,7 @@ class SmallServer:
             return 404, {"error": {"message": f"The model `{body.get('model')}` does not exist.", "code": 404}}
         if path == "/tokenize" and body is not None and "tokenize" not in self.without:
             if "messages" in body:
-                tokens = backend.converse(body["messages"])
+                tokens = backend.converse(body["messages"], body.get("add_generation_prompt", True))
             else:
                 tokens = backend.tokenize(body["prompt"], body.get("add_special_tokens", True))
             return 200, {"tokens": tokens, "count": len(tokens), "max_model_len": backend.room}
@@ -172,7 +177,7 @@ class SmallServer:
                 self.seen.append(body)
             if path == "/v1/completions":
                 return 200, self._completions(body)
-            answer = self._completions({**body, "prompt": backend.converse(body["messages"])})
+            answer = self._completions({**body, "prompt": backend.converse(body["messages"], True)})
             for choice in answer["choices"]:
                 choice["message"] = {"role": "assistant", "content": choice.pop("text")}
             return 200, answer
@@ -258,7 +263,7 @@ def _handler(server: SmallServer) -> type[BaseHTTPRequestHandler]:
                 shown = self.headers.get("authorization", "")
                 self._send(401, {"error": {"message": f"Incorrect API key provided: {shown}"}})
                 return
-            fault = server.fault(self.path)
+            fault = server.spoil(self.path, body) or server.fault(self.path)
             if fault == "reset":
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 self.connection.close()
@@ -267,11 +272,15 @@ def _handler(server: SmallServer) -> type[BaseHTTPRequestHandler]:
                 server.on_stall()
                 server._released.wait()
                 self.close_connection = True
+            elif (lack := server.lacks.get(self.path)) is not None:
+                self._send(int(lack) if lack.isdecimal() else 200, {}, html=lack == "html")
             elif fault.isdecimal():
                 self._send(int(fault), {"error": {"message": "not now"}}, {"Retry-After": "7"})
             else:
                 status, answer = server.answer(self.path, body)
+                last, server.close_after = server.close_after, False
                 self._send(status, _spoilt(answer, fault), half=fault == "half", malformed=fault == "malformed")
+                self.close_connection = self.close_connection or last
 
         def _send(
             self,
@@ -280,12 +289,13 @@ def _handler(server: SmallServer) -> type[BaseHTTPRequestHandler]:
             headers: Mapping[str, str] | None = None,
             half: bool = False,
             malformed: bool = False,
+            html: bool = False,
         ) -> None:
-            data = json.dumps(answer).encode()
+            data = b"<html>Welcome</html>" if html else json.dumps(answer).encode()
             if malformed:
                 data = data[:-3] + b"}}}"
             self.send_response(status)
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", "text/html" if html else "application/json")
             self.send_header("Content-Length", str(len(data)))
             for name, value in (headers or {}).items():
                 self.send_header(name, value)
@@ -305,6 +315,8 @@ def _spoilt(answer: Any, fault: str) -> Any:
         return [answer]
     if fault == "too few":
         return {**answer, "choices": answer["choices"][:-1]}
+    if fault == "abort":
+        answer["choices"][-1]["finish_reason"] = "abort"
     if fault in ("nan", "null logprob", "positive", "no logprobs", "missing token", "too likely"):
         choice = answer["choices"][-1]
         logprobs = choice.get("logprobs")

@@ -34,7 +34,7 @@ HEAVY = {
 ALLOWED = {
     "llmrl.envs": {"llmrl.envs"},
     "llmrl.schema": set(),
-    "llmrl.lm": {"llmrl.lm"},
+    "llmrl.lm": {"llmrl.lm", "llmrl.secrets"},
     "llmrl.encoders": {
         "llmrl.encoders", "llmrl.envs", "llmrl.schema", "llmrl.run.seeding", "llmrl.lm.identify", "llmrl.lm.load",
         "llmrl.lm.language_model",
@@ -54,7 +54,7 @@ ALLOWED = {
     },
     "llmrl.secrets": set(),
     "llmrl.overrides": {"llmrl.secrets"},
-    "llmrl.checks": {"llmrl.overrides", "llmrl.schema", "llmrl.priors.prompt"},
+    "llmrl.checks": {"llmrl.overrides", "llmrl.schema", "llmrl.priors.prompt", "llmrl.lm.address"},
     "llmrl.config": {
         "llmrl.checks", "llmrl.overrides", "llmrl.schema", "llmrl.lm.identify", "llmrl.lm.language_model",
         "llmrl.priors.cache_file", "llmrl.priors.kept", "llmrl.data.files",

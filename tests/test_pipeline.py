@@ -27,6 +27,7 @@ from llmrl.priors.candidates import Candidates
 from llmrl.priors.prior import Prior
 from llmrl.priors.prompt import Prompt
 from llmrl.rollout import Rollout
+from llmrl.run.folder import read_object
 from llmrl.run.load import load_runs
 from llmrl.schema import PriorConfig, PromptConfig, SupportConfig
 
@@ -163,6 +164,13 @@ def test_asking_ahead_changes_no_byte(
     server.behave()
     monkeypatch.setattr(Prior, "begin", lambda self, states: None)
     assert trained(tmp_path / "waiting", *served) == ahead
+    asked_ahead, waited_for = (
+        read_object(run.path / "cost.json")
+        for folder in ("ahead", "waiting")
+        for run in load_runs(tmp_path / folder / "runs")
+    )
+    assert asked_ahead["lm/cache_hits"] == waited_for["lm/cache_hits"]
+    assert asked_ahead["lm/computed"] == waited_for["lm/computed"]
 
 
 def test_a_pipeline_is_another_run_and_needs_two_environments() -> None:

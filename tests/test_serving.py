@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 import llmrl
 from llmrl.cli import app
-from llmrl.config import compose
+from llmrl.config import ConfigError, compose
 from llmrl.lm import connection
 from llmrl.lm.transformers_lm import TransformersLM
 from llmrl.run.checkpoint import checkpoint_steps
@@ -192,3 +193,68 @@ def test_the_command_ends_with_75_says_how_to_go_on_and_shows_no_key(
     assert "key-of-theirs" not in away.output + wrong.output + right.output
     for file in tmp_path.rglob("*"):
         assert not file.is_file() or b"key-of-theirs" not in file.read_bytes()
+    assert "waiting for http" in away.stdout
+    again = CliRunner().invoke(app, command)
+    assert again.exit_code == 0  # what is finished is shown to whoever has no key
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ("lm.url=http://10.0.0.7:8000/v1", "lm.allow_http=true"),
+        ("lm.url=http://127.0.0.1:eight/v1", "has to be a server's address"),
+        ("lm.api_key_env=NO_SUCH_KEY", "export NO_SUCH_KEY"),
+        ("lm.api_key_env=SPLIT_KEY", "is no key"),
+    ],
+)
+def test_what_was_typed_wrong_is_said_before_anything_is_made(tmp_path: Path, typed: str, message: str) -> None:
+    places = [f"paths.runs={tmp_path / 'runs'}", f"paths.cache={tmp_path / 'kept.sqlite3'}"]
+    for command in (["train", *RUN], ["lm", "score", *RUN]):
+        wrong = CliRunner(env={"SPLIT_KEY": "one-half-\nother-half"}).invoke(app, [*command, *places, typed])
+        assert wrong.exit_code == 2, wrong.output
+        assert message in wrong.stderr
+        assert "half" not in wrong.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_of_kept_answers_needs_no_key(server: SmallServer, tmp_path: Path) -> None:
+    trained(tmp_path, server, PRIORS["sampled"])
+    (tmp_path / "runs").rename(tmp_path / "earlier")
+    with pytest.raises(ConfigError, match="export NO_SUCH_KEY"):
+        trained(tmp_path, server, [*PRIORS["sampled"], "lm.api_key_env=NO_SUCH_KEY"])
+    trained(tmp_path, server, [*PRIORS["sampled"], "lm.api_key_env=NO_SUCH_KEY", "cached_only=true"])
+
+
+def test_a_model_that_is_replaced_in_the_middle_pauses_the_run(
+    server: SmallServer, backend: ModelBackend, time: OwnTime, tmp_path: Path, expected: dict[str, dict[str, bytes]]
+) -> None:
+    name, asked = backend.name, []
+
+    def replaced(path: str, body: dict[str, Any] | None) -> str:
+        asked.append(path)
+        backend.name = "another" if len(asked) > 20 else name
+        return ""
+
+    server.spoil = replaced
+    try:
+        with pytest.raises(Paused, match="serves another, and not"):
+            trained(tmp_path, server, PRIORS["sampled"])
+    finally:
+        server.spoil, backend.name = lambda path, body: "", name
+    assert time.waits == []
+    assert trained(tmp_path, server, PRIORS["sampled"])["status"] == "complete"
+    assert files(tmp_path) == expected["sampled"]
+
+
+@pytest.mark.parametrize("command", ["score", "sample"])
+def test_a_model_that_is_asked_directly_thinks_first(server: SmallServer, command: str) -> None:
+    settings = [*RUN, f"lm.url={server.url}", "prompt=cot", "prompt.think_tokens=6"]
+    server.seen.clear()
+    done = CliRunner().invoke(app, ["lm", command, *settings])
+    assert done.exit_code == 0, done.output
+    (thought,) = (line.removeprefix("thinks: ") for line in done.stdout.splitlines() if line.startswith("thinks: "))
+    asked = [body["prompt"] for body in server.seen]
+    texts = [text for prompt in asked for text in (prompt if isinstance(prompt, list) else [prompt])]
+    assert next(body["max_tokens"] for body in server.seen if "seed" in body) == 6
+    assert any(isinstance(text, str) and text.endswith(ast.literal_eval(thought) + "\nNext:") for text in texts)
+    assert CliRunner().invoke(app, ["lm", "bench", *settings]).exit_code == 2

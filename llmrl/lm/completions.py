@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
-from llmrl.lm.connection import BadAnswer, Connection, together
+from llmrl.lm.connection import BadAnswer, Connection, Patience, TooLong
 from llmrl.lm.language_model import Conversation, LanguageModelError, Score
+from llmrl.lm.loop import together
 from llmrl.lm.token_trie import Row, requests, total, trie_nodes
 
 T = TypeVar("T")
@@ -43,11 +44,13 @@ class Completions:
         self.prompt_tokens = self.generated_tokens = 0
         self._tokens: dict[str, asyncio.Task[list[int]]] = {}  # of continuations
 
-    async def ask(self, body: Any, read: Callable[[Any], T], patient: bool = True, path: str = "completions") -> T:
-        """`patient`: what is no answer is asked again; else it raises BadAnswer."""
+    async def ask(
+        self, body: Any, read: Callable[[Any], T], patient: bool = True, path: str = "completions", **how: Any
+    ) -> T:
+        """`patient`: what is no answer is asked again; else it raises BadAnswer. how: as in `Connection.ask`."""
         if patient:
-            return await self.connection.ask(path, body, _read(read))
-        return _read(read)(await self.connection.ask(path, body, lambda raw: raw))
+            return await self.connection.ask(path, body, _read(read), **how)
+        return _read(read)(await self.connection.ask(path, body, lambda raw: raw, **how))
 
     def count(self, raw: Any) -> None:
         usage = raw.get("usage") or {}
@@ -73,6 +76,7 @@ class Completions:
         known = self._tokens.get(text)
         if known is None or (known.done() and (known.cancelled() or known.exception() is not None)):
             known = self._tokens[text] = asyncio.ensure_future(self.tokenize(server, text, is_prompt=False))
+            known.add_done_callback(lambda task: task.cancelled() or task.exception())  # whoever still waits is told
         return await asyncio.shield(known)
 
     def _check_length(self, server: Server, asked: _Asked, tokens: int) -> None:
@@ -145,9 +149,19 @@ class Completions:
         return [[total(table, c) for c in a.continuations] for a, table in zip(asked, tables, strict=True)]
 
     async def _rows(
-        self, server: Server, prompts: Sequence[str | list[int]], rows: Sequence[Row], as_text: bool, patient: bool
+        self,
+        server: Server,
+        prompts: Sequence[str | list[int]],
+        rows: Sequence[Row],
+        as_text: bool,
+        patient: bool,
+        patience: Patience | None = None,
     ) -> list[tuple[dict[int, float], list[int]]]:
-        """Of each row the log-probabilities of its next tokens, and where prompts are texts, the prompt's tokens."""
+        """Of each row the log-probabilities of its next tokens, and where prompts are texts, the prompt's tokens.
+
+        What takes too long is asked in two halves.
+        """
+        patience, half = patience or Patience(), len(rows) // 2
         ids = list(dict.fromkeys(token for row in rows for token in row.node.ids))
         body = {
             "model": server.name,
@@ -173,7 +187,12 @@ class Completions:
                 found.append(({token: values[token] for token in row.node.ids}, prompt_ids))
             return found
 
-        return await self.ask(body, read, patient)
+        try:
+            return await self.ask(body, read, patient, patience=patience, divisible=half > 0)
+        except TooLong:
+            parts = [slice(half), slice(half, None)]
+            found = [self._rows(server, prompts[p], rows[p], as_text, patient, patience) for p in parts]
+            return [row for part in await together(found) for row in part]
 
     async def _by_prompt(self, server: Server, asked: Sequence[_Asked], patient: bool) -> list[list[float]]:
         async def one(a: _Asked) -> list[float]:
@@ -218,10 +237,13 @@ def choices_of(raw: Any, n: int) -> list[Any]:
     choices = sorted(raw["choices"], key=lambda choice: choice["index"])
     if [choice["index"] for choice in choices] != list(range(n)):
         raise BadAnswer(f"{len(choices)} answers where {n} were asked for")
+    for choice in choices:
+        if choice.get("finish_reason") not in ("stop", "length"):  # such as "abort", of a server that is being stopped
+            raise BadAnswer(f"an answer that ended with {choice.get('finish_reason')!r}")
     return choices
 
 
 def _logprob(value: Any) -> float:
-    if not isinstance(value, int | float) or not CLAMPED < value <= ROUNDING:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not CLAMPED < value <= ROUNDING:
         raise BadAnswer(f"a log-probability that is {value!r}")
     return float(value)

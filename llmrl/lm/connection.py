@@ -8,40 +8,51 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import threading
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from concurrent.futures import Future
-from contextlib import AbstractAsyncContextManager, suppress
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
-from ipaddress import ip_address
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import httpx2
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
+from llmrl.lm.address import check_url, is_loopback, read_key, root
+from llmrl.lm.lanes import Lane, Lanes
 from llmrl.lm.language_model import LanguageModelError, Outage
+from llmrl.lm.limiter import Limiter
+from llmrl.lm.loop import Loop
 
 T = TypeVar("T")
 CONNECT_S = 10.0
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0  # of the backoff, before jitter takes a random part of it
-FIRST_LIMIT = 16  # requests at once, until more or fewer turn out to be right
+SAYS_EVERY_S = 30.0
 SHOWN = 300  # characters of a server's own words
+
+ended: dict[str, Callable[[], str | None]] = {}  # address of a server that we started -> how it ended, if it has
 
 
 class BadAnswer(Exception):
     """What came back is no answer: not JSON, half of it, a NaN, a log-probability that is missing."""
 
 
+class TooLong(Exception):
+    """An attempt at a question that may be asked in parts ran out of time."""
+
+
 class _Fault(Exception):
     """One attempt failed, and another may not."""
 
-    def __init__(self, what: str, retry_after: float = 0.0, overloaded: bool = False) -> None:
+    def __init__(
+        self, what: str, retry_after: float = 0.0, overloaded: bool = False, too_long: bool = False, bad: bool = False
+    ) -> None:
         super().__init__(what)
-        self.retry_after, self.overloaded = retry_after, overloaded
+        self.retry_after, self.overloaded, self.too_long, self.bad = retry_after, overloaded, too_long, bad
+
+
+class _NotFound(_Fault):
+    """What a server had before it has no more."""
 
 
 class Refused(LanguageModelError):
@@ -61,6 +72,15 @@ class Counts:
     waited: float = 0.0  # seconds between attempts
 
 
+@dataclass
+class Patience:
+    """What was tried so far to have one question answered; its parts share it."""
+
+    began: float | None = None  # the first attempt that failed
+    faults: int = 0
+    bad: int = 0  # of them, answers that were none
+
+
 class Clock:
     """Time; a test has its own."""
 
@@ -75,14 +95,35 @@ class Clock:
         return asyncio.timeout(seconds)
 
 
+class Guard(Protocol):
+    """Knows who has to answer."""
+
+    async def vouch(self) -> None:
+        """Asks who answers. Raises Outage where it is somebody else."""
+        ...
+
+    async def missed(self) -> None:
+        """What was there is not found any more. Raises Outage where something else is served instead."""
+        ...
+
+
+class _Pin(NamedTuple):
+    """All that is asked goes along one lane. within: an attempt that holds it already."""
+
+    lane: Lane
+    within: bool
+
+
 class Connection:
     """Asks a server over HTTP, with as many requests at once as it sustains.
 
     url: where its API begins, as in http://127.0.0.1:8000/v1. key_env: the name of the environment variable that holds
     its key. allow_http: without encryption beyond this machine, too. concurrency: requests at once, at most.
-    attempt_s: seconds for one attempt; patience_s: for all attempts at one question.
+    attempt_s: seconds for one attempt; patience_s: for all attempts at one question, from the first that failed.
+    hint: what to do where no server answers.
 
-    `opened` counts the connections that were opened: who answers a new one need not be who answered before.
+    Once `guard` is set, no answer is handed over before it has vouched for who answers on that very connection, since
+    who answers a new one need not be who answered before. `opened` counts them. `say` is told of what is waited for.
 
     Raises ValueError for an address or a key that cannot be used.
     """
@@ -96,23 +137,25 @@ class Connection:
         concurrency: int = 256,
         attempt_s: float = 120.0,
         patience_s: float = 600.0,
+        hint: str = "",
         clock: Clock | None = None,
     ) -> None:
         check_url(url, allow_http)
-        self.url, self.key_env = url.rstrip("/"), key_env
+        self.url, self.key_env, self.hint = url.rstrip("/"), key_env, hint
         self.attempt_s, self.patience_s = attempt_s, patience_s
         self.clock = clock or Clock()
         self.counts, self.opened = Counts(), 0
         self.limiter = Limiter(concurrency)
-        self._key = _key(key_env)
+        self.guard: Guard | None = None
+        self.say: Callable[[str], None] = lambda _: None
+        self._said_at = -SAYS_EVERY_S
+        self._key = read_key(key_env)
         self._jitter = wait_random_exponential(multiplier=FIRST_WAIT_S, max=LONGEST_WAIT_S)
-        self._client = httpx2.AsyncClient(
-            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
-            timeout=httpx2.Timeout(None, connect=CONNECT_S),  # an attempt's own limit is for all of it
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=60.0),
-            trust_env=not is_loopback(url),  # a proxy has no business between a program and its own machine
-        )
-        self._loop = _Loop()
+        self._pin: ContextVar[_Pin | None] = ContextVar("pin", default=None)
+        # A proxy has no business between a program and its own machine.
+        self.lanes = Lanes(self._key, CONNECT_S, trust_env=not is_loopback(url))
+        self._epoch = 0  # a new one begins when who is behind a connection may have changed
+        self._loop = Loop()
 
     # ---- from outside the loop ---------------------------------------------------------------------------------------
 
@@ -127,89 +170,181 @@ class Connection:
     def close(self) -> None:
         if self._loop.runs:
             with suppress(Exception):  # nothing depends on it any more
-                self._loop.start(self._client.aclose())()
+                self._loop.start(self.lanes.close())()
             self._loop.stop()
 
     # ---- inside the loop ---------------------------------------------------------------------------------------------
 
-    async def ask(self, path: str, body: Any, read: Callable[[Any], T]) -> T:
+    async def ask(
+        self,
+        path: str,
+        body: Any,
+        read: Callable[[Any], T],
+        *,
+        patience: Patience | None = None,
+        optional: bool = False,
+        divisible: bool = False,
+    ) -> T:
         """POSTs `body` (None: GETs) until `read` makes an answer of what came back. `read` may raise BadAnswer.
 
-        `path` is below the URL; one that begins with / is the server's own. Raises Refused for what will not be
-        answered however often it is asked, Outage when patience has ended.
+        `path` is below the URL; one that begins with / is the server's own. optional: what does not even claim to be
+        JSON is no answer of this API. divisible: TooLong is raised where an attempt takes too long. Raises Refused for
+        what will not be answered however often it is asked, Outage when patience has ended.
         """
-        began = self.clock.now()
-
-        def wait(state: RetryCallState) -> float:
-            assert state.outcome is not None
-            fault = state.outcome.exception()
-            asked = fault.retry_after if isinstance(fault, _Fault) else 0.0
-            left = max(0.0, began + self.patience_s - self.clock.now())
-            return min(max(asked, self._jitter(state)), left)
+        patience = patience or Patience()
+        pin = self._pin.get()
+        if pin is not None and pin.within:  # the attempt that this is a part of is what may be repeated
+            return await self._exchanged(pin.lane, path, body, read, optional)
 
         retrying = AsyncRetrying(
             sleep=self._wait,
-            retry=retry_if_exception_type(_Fault),
-            wait=wait,
-            stop=lambda state: self.clock.now() - began >= self.patience_s,
+            retry=retry_if_exception(lambda e: isinstance(e, _Fault) and not (divisible and e.too_long)),
+            wait=lambda state: self._next_wait(state, patience),
+            stop=lambda _: self._left(patience) <= 0,
             reraise=True,
         )
         try:
-            return await retrying(self._attempt, path, body, read)
+            return await retrying(self._attempt, path, body, read, patience, optional)
         except _Fault as fault:
-            raise Outage(
-                f"{self.url} gave no answer in {self.clock.now() - began:,.0f} s of trying; at last: {fault}"
-            ) from fault
+            if self._left(patience) <= 0:
+                raise self._outage(patience, fault) from fault
+            raise TooLong from fault
 
-    async def _wait(self, seconds: float) -> None:
-        self.counts.waited += seconds
-        await self.clock.sleep(seconds)
+    @contextmanager
+    def pinned(self, lane: Lane, within: bool = False) -> Iterator[None]:
+        """All that is asked in this block goes along one lane."""
+        before = self._pin.set(_Pin(lane, within))
+        try:
+            yield
+        finally:
+            self._pin.reset(before)
 
-    async def _attempt(self, path: str, body: Any, read: Callable[[Any], T]) -> T:
-        async with self.limiter as slot:
+    def trust(self, lane: Lane) -> None:
+        """Whoever answers on this lane now is the one who has to."""
+        lane.vouched = (lane.stream, self._epoch)
+
+    async def _attempt(self, path: str, body: Any, read: Callable[[Any], T], patience: Patience, optional: bool) -> T:
+        async with self.limiter.slot(again=patience.began is not None) as slot:
+            began = self.clock.now()
             try:
-                answer = read(await self._exchange(path, body))
+                pin = self._pin.get()
+                if pin is not None:
+                    answer = await self._exchanged(pin.lane, path, body, read, optional)
+                else:
+                    with self.lanes.one() as lane:
+                        answer = await self._exchanged(lane, path, body, read, optional)
+                        await self._vouch(lane)
             except _Fault as fault:
-                self.counts.outages += 1
+                patience.began = began if patience.began is None else patience.began
+                patience.faults += 1
+                patience.bad += fault.bad
                 if fault.overloaded:
                     slot.overloaded()
                 raise
-            except BadAnswer as error:
-                self.counts.outages += 1
-                raise _Fault(f"an answer that is none ({error})") from error
             slot.succeeded()
-            self.counts.requests += 1
             return answer
 
-    async def _exchange(self, path: str, body: Any) -> Any:
-        url = _root(self.url) + path if path.startswith("/") else f"{self.url}/{path}"
+    async def _vouch(self, lane: Lane) -> None:
+        """Who gave the answer that came last on this lane is asked, on the same connection, who it is."""
+        stream, epoch = lane.stream, self._epoch
+        if self.guard is None or lane.vouched == (stream, epoch):
+            return
+        with self.pinned(lane, within=True):
+            await self.guard.vouch()
+        if lane.stream is not stream:
+            self.counts.outages += 1
+            raise _Fault("the connection was closed before it could be asked who answers on it")
+        lane.vouched = (stream, epoch)
+
+    async def _exchanged(self, lane: Lane, path: str, body: Any, read: Callable[[Any], T], optional: bool) -> T:
+        """One attempt, on one lane."""
+        async with lane.lock:
+            try:
+                answer = read(await self._exchange(lane, path, body, optional))
+            except _NotFound as error:
+                missed = error
+            except _Fault:
+                self.counts.outages += 1
+                raise
+            except BadAnswer as error:
+                self.counts.outages += 1
+                raise _Fault(f"an answer that is none ({error})", bad=True) from error
+            else:
+                self.counts.requests += 1
+                return answer
+        self.counts.outages += 1
+        with self.pinned(lane, within=True), suppress(_Fault, Refused):
+            await self.guard.missed()  # type: ignore[union-attr]
+        raise missed
+
+    async def _exchange(self, lane: Lane, path: str, body: Any, optional: bool) -> Any:
+        url = root(self.url) + path if path.startswith("/") else f"{self.url}/{path}"
         try:
             async with self.clock.limit(self.attempt_s):
-                response = await self._client.request(
-                    "GET" if body is None else "POST", url, json=body, extensions={"trace": self._trace}
-                )
+                response = await lane.client.request("GET" if body is None else "POST", url, json=body)
         except (TimeoutError, httpx2.TimeoutException) as error:
-            raise _Fault(f"no answer in {self.attempt_s:g} s", overloaded=True) from error
-        except httpx2.TransportError as error:
+            raise _Fault(f"no answer in {self.attempt_s:g} s", overloaded=True, too_long=True) from error
+        except httpx2.LocalProtocolError as error:  # whose words are what was to be sent, such as a key
+            raise _Fault(type(error).__name__) from None
+        except httpx2.HTTPError as error:
             raise _Fault(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__) from error
-        except httpx2.HTTPError as error:  # such as an encoding that cannot be undone
-            raise _Fault(f"{type(error).__name__}: {error}") from error
+        if (stream := response.extensions.get("network_stream")) is not lane.stream:
+            lane.stream = stream
+            self.opened += 1
         status = response.status_code
+        if status in (501, 505):
+            raise Refused(f"{self.url} cannot do this (HTTP {status}{self._words(response)})", status)
         if status in (408, 425, 429) or status >= 500:
-            self.opened += status >= 500  # a proxy keeps its connection while who stands behind it changes
+            self._epoch += status >= 500  # a proxy keeps its connection while who stands behind it changes
             raise _Fault(f"HTTP {status}{self._words(response)}", _retry_after(response), status in (408, 429, 503))
         if status in (401, 403):
             self.counts.outages += 1
             raise Outage(f"{self.url} wants another key (HTTP {status}{self._words(response)}): {self._about_key()}")
+        if status == 404 and self.guard is not None and path != "models":
+            self._epoch += 1
+            raise _NotFound(f"HTTP {status}{self._words(response)}", _retry_after(response))
         if status != 200:
             raise Refused(f"{self.url} declined (HTTP {status}{self._words(response)})", status)
         try:
             return response.json()
         except (ValueError, RecursionError) as error:
+            if optional and "json" not in response.headers.get("content-type", ""):
+                raise Refused(f"{self.url} has no {path}", status) from None
             raise BadAnswer(f"no JSON: {error}") from error
 
-    async def _trace(self, event: str, _: object) -> None:
-        self.opened += event == "connection.connect_tcp.complete"
+    # ---- patience ----------------------------------------------------------------------------------------------------
+
+    def _left(self, patience: Patience) -> float:
+        return self.patience_s if patience.began is None else patience.began + self.patience_s - self.clock.now()
+
+    def _next_wait(self, state: RetryCallState, patience: Patience) -> float:
+        assert state.outcome is not None
+        fault = state.outcome.exception()
+        assert isinstance(fault, _Fault)
+        if (how := ended.get(self.url, lambda: None)()) is not None:
+            raise Outage(how)
+        now, left = self.clock.now(), max(0.0, self._left(patience))
+        if now - self._said_at >= SAYS_EVERY_S:
+            self._said_at = now
+            hint = f". {self.hint}" if self.hint and self.guard is None else ""
+            self.say(
+                f"waiting for {self.url}: {fault}; {self.patience_s - left:,.0f} s of {self.patience_s:,.0f} s{hint}"
+            )
+        return min(max(fault.retry_after, self._jitter(state)), left)
+
+    async def _wait(self, seconds: float) -> None:
+        began = self.clock.now()
+        try:
+            await self.clock.sleep(seconds)
+        finally:
+            self.counts.waited += self.clock.now() - began
+
+    def _outage(self, patience: Patience, fault: _Fault) -> Outage:
+        tried = f"{self.patience_s - self._left(patience):,.0f} s of trying"
+        if patience.bad == patience.faults:
+            return Outage(f"{self.url} answered {patience.faults} times in {tried}, and never what was asked: {fault}")
+        hint = f". {self.hint}" if self.hint and self.guard is None else ""
+        return Outage(f"{self.url} gave no answer in {tried}; at last: {fault}{hint}")
 
     def _words(self, response: httpx2.Response) -> str:
         """What the server said, in brief and without the key, which some servers repeat."""
@@ -227,155 +362,9 @@ class Connection:
         return f"put the right one into ${self.key_env}"
 
 
-class Limiter:
-    """How many requests run at once: more while all goes well, half as many when the server says that it is too much.
-
-    The limit doubles with each round of answers until the first complaint, and grows by one a round from then on. Of
-    the requests that ran together one complaint counts.
-    """
-
-    def __init__(self, most: int) -> None:
-        self.most, self.limit = most, float(min(FIRST_LIMIT, most))
-        self.running = self.peak = 0
-        self.complaints = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
-        self._slots: deque[_Slot] = deque()
-
-    async def __aenter__(self) -> _Slot:
-        while self.running >= int(self.limit):
-            turn = asyncio.get_running_loop().create_future()
-            self._waiting.append(turn)
-            try:
-                await turn
-            except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():
-                    self._wake()  # the turn that was given is somebody else's now
-                raise
-        self.running += 1
-        self.peak = max(self.peak, self.running)
-        return _Slot(self, self.complaints)
-
-    async def __aexit__(self, *_: object) -> None:
-        self.running -= 1
-        self._wake()
-
-    def _wake(self) -> None:
-        free = int(self.limit) - self.running
-        while free > 0 and self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                free -= 1
-
-
-@dataclass
-class _Slot:
-    limiter: Limiter
-    complaints: int  # when its request began
-
-    def succeeded(self) -> None:
-        limiter = self.limiter
-        limiter.limit = min(limiter.most, limiter.limit + (1 / limiter.limit if limiter.complaints else 1))
-
-    def overloaded(self) -> None:
-        if self.complaints == self.limiter.complaints:
-            self.limiter.limit = max(1.0, self.limiter.limit / 2)
-            self.limiter.complaints += 1
-
-
-async def together(questions: Sequence[Awaitable[T]]) -> list[T]:
-    """All answers, in order; at the first error the others are dropped, and it is raised."""
-    tasks = [asyncio.ensure_future(question) for question in questions]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def check_url(url: str, allow_http: bool, setting: str = "lm.url") -> None:
-    """Raises ValueError for an address that is none, or over which anybody could read along."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{setting}={url}: it has to be a server's address, as in {setting}=http://127.0.0.1:8000/v1")
-    if parts.scheme == "http" and not allow_http and not is_loopback(url):
-        raise ValueError(
-            f"{setting}={url}: without encryption, prompts and keys cross the network for others to read; use https, a "
-            f"tunnel to 127.0.0.1, or say lm.allow_http=true"
-        )
-
-
-def is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
-
-
-def _root(url: str) -> str:
-    parts = urlsplit(url)
-    path = parts.path.rstrip("/").removesuffix("/v1")
-    return f"{parts.scheme}://{parts.netloc}{path}"
-
-
-def _key(name: str | None) -> str:
-    if name is None:
-        return ""
-    key = os.environ.get(name, "").strip()
-    if not key:
-        raise ValueError(f"lm.api_key_env={name}: there is no such environment variable, or it is empty: export {name}")
-    return key
-
-
 def _retry_after(response: httpx2.Response) -> float:
     """Seconds; a date is not read, and backoff does as well."""
     try:
         return max(0.0, float(response.headers.get("retry-after", "")))
     except ValueError:
         return 0.0
-
-
-class _Loop:
-    """An event loop in a thread of its own, which begins with the first work."""
-
-    def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-
-    @property
-    def runs(self) -> bool:
-        return self._loop is not None
-
-    def start(self, work: Coroutine[Any, Any, T]) -> Callable[[], T]:
-        if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            self._thread = threading.Thread(target=self._loop.run_forever, name="llmrl-server", daemon=True)
-            self._thread.start()
-        future: Future[T] = asyncio.run_coroutine_threadsafe(work, self._loop)
-
-        def result() -> T:
-            try:
-                return future.result()
-            except BaseException:  # Ctrl-C among them: nobody waits for it any more
-                future.cancel()
-                raise
-
-        return result
-
-    def stop(self) -> None:
-        if self._loop is None or self._thread is None:
-            return
-        loop, self._loop = self._loop, None
-        asyncio.run_coroutine_threadsafe(_drop_all(), loop).result()
-        loop.call_soon_threadsafe(loop.stop)
-        self._thread.join()
-        loop.close()
-
-
-async def _drop_all() -> None:
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

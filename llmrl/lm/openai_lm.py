@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import httpx2
 
+from llmrl.lm.address import is_loopback
 from llmrl.lm.completions import Completions, Server, choices_of
-from llmrl.lm.connection import BadAnswer, Clock, Connection, Refused, together
+from llmrl.lm.connection import BadAnswer, Clock, Connection, Refused
 from llmrl.lm.identify import identify_served
 from llmrl.lm.language_model import (
     PROBES,
@@ -20,6 +21,7 @@ from llmrl.lm.language_model import (
     another_model,
     distance,
 )
+from llmrl.lm.loop import together
 
 T = TypeVar("T")
 WAYS_AGREE = 0.3  # nats between two ways to score a probe: more is no rounding, not even of bfloat16
@@ -39,8 +41,8 @@ class OpenAILM:
     continuations, so that the prompt is computed once), "prompt_logprobs" (each continuation with the whole prompt: the
     reference, and the fallback), or "none".
 
-    Answers are handed over only after whoever gave them was probed: when a connection was opened meanwhile, the three
-    probes are asked once more.
+    Answers are handed over only after whoever gave them was probed: on each connection that was opened, the three
+    probes are asked once, after its first answer and before that is used.
     """
 
     engine = "openai"
@@ -75,12 +77,12 @@ class OpenAILM:
             concurrency=concurrency,
             attempt_s=attempt_s,
             patience_s=patience_s,
+            hint=self._hint(model, url),
             clock=clock,
         )
         self._server: Server | None = None
         self._connecting = asyncio.Lock()
         self._probes: list[list[Score]] = []
-        self._probed_at = 0  # connections opened when the last probe began
         self._api = Completions(self.connection, self.identity.model)
 
     # ---- LanguageModel -----------------------------------------------------------------------------------------------
@@ -115,8 +117,7 @@ class OpenAILM:
 
         async def work() -> list[list[Score]]:
             server = await self._connected()
-            (scores,) = await self._vouched([self._api.scores(server, prompts, continuations)])
-            return scores
+            return await self._api.scores(server, prompts, continuations)
 
         return self._start(work())
 
@@ -125,8 +126,7 @@ class OpenAILM:
 
         async def work() -> list[list[Score]]:
             server = await self._connected()
-            (scores,) = await self._vouched([self._api.scores(server, prompts, continuations, "prompt_logprobs")])
-            return scores
+            return await self._api.scores(server, prompts, continuations, "prompt_logprobs")
 
         return self._start(work())()
 
@@ -147,9 +147,7 @@ class OpenAILM:
 
         async def work() -> list[list[str]]:
             server = await self._connected()
-            return await self._vouched(
-                [self._sample(server, p, s, sampling) for p, s in zip(prompts, seeds, strict=True)]
-            )
+            return await together([self._sample(server, p, s, sampling) for p, s in zip(prompts, seeds, strict=True)])
 
         return self._start(work())
 
@@ -157,11 +155,17 @@ class OpenAILM:
 
     def probe(self) -> list[list[Score]]:
         async def work() -> list[list[Score]]:
-            await self._connected()
-            await self._vouched([])
+            known = self._server is not None
+            server = await self._connected()
+            if known and server.scoring != "none":
+                await self._ask_probes(server, server.scoring)  # which holds whoever answers now to those
             return self._probes
 
         return self._start(work())()
+
+    def hear(self, say: Callable[[str], None]) -> None:
+        """`say` is told of what is waited for, from another thread."""
+        self.connection.say = say
 
     def counters(self) -> Mapping[str, float]:
         counts = self.connection.counts
@@ -176,6 +180,9 @@ class OpenAILM:
     def close(self) -> None:
         self.connection.close()
 
+    def _hint(self, model: str, url: str) -> str:
+        return f"Is lm.url right, and does a server of {model} run there?"
+
     def _start(self, work: Coroutine[Any, Any, T]) -> Callable[[], T]:
         return self.connection.start(work)
 
@@ -184,22 +191,34 @@ class OpenAILM:
     async def _connected(self) -> Server:
         async with self._connecting:
             if self._server is None:
-                server = await self._discover()
-                self._probes = [] if server.scoring == "none" else await self._ask_probes(server, server.scoring)
-                self._server, self._probed_at = server, self.connection.opened
+                with self.connection.lanes.one() as lane, self.connection.pinned(lane):
+                    server = await self._discover()
+                    stream = lane.stream
+                    if server.scoring != "none":
+                        self._probes = await self._ask_probes(server, server.scoring)
+                    if lane.stream is stream:
+                        self.connection.trust(lane)
+                self._server, self.connection.guard = server, self
         return self._server
 
-    async def _vouched(self, questions: Sequence[Awaitable[T]]) -> list[T]:
-        """The answers, when it is known that it was our model that gave them."""
-        answers = await together(questions)
+    async def vouch(self) -> None:
+        """Raises Outage where who answers is not our model; of one that cannot score, nothing is known."""
         server = self._server
-        if server is not None and server.scoring != "none" and self._probed_at != self.connection.opened:
+        if server is None or server.scoring == "none":
+            return
+        try:
             apart = distance(await self._ask_probes(server, server.scoring), self._probes)
-            if apart > self.probe_tolerance:
-                self.connection.counts.outages += 1
-                raise Outage(another_model(self.identity.model, self.connection.url, apart, self.probe_tolerance))
-            self._probed_at = self.connection.opened  # what the probe itself opened has answered it
-        return answers
+        except Refused as error:
+            raise Outage(f"{self.connection.url} does not answer the probes as it did: {error}") from error
+        if apart > self.probe_tolerance:
+            self.connection.counts.outages += 1
+            raise Outage(another_model(self.identity.model, self.connection.url, apart, self.probe_tolerance))
+
+    async def missed(self) -> None:
+        """Raises Outage where another model is served by now."""
+        name = await self._served_name()
+        if self._server is not None and name != self._server.name:
+            raise Outage(self._serves([name]))
 
     async def _ask_probes(self, server: Server, way: str, patient: bool = True) -> list[list[Score]]:
         prompts, continuations = zip(*PROBES, strict=True)
@@ -227,14 +246,21 @@ class OpenAILM:
         except Refused as error:
             if error.status == 404 and self._name_is_given:  # a server that has no list
                 return self._names[0]
+            if error.status == 404 and not self.connection.url.endswith("/v1"):
+                raise Refused(
+                    f"{error}; does its address end with /v1, as in lm.url={self.connection.url}/v1?", 404
+                ) from None
             raise
         for name in self._names:
             if name in served:
                 return name
         if len(served) == 1 and not self._name_is_given:
             return served[0]  # by what name, does not matter: the probes say whether it is the one
-        raise Outage(
-            f"{self.connection.url} serves {', '.join(served) or 'nothing'}, and not {self._names[0]}: start the "
+        raise Outage(self._serves(served))
+
+    def _serves(self, names: Sequence[str]) -> str:
+        return (
+            f"{self.connection.url} serves {', '.join(names) or 'nothing'}, and not {self._names[0]}: start the "
             "server for this model, or say under which name it is served there with lm.served_name=NAME"
         )
 
@@ -248,7 +274,7 @@ class OpenAILM:
                 return None
 
         try:
-            return await self.connection.ask(path, body, lenient)
+            return await self.connection.ask(path, body, lenient, optional=True)
         except Refused:
             return None
 
@@ -311,8 +337,8 @@ class OpenAILM:
             texts = []
             for choice in choices_of(raw, n):
                 text = choice["text"] if path == "completions" else choice["message"]["content"]
-                if not isinstance(text, str) or choice.get("finish_reason") not in ("stop", "length"):
-                    raise BadAnswer(f"a generation that ended with {choice.get('finish_reason')!r}")
+                if not isinstance(text, str):
+                    raise BadAnswer("a generation without text")
                 texts.append(text.partition(sampling.stop)[0] if sampling.stop else text)
             return texts
 
@@ -323,6 +349,11 @@ class VllmLM(OpenAILM):
     """The same, and what it says is kept as vLLM's."""
 
     engine = "vllm"
+
+    def _hint(self, model: str, url: str) -> str:
+        if not is_loopback(url):
+            return super()._hint(model, url)
+        return f"If none runs, `llmrl serve {model}` starts one, and lm.serve={model} does for as long as the run"
 
 
 def _runs(seeds: Sequence[int]) -> Iterator[tuple[int, int]]:

@@ -22,6 +22,7 @@ from typing import IO, Any
 
 import httpx2
 
+from llmrl.lm.connection import ended
 from llmrl.lm.identify import identify_served, local_folder
 from llmrl.lm.language_model import LanguageModelError
 
@@ -155,9 +156,17 @@ def default_dtype(vllm: Vllm) -> str:
 
 @contextmanager
 def serving(
-    vllm: Vllm, what: Serving, say: Callable[[str], None] = lambda _: None, within: float = STARTS_WITHIN
+    vllm: Vllm,
+    what: Serving,
+    say: Callable[[str], None] = lambda _: None,
+    within: float = STARTS_WITHIN,
+    needed: bool = True,
 ) -> Iterator[Server]:
-    """The server, for as long as the block. Raises ValueError for a port that is taken, ServerError."""
+    """The server, for as long as the block. Raises ValueError for a port that is taken, ServerError.
+
+    Whoever asks it in this process is told at once when it has ended. needed: False where a block that came to its end
+    did not miss one that ended before; its log is kept in any case.
+    """
     dtype = what.dtype or default_dtype(vllm)
     if local_folder(what.model) is not None:
         identify_served(what.model, what.revision, dtype)  # a folder that is no model is seen now, not in vLLM's log
@@ -168,13 +177,37 @@ def serving(
     say(f"vLLM {vllm.version} of {vllm.python.parent.parent} starts with {what.model}; its log is {log}")
     with log.open("wb") as output:
         process = _start(command(vllm, what, port), _environment(vllm, what), output)
+
+    def how() -> str | None:
+        code = process.poll()
+        return None if code is None else f"vLLM ended by itself (exit code {code}): {_last(log)}"
+
+    keeps_log = True
     try:
         _wait(process, url, log, within)
-        yield Server(url, identify_name(what.model), dtype, log, process)
-        if process.poll() is not None:
-            raise ServerError(f"vLLM ended by itself (exit code {process.returncode}): {_last(log)}")
+        with _watched(url, how):
+            yield Server(url, identify_name(what.model), dtype, log, process)
+        if (ended_so := how()) is not None:
+            if needed:
+                raise ServerError(ended_so)
+            say(f"all is done, and before that {ended_so}")
+        keeps_log = ended_so is not None
+    except KeyboardInterrupt:
+        keeps_log = False
+        raise
     finally:
         stop(process)
+        if not keeps_log:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _watched(url: str, how: Callable[[], str | None]) -> Iterator[None]:
+    ended[url] = how
+    try:
+        yield
+    finally:
+        del ended[url]
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

@@ -86,8 +86,10 @@ class Answers:
         self._cache, self._identity, self._engine, self._load = cache, identity, engine, load
         self._cached_only = cached_only
         self._questions: dict[Sampling | None, Questions] = {}
+        self.say: Callable[[str], None] = lambda _: None  # told of what is waited for, from any thread
         self._model: LanguageModel | None = None
         self._begun: list[_Begun] = []
+        self._unread: dict[tuple[Sampling | None, str], set[str]] = {}  # asked for ahead
         self._vouched = False  # whether what answers is the model that answered before
 
     @property
@@ -152,7 +154,7 @@ class Answers:
         known, missing = self._missing(questions, wanted)
         left = sum(map(len, missing.values()))
         asked = sum(map(len, wanted.values()))
-        self.counts.hits += asked - left
+        self.counts.hits += asked - left - self._read_first(sampling, wanted)
         if missing and self._cached_only:
             raise AnswerCacheError(
                 f"only what is kept may be used, and {len(missing):,} of {len(wanted):,} prompts ({left:,} of "
@@ -189,6 +191,19 @@ class Answers:
         for begun in due:
             self._begun.remove(begun)
             self._keep(sampling, begun.missing, begun.answers())
+            for prompt, names in begun.missing.items():
+                self._unread.setdefault((sampling, prompt), set()).update(names)
+
+    def _read_first(self, sampling: Sampling | None, wanted: Mapping[str, KeysView[str]]) -> int:
+        """How many of these answers were asked for ahead and are read for the first time: the model gave them."""
+        count = 0
+        for prompt, names in wanted.items() if self._unread else ():
+            unread = self._unread.get((sampling, prompt), set())
+            count += len(unread & names)
+            unread -= names
+            if not unread:
+                self._unread.pop((sampling, prompt), None)
+        return count
 
     def _asked(
         self, model: LanguageModel, questions: Questions, sampling: Sampling | None, missing: Mapping[str, list[str]]
@@ -236,6 +251,9 @@ class Answers:
                     f"{self._identity} by {self._engine}: its answers would be kept under a wrong name"
                 )
             self._model = model
+            hear = getattr(model, "hear", None)
+            if hear is not None:
+                hear(lambda text: self.say(text))
         if not self._vouched:
             self._hold_to_kept(self._model)
             self._vouched = True

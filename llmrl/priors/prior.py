@@ -32,7 +32,7 @@ from llmrl.priors.cache import Answers
 from llmrl.priors.candidates import Candidates, Proposal, Use
 from llmrl.priors.generated import FreeAnswers
 from llmrl.priors.prompt import Prompt
-from llmrl.priors.thinking import Thinking
+from llmrl.priors.thinking import Thinking, asked_first
 from llmrl.run.seeding import stream
 from llmrl.schema import PriorConfig, SupportConfig
 
@@ -76,10 +76,8 @@ class Prior:
         if answers is not None:
             draw_seed = seed if cfg.draw_seed is None else cfg.draw_seed
             stop = prompt.end if prompt is not None else ""
-            temperature = cfg.temperature if cfg.source == "generated" else 1.0
-            if prompt is not None and prompt.think is not None:
-                thought = Sampling(prompt.think_tokens, temperature, cfg.top_p, prompt.think_end, draw_seed)
-                self._ask = Thinking(answers, thought, prompt.then, prompt.think == "each")
+            if prompt is not None:
+                self._ask = asked_first(prompt, cfg, seed, answers)
             sampling = Sampling(cfg.max_tokens, cfg.temperature, cfg.top_p, stop, draw_seed)
             self._free = FreeAnswers(self._ask or answers, sampling, cfg.limit)
         self._draws = {use: stream(seed, "prior", use) for use in self._supports}

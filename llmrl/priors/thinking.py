@@ -11,6 +11,18 @@ from collections.abc import Sequence
 
 from llmrl.lm.language_model import Conversation, Sampling, Score
 from llmrl.priors.cache import Answers
+from llmrl.priors.prompt import Prompt
+from llmrl.schema import PriorConfig
+
+
+def asked_first(prompt: Prompt, cfg: PriorConfig, seed: int, answers: Answers) -> Answers | Thinking:
+    """What a prior of these settings asks: with a thought first, where the prompt wants one."""
+    if prompt.think is None:
+        return answers
+    temperature = cfg.temperature if cfg.source == "generated" else 1.0
+    draw_seed = seed if cfg.draw_seed is None else cfg.draw_seed
+    thought = Sampling(prompt.think_tokens, temperature, cfg.top_p, prompt.think_end, draw_seed)
+    return Thinking(answers, thought, prompt.then, prompt.think == "each")
 
 
 class Thinking:

@@ -1,9 +1,13 @@
-"""Decisions per second of `llmrl train` against a server, with nothing kept; and the prompts that it asked, as a file.
+"""What `llmrl train` asks a server per second, with nothing kept; and what it asked, as a file for another client.
 
     python -m scripts.bench.decisions --url http://127.0.0.1:8123/v1 --model shapes-7B --prior generated
 
 Time and decisions are those between the end of the first evaluation and the beginning of the last. The model is only
 declared, and its answers need not make sense: of a generated prior exactly k answers are read, whatever they name.
+
+A decision asks nothing where its state's answers are kept already, so what can be compared with another client is what
+was asked: of a generated prior prompts, each with k answers; of a scored one rows, each a prompt (with what leads to a
+node of the trie) and one token. The file has a line for each, with the prompt's text.
 """
 
 from __future__ import annotations
@@ -14,15 +18,17 @@ import json
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from omegaconf import DictConfig
 
 import llmrl
 from llmrl.config import compose
+from llmrl.lm.connection import Connection
 from llmrl.lm.language_model import PROBES
 
 T = TypeVar("T")
@@ -41,13 +47,38 @@ def main() -> None:
             f"paths.runs={scratch}/runs", f"paths.cache={scratch}/kept.sqlite3",
             *(["prior.limit=0"] if args.prior == "generated" else []),
         ])  # fmt: skip
-        began = between_evaluations(cfg, time.perf_counter)
-        seconds = began[2] - began[1]
-        prompts = _prompts(Path(scratch) / "kept.sqlite3")
-    print(f"prior={args.prior}, {args.envs} environments, pipeline={args.pipeline}: {steps / seconds:.1f} decisions/s; "
-          f"{len(prompts)} distinct prompts asked in the run")  # fmt: skip
+        kept = Path(scratch) / "kept.sqlite3"
+        with _counted() as asked:
+            seen = between_evaluations(cfg, lambda: (time.perf_counter(), asked["rows"], len(_prompts(kept))))
+        began, ended = seen[1], seen[2]
+        seconds, rows, distinct = (b - a for a, b in zip(began, ended, strict=True))
+        prompts = _prompts(kept)[int(began[2]) : int(ended[2])]
+    each = 1 if args.prior == "generated" else rows / max(1, distinct)
+    what = "prompts" if args.prior == "generated" else "rows"
+    count = distinct if args.prior == "generated" else rows
+    print(f"prior={args.prior}, {args.envs} environments, pipeline={args.pipeline}: {steps / seconds:.1f} decisions/s, "
+          f"{distinct / seconds:.1f} distinct prompts/s; asked {count / seconds:.1f} {what}/s")  # fmt: skip
     if args.prompts:
-        Path(args.prompts).write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts))
+        lines = [json.dumps({"prompt": prompt}) + "\n" for prompt in prompts for _ in range(round(each))]
+        Path(args.prompts).write_text("".join(lines))
+
+
+@contextmanager
+def _counted() -> Iterator[Counter[str]]:
+    """Rows of the completions that are asked for, as they are sent."""
+    asked: Counter[str] = Counter()
+    exchange = Connection._exchange
+
+    async def counted(self: Connection, lane: Any, path: str, body: Any, optional: bool) -> Any:
+        if path == "completions":
+            asked["rows"] += len(body["prompt"]) if isinstance(body["prompt"], list) else 1
+        return await exchange(self, lane, path, body, optional)
+
+    Connection._exchange = counted  # type: ignore[method-assign]
+    try:
+        yield asked
+    finally:
+        Connection._exchange = exchange  # type: ignore[method-assign]
 
 
 def between_evaluations(cfg: DictConfig, look: Callable[[], T]) -> list[T]:
@@ -70,8 +101,12 @@ def between_evaluations(cfg: DictConfig, look: Callable[[], T]) -> list[T]:
 
 
 def _prompts(cache: Path) -> list[str]:
+    if not cache.exists():
+        return []
     with closing(sqlite3.connect(cache)) as db:
-        texts = [json.loads(question)["text"] for (question,) in db.execute("SELECT question FROM questions")]
+        texts = [
+            json.loads(question)["text"] for (question,) in db.execute("SELECT question FROM questions ORDER BY rowid")
+        ]
     probes = {prompt for prompt, _ in PROBES}
     return [text for text in dict.fromkeys(texts) if text not in probes]
 

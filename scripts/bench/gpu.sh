@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # What serving is worth on one NVIDIA GPU, with 7B shapes and no weights (--load-format dummy):
 #   scripts/bench/gpu.sh VLLM_ENV [OUT]      VLLM_ENV: the environment that has vLLM; OUT: a folder, by default bench-gpu
-# 1. llmrl train against vLLM: decisions/s with nothing kept, 64 environments, generated (k=5) and scored;
-#    beside it vLLM's own benchmark client with the prompts of that very run, as fast as it can ask
+# 1. llmrl train against vLLM: decisions/s with nothing kept, 64 environments, generated (k=5) and sampled; beside what it
+#    asks per second, what vLLM's own benchmark client asks of the same kind, with the prompts of that very run, as fast as
+#    it can: generated: distinct prompts, five answers of 16 tokens each; sampled: rows, a prompt and one token each
 # 2. the trie against prompt_logprobs
 # 3. the model in this process, scored by the tree mask, in bfloat16, at 0.5B and at 7B shapes (needs torch with CUDA)
 # Nothing is downloaded: scripts/bench/shapes.py writes a config and a tokenizer. llmrl's own python is $PYTHON.
@@ -44,16 +45,17 @@ echo "== 1. llmrl train: decisions/s, as a share of vLLM's own client"
 for prior in generated sampled; do
     "$PYTHON" -m scripts.bench.decisions --url "$URL" --model shapes-7B --prior "$prior" --envs 64 --ticks 40 \
         --prompts "$OUT/prompts-$prior.jsonl" | tee "$OUT/decisions-$prior.txt"
-    # k=5 free answers of 16 tokens for each prompt; vLLM's client asks for them as fast as they come
+    if [ "$prior" = generated ]; then tokens=16 extra='{"n": 5, "temperature": 1.0}'; else tokens=1 extra='{"logprobs": 1}'; fi
     "$VLLM_ENV/bin/python" -m vllm.entrypoints.cli.main bench serve --backend openai --base-url "http://127.0.0.1:$PORT" \
         --model shapes-7B --tokenizer "$OUT/shapes-7B" --dataset-name custom --dataset-path "$OUT/prompts-$prior.jsonl" \
-        --custom-output-len 16 --skip-chat-template --num-prompts "$(wc -l < "$OUT/prompts-$prior.jsonl")" \
-        --max-concurrency 256 --extra-body '{"n": 5, "temperature": 1.0}' \
+        --custom-output-len "$tokens" --skip-chat-template --num-prompts "$(wc -l < "$OUT/prompts-$prior.jsonl")" \
+        --max-concurrency 256 --extra-body "$extra" \
         2>&1 | tee "$OUT/vllm-client-$prior.txt" || echo "vLLM's client: not run"
-    awk -v prior="$prior" 'FNR == NR { if (match($0, /[0-9.]+ decisions\/s/)) ours = $0; next }
+    awk -v prior="$prior" 'FNR == NR { if (match($0, /asked [0-9.]+ [a-z]+\/s/)) { split(substr($0, RSTART, RLENGTH), w, " "); ours = w[2] }
+            if (match($0, /[0-9.]+ decisions\/s/)) { decisions = substr($0, RSTART, RLENGTH) } next }
         /Request throughput/ { theirs = $NF }
-        END { sub(/ decisions\/s.*/, "", ours); sub(/.* /, "", ours)
-              if (theirs > 0) printf "%s: %.1f decisions/s, vLLM'"'"'s client %.1f prompts/s: %.0f%%\n", prior, ours, theirs, 100 * ours / theirs
+        END { what = prior == "generated" ? "distinct prompts/s" : "rows/s"
+              if (theirs > 0 && ours > 0) printf "%s: %s; %.1f %s, vLLM'"'"'s client %.1f requests/s: %.0f%%\n", prior, decisions, ours, what, theirs, 100 * ours / theirs
               else print prior ": share not run" }' "$OUT/decisions-$prior.txt" "$OUT/vllm-client-$prior.txt" | tee -a "$OUT/share.txt"
 done
 

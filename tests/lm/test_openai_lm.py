@@ -9,17 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from balancer import Balancer
 from fixture_lm import ACTIONS, PROMPTS, build_llama
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from own_time import OwnTime
 from small_server import FAULTS, ModelBackend, SmallServer
 
-from llmrl.lm.connection import Limiter, check_url
+from llmrl.lm import connection
+from llmrl.lm.address import check_url
 from llmrl.lm.language_model import PROBES, LanguageModelError, ModelIdentity, Outage, Sampling, Score, distance
+from llmrl.lm.limiter import Limiter
 from llmrl.lm.openai_lm import OpenAILM, VllmLM
 from llmrl.lm.token_trie import MOST_IDS, MOST_ROWS, Row, requests, total, trie_nodes
 from llmrl.lm.transformers_lm import TransformersLM
+from llmrl.secrets import without_secrets
 
 TEXTS = [f" {action}\n" for action in ACTIONS]
 SAMPLING = Sampling(max_tokens=8)
@@ -113,7 +117,7 @@ def test_seeds_that_follow_each_other_are_one_request(server: SmallServer, clien
     served.score(PROMPTS[:1], [TEXTS[:1]])
     server.seen.clear()
     served.sample(PROMPTS[:1], [[7, 8, 9, 20]], SAMPLING)
-    asked = sorted((body["seed"], body["n"], body["stop"]) for body in server.seen)
+    asked = sorted((body["seed"], body["n"], body["stop"]) for body in server.seen if "seed" in body)
     assert asked == [(7, 3, ["\n"]), (20, 1, ["\n"])]
 
 
@@ -220,6 +224,105 @@ def test_a_fault_while_connecting_is_no_lack_of_the_server(
     assert served.counters()["lm/outages"] >= 4
 
 
+def test_what_is_waited_for_is_said_at_once_and_then_now_and_again(
+    server: SmallServer, client: Client, time: OwnTime
+) -> None:
+    said: list[str] = []
+    server.stop()
+    served = client()
+    served.hear(said.append)
+    with pytest.raises(Outage, match=r"600 s of trying; at last: ConnectError.*`llmrl serve .*` starts one"):
+        served.probe()
+    assert said[0].startswith(f"waiting for {served.connection.url}: ConnectError")
+    assert "; 0 s of 600 s. If none runs, `llmrl serve" in said[0]
+    assert 10 <= len(said) <= 21
+    server.start()
+    served.probe()
+    said.clear()
+    time.time += 31
+    server.misbehave("429", times=3)
+    served.sample(PROMPTS[:1], [[1]], SAMPLING)
+    assert len(said) == 1
+    assert "llmrl serve" not in said[0]
+
+
+def test_patience_begins_with_the_first_fault_and_not_in_the_queue(
+    server: SmallServer, client: Client, time: OwnTime
+) -> None:
+    served = client(concurrency=1)
+    served.probe()
+    answer, asked = server.answer, []
+
+    def slowly(path: str, body: dict[str, Any] | None) -> tuple[int, Any]:
+        if body is not None and "seed" in body:
+            time.time += 100
+            asked.append(body["prompt"])
+            if len(asked) == 8:
+                return 503, {"error": {"message": "busy"}}
+        return answer(path, body)
+
+    server.answer = slowly  # type: ignore[method-assign]
+    assert len(served.sample([f"{i} Next:" for i in range(10)], [[1]] * 10, SAMPLING)) == 10
+    assert len(time.waits) == 1
+    assert asked[8:10].count(asked[7]) == 1 or asked[9] == asked[7]  # before those whose time has not begun
+
+
+def test_who_always_answers_something_else_is_named(server: SmallServer, client: Client) -> None:
+    served = client()
+    served.probe()
+    server.misbehave("too few", times=10**4)
+    with pytest.raises(Outage, match=r"answered \d+ times in 600 s of trying, and never what was asked: .*0 answers"):
+        served.sample(PROMPTS[:1], [[1]], SAMPLING)
+
+
+def test_what_takes_too_long_is_asked_in_halves(
+    server: SmallServer, client: Client, time: OwnTime, scores: list[list[Score]]
+) -> None:
+    served = client()
+    served.probe()
+    server.on_stall = time.expire
+    most = max(len(body["prompt"]) for body in server.seen if isinstance(body["prompt"], list))  # of the probes
+    rows: list[int] = []
+
+    def spoil(path: str, body: dict[str, Any] | None) -> str:
+        if body is None or not isinstance(body.get("prompt"), list):
+            return ""
+        rows.append(len(body["prompt"]))
+        return "stall" if rows[-1] > most else ""
+
+    server.spoil = spoil
+    assert distance(served.score(PROMPTS, [TEXTS] * 4), scores) < 1e-4
+    assert max(rows) > most >= rows[-1]
+
+
+@pytest.mark.parametrize("how", ["501", "505", "html"])
+def test_what_a_server_lacks_does_not_keep_anybody_waiting(
+    server: SmallServer, client: Client, time: OwnTime, how: str
+) -> None:
+    server.lacks = {"/version": how, "/tokenize": how}
+    served = client(OpenAILM)
+    assert len(served.sample(PROMPTS[:1], [[1]], SAMPLING)) == 1
+    assert served.provenance["server"] == "OpenAI-compatible"
+    assert time.waits == []
+
+
+def test_an_address_without_its_end_is_said_to_be(server: SmallServer, client: Client) -> None:
+    with pytest.raises(LanguageModelError, match=r"does its address end with /v1, as in lm\.url=http\S+/v1\?"):
+        client(url=server.url.removesuffix("/v1")).probe()
+
+
+def test_a_server_of_ours_that_has_ended_is_not_waited_for(
+    server: SmallServer, client: Client, time: OwnTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = client()
+    served.probe()
+    monkeypatch.setitem(connection.ended, server.url, lambda: "vLLM ended by itself; its log is here")
+    server.misbehave("429")
+    with pytest.raises(Outage, match="its log is here"):
+        served.sample(PROMPTS[:1], [[1]], SAMPLING)
+    assert time.waits == []
+
+
 def test_a_server_that_is_down_for_a_minute_is_waited_for(
     scores: list[list[Score]], server: SmallServer, client: Client, time: OwnTime
 ) -> None:
@@ -303,6 +406,62 @@ def test_probes_are_asked_once_more_only_where_a_connection_was_opened(server: S
     assert served.connection.opened == 1
 
 
+def test_each_connection_behind_a_balancer_is_probed_itself(
+    other: TransformersLM, server: SmallServer, client: Client, samples: list[list[str]]
+) -> None:
+    with SmallServer(other) as replica, Balancer([server.port, replica.port], lambda n: n == 3) as balancer:
+        served = client(url=balancer.url)
+        with pytest.raises(Outage, match="another model"):  # whichever of them came along the fourth connection
+            served.sample([*PROMPTS, *PROMPTS], [[1, 2]] * 8, SAMPLING)
+        assert balancer.connections >= 4
+        assert any("seed" in body for body in replica.seen)
+    with SmallServer(server.backend) as replica, Balancer([server.port, replica.port], lambda n: n % 2) as balancer:
+        served = client(url=balancer.url)
+        assert served.sample(PROMPTS, [[1, 2]] * 4, SAMPLING) == samples
+        for one in (server, replica):  # each connection to either was probed, once
+            probes = sum(isinstance(body["prompt"], list) and "seed" not in body for body in one.seen)
+            assert probes >= 2
+        assert served.counters()["lm/outages"] == 0
+
+
+def test_a_connection_that_ends_before_it_is_probed_gives_no_answer(
+    server: SmallServer, client: Client, samples: list[list[str]], time: OwnTime
+) -> None:
+    served = client(concurrency=1)
+    served.probe()
+    answer = server.answer
+
+    def and_cut(path: str, body: dict[str, Any] | None) -> tuple[int, Any]:
+        if body is not None and "seed" in body and server._http is not None and not time.waits:
+            server.seen.clear()
+            server.close_after = True
+        return answer(path, body)
+
+    server.answer = and_cut  # type: ignore[method-assign]
+    server.stop()
+    server.start()
+    assert served.sample(PROMPTS, [[1, 2]] * 4, SAMPLING) == samples
+    assert served.counters()["lm/outages"] == len(time.waits) > 0
+
+
+def test_what_is_not_found_any_more_is_asked_again_unless_another_model_is_served(
+    backend: ModelBackend, server: SmallServer, client: Client, time: OwnTime, samples: list[list[str]]
+) -> None:
+    served = client()
+    served.probe()
+    server.misbehave("404", times=2)
+    assert served.sample(PROMPTS, [[1, 2]] * 4, SAMPLING) == samples
+    assert served.counters()["lm/outages"] == len(time.waits) == 2
+    backend.name = "another"
+    for ask in (
+        lambda: served.sample(PROMPTS[:1], [[1]], SAMPLING),
+        lambda: served.score(PROMPTS[:1], [[" something else"]]),
+    ):
+        with pytest.raises(Outage, match=r"serves another, and not .*small-llama: start the server for this model"):
+            ask()
+    assert len(time.waits) == 2
+
+
 def test_a_model_of_another_name_is_not_asked(server: SmallServer, client: Client) -> None:
     server.backend.name = "another"
     with pytest.raises(Outage, match=r"serves another, and not small-llama: .* lm\.served_name=NAME"):
@@ -337,6 +496,29 @@ def test_a_key_is_shown_to_the_server_and_to_nobody_else(
         client(api_key_env="MY_KEY")
 
 
+@pytest.mark.parametrize("key", ["in two\nlines-1234", "bell-\x07-1234", "euro-\u20ac-1234", "two words-1234"])
+def test_what_no_header_carries_is_no_key(client: Client, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("MY_KEY", key)
+    with pytest.raises(ValueError, match=r"lm\.api_key_env=MY_KEY: .* is no key") as error:
+        client(api_key_env="MY_KEY")
+    assert "1234" not in str(error.value)
+
+
+def test_what_could_not_be_sent_is_not_shown(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmrl.lm.connection.read_key", lambda name: "first-line\nsecond-line")
+    with pytest.raises(Outage, match="LocalProtocolError") as error:
+        client().probe()
+    assert "line" not in str(error.value)
+
+
+def test_a_key_is_no_part_of_any_message_whatever_its_variable_is_called(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THEIR_KEY", "correct-horse")
+    client(api_key_env="THEIR_KEY")
+    assert without_secrets("it was correct-horse, and not EMPTY") == "it was $THEIR_KEY, and not EMPTY"
+
+
 @pytest.mark.parametrize(
     ("url", "message"),
     [
@@ -344,6 +526,9 @@ def test_a_key_is_shown_to_the_server_and_to_nobody_else(
         ("http://example.com/v1", r"lm\.allow_http=true"),
         ("ftp://127.0.0.1/v1", "has to be a server's address"),
         ("127.0.0.1:8000", "has to be a server's address"),
+        ("http://127.0.0.1:port/v1", "has to be a server's address"),
+        ("http://[::1/v1", "has to be a server's address"),
+        ("http://127.0.0.1:80 00/v1", "has to be a server's address"),
     ],
 )
 def test_addresses_that_are_refused(url: str, message: str) -> None:
@@ -366,22 +551,22 @@ def test_the_number_of_requests_grows_until_a_complaint_and_halves_once_for_thos
     async def work() -> None:
         limiter = Limiter(100)
         for _ in range(20):
-            async with limiter as slot:
+            async with limiter.slot() as slot:
                 slot.succeeded()
         assert limiter.limit == 36
-        slots = [await limiter.__aenter__() for _ in range(30)]
+        slots = [await limiter.enter() for _ in range(30)]
         for slot in slots[:10]:
             slot.overloaded()
         assert limiter.limit == 18
         for slot in slots[10:]:
             slot.succeeded()
         assert 19 < limiter.limit < 20
-        waiting = asyncio.ensure_future(limiter.__aenter__())
+        waiting = asyncio.ensure_future(limiter.enter())
         for _ in range(11):
-            await limiter.__aexit__()
+            limiter.leave()
             await asyncio.sleep(0)
             assert not waiting.done()
-        await limiter.__aexit__()
+        limiter.leave()
         await waiting
         assert limiter.running == 19
 

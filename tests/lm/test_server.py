@@ -14,7 +14,10 @@ from pathlib import Path
 import pytest
 
 from llmrl.config import compose, run_id
+from llmrl.lm import connection
 from llmrl.lm import server as module
+from llmrl.lm.language_model import Outage
+from llmrl.lm.openai_lm import VllmLM
 from llmrl.lm.server import Server, ServerError, Serving, Vllm, command, find_vllm, serving
 from llmrl.serve import URLS, served, served_for
 
@@ -86,6 +89,7 @@ def test_a_server_runs_for_as_long_as_its_block_with_all_that_it_started(environ
         assert str(server.log) in said[0]
     assert server.process.returncode is not None
     assert not runs(child)
+    assert not server.log.parent.exists()
 
 
 def test_one_that_does_not_start_says_why(environment: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,6 +111,21 @@ def test_one_that_ends_by_itself_is_no_success(environment: str) -> None:
 
     with pytest.raises(ServerError, match="ended by itself"):
         killed()
+
+
+def test_whoever_asks_is_told_that_it_has_ended_and_whoever_is_done_is_only_told(environment: str) -> None:
+    said: list[str] = []
+    with serving(find_vllm(environment), Serving("tiny-1"), said.append, needed=False) as server:
+        assert connection.ended[server.url]() is None
+        os.kill(server.process.pid, signal.SIGKILL)
+        server.process.wait()
+        lm = VllmLM("tiny-1", url=server.url, patience_s=1e6)
+        with pytest.raises(Outage, match=rf"ended by itself \(exit code -9\): its log is {server.log}"):
+            lm.probe()
+        lm.close()
+    assert "all is done, and before that vLLM ended by itself" in said[-1]
+    assert server.log.exists()
+    assert server.url not in connection.ended
 
 
 def test_a_port_that_is_taken_and_a_model_that_is_none_are_named(environment: str, tmp_path: Path) -> None:
