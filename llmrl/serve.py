@@ -10,9 +10,10 @@ from contextlib import ExitStack, contextmanager
 from omegaconf import DictConfig, OmegaConf
 
 from llmrl.config import check
-from llmrl.lm.server import Serving, find_vllm, serving
+from llmrl.lm.server import Serving, find_vllm, serving, watched
 
 URLS = "LLMRL_SERVERS"  # how a sweep tells its cells where its servers are: JSON, what is served -> address
+PROCESSES = "LLMRL_SERVER_PROCESSES"  # and what they are: JSON, address -> process id and log
 
 
 @contextmanager
@@ -20,7 +21,10 @@ def served(cfg: DictConfig, say: Callable[[str], None]) -> Iterator[DictConfig]:
     """`cfg` with the address of its server: one that the sweep has started, or one that runs for this block."""
     known = json.loads(os.environ.get(URLS, "{}"))
     if (key := _key(cfg)) in known:
-        yield _with_url(cfg, known[key])
+        pid, log = json.loads(os.environ.get(PROCESSES, "{}"))[known[key]]
+        how = f"the sweep's vLLM ended by itself: its log is {log}"
+        with watched(known[key], lambda: None if _runs(pid) else how):
+            yield _with_url(cfg, known[key])
         return
     with serving(find_vllm(cfg.lm.serve_env), _what(cfg), say, needed=False) as server:
         yield _with_url(cfg, server.url)
@@ -31,11 +35,21 @@ def served_for(cfgs: Sequence[DictConfig], say: Callable[[str], None]) -> Iterat
     """Servers for all that `cfgs` ask for, each once; what is to be put into the environment of their runs."""
     with ExitStack() as stack:
         urls: dict[str, str] = {}
+        processes: dict[str, tuple[int, str]] = {}
         for cfg in cfgs:
             if cfg.lm is not None and cfg.lm.get("serve") is not None and not cfg.cached_only and _key(cfg) not in urls:
                 server = stack.enter_context(serving(find_vllm(cfg.lm.serve_env), _what(cfg), say, needed=False))
                 urls[_key(cfg)] = server.url
-        yield {URLS: json.dumps(urls)} if urls else {}
+                processes[server.url] = (server.process.pid, str(server.log))
+        yield {URLS: json.dumps(urls), PROCESSES: json.dumps(processes)} if urls else {}
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _what(cfg: DictConfig) -> Serving:

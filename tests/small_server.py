@@ -279,8 +279,10 @@ def _handler(server: SmallServer) -> type[BaseHTTPRequestHandler]:
             else:
                 status, answer = server.answer(self.path, body)
                 last, server.close_after = server.close_after, False
-                self._send(status, _spoilt(answer, fault), half=fault == "half", malformed=fault == "malformed")
-                self.close_connection = self.close_connection or last
+                headers = {"Connection": "close"} if last else {}
+                self._send(
+                    status, _spoilt(answer, fault), headers, half=fault == "half", malformed=fault == "malformed"
+                )
 
         def _send(
             self,

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -185,7 +186,8 @@ def serving(
     keeps_log = True
     try:
         _wait(process, url, log, within)
-        with _watched(url, how):
+        threading.Thread(target=process.wait, daemon=True).start()  # so that other processes see that it has ended, too
+        with watched(url, how):
             yield Server(url, identify_name(what.model), dtype, log, process)
         if (ended_so := how()) is not None:
             if needed:
@@ -202,12 +204,17 @@ def serving(
 
 
 @contextmanager
-def _watched(url: str, how: Callable[[], str | None]) -> Iterator[None]:
+def watched(url: str, how: Callable[[], str | None]) -> Iterator[None]:
+    """Whoever asks the server at this address in the block is told how it ended, once it has."""
+    before = ended.get(url)
     ended[url] = how
     try:
         yield
     finally:
-        del ended[url]
+        if before is None:
+            del ended[url]
+        else:
+            ended[url] = before
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

@@ -19,7 +19,7 @@ from llmrl.lm import server as module
 from llmrl.lm.language_model import Outage
 from llmrl.lm.openai_lm import VllmLM
 from llmrl.lm.server import Server, ServerError, Serving, Vllm, command, find_vllm, serving
-from llmrl.serve import URLS, served, served_for
+from llmrl.serve import PROCESSES, URLS, served, served_for
 
 FAKE = """
 import http.server, json, os, signal, subprocess, sys
@@ -192,11 +192,19 @@ def test_a_run_and_a_sweep_have_their_server_started(environment: str, monkeypat
     plain = compose([])
     with served_for([cfg, plain, cfg, other], said.append) as more:
         assert len(said) == 3  # one of the run, two of the sweep
-        monkeypatch.setenv(URLS, more[URLS])
+        for name in (URLS, PROCESSES):
+            monkeypatch.setenv(name, more[name])
         urls = set(json.loads(more[URLS]).values())
         assert len(urls) == 2
         with served(cfg, said.append) as first, served(other, said.append) as second:
             assert {first.lm.url, second.lm.url} == urls
+            assert [connection.ended[url]() for url in urls] == [None, None]
+            pid, log = json.loads(more[PROCESSES])[first.lm.url]
+            os.kill(pid, signal.SIGKILL)
+            while (how := connection.ended[first.lm.url]()) is None:
+                os.sched_yield()
+            assert how.endswith(log)
+            assert connection.ended[second.lm.url]() is None
         assert len(said) == 3
     with served_for([plain], said.append) as nothing:
         assert nothing == {}
