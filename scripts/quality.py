@@ -86,7 +86,8 @@ def _draw(found: dict, line, out: Path) -> None:  # type: ignore[no-untyped-def,
     right.set(xlabel="expert mass of the prior", ylabel="decisions to 80 % (triangle: not reached)", yscale="log")
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
-    left.legend(frameon=False, fontsize=8, loc="lower right")
+    handles, labels = left.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=8)
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=150)
 
