@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def _draw(found: dict, line, out: Path) -> None:  # type: ignore[no-untyped-def, type-arg]
-    figure = Figure(figsize=(8, 3.4), layout="constrained")
+    figure = Figure(figsize=(8, 3.9), layout="constrained")
     left, right = figure.subplots(1, 2)
     for colour, (kind, points) in zip(COLOURS, sorted(found.items()), strict=False):
         x = [mass for _, mass, _, _ in points]
