@@ -51,7 +51,7 @@ def typed(console: Console) -> Callable[[Text], str]:
     hears, told = socket.socketpair()
     for end in (hears, told):
         end.setblocking(False)
-    signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+    signal.set_wakeup_fd(told.detach(), warn_on_full_buffer=False)  # open for as long as the process
 
     def ask(prompt: Text) -> str:
         console.print(prompt, end="")

@@ -16,7 +16,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from llmrl.config import ConfigError, cells, compose, run_id, run_name
-from llmrl.run.folder import is_complete, own_folder
+from llmrl.run.folder import Paused, is_complete, own_folder
 from llmrl.run.load import RunInfo, is_run
 
 
@@ -93,7 +93,7 @@ def launch(
             under_way.discard(process)
         if quiet:
             stopped = process.returncode < 0 or process.returncode in (130, 143)
-            paused = process.returncode == 75
+            paused = process.returncode == Paused.exit_code
             ended = "done" if process.returncode == 0 else "stopped" if stopped else "paused" if paused else "failed"
             ended += f"\n{errors.strip()}" if ended in ("paused", "failed") else ""
             say(f"[{i + 1}/{total}] {said}: {ended}")

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import select
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.cells import cell_len
@@ -14,7 +19,7 @@ from rich.text import Text
 
 from llmrl.config import ConfigError, compose
 from llmrl.lm.language_model import Sampling
-from llmrl.play import BAR, Game, bar, changed_config, open_game, play
+from llmrl.play import BAR, Game, bar, changed_config, open_game, play, typed
 from llmrl.priors.project import project
 from llmrl.run.load import RunInfo, load_runs
 
@@ -76,6 +81,38 @@ def rows(screen: str) -> Iterator[dict[str, str]]:
         plain = re.sub("[█▏▎▍▌▋▊▉]+", " ", values).split()
         row = {"chosen": chosen, "number": number, "expert": expert, "action": action, "bar": blocks}
         yield row | dict(zip([*titles[1:-1], "share"], plain, strict=True))
+
+
+# ---- the prompt ---------------------------------------------------------------------------------------------------
+
+
+def test_a_prompt_waits_for_a_line_or_a_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is there to be read until one of them comes: else waiting would be a busy loop."""
+    ours, theirs = os.pipe()
+    calls: list[int] = []
+    real = select.select
+
+    def watched(read: list[Any], *rest: Any) -> Any:
+        calls.append(len(calls))
+        assert real(read, [], [], 0)[0] == []
+        if len(calls) == 1:
+            signal.raise_signal(signal.SIGUSR1)  # which ends nothing
+        else:
+            os.write(theirs, b"q\n")
+        return real(read, *rest)
+
+    before = signal.signal(signal.SIGUSR1, lambda *_: None)
+    with os.fdopen(ours) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        monkeypatch.setattr(select, "select", watched)
+        try:
+            assert typed(Console(file=io.StringIO()))(Text("?")) == "q"
+        finally:
+            monkeypatch.undo()
+            os.close(signal.set_wakeup_fd(-1))
+            os.close(theirs)
+            signal.signal(signal.SIGUSR1, before)
+    assert calls == [0, 1]
 
 
 # ---- the screen --------------------------------------------------------------------------------------------------
