@@ -82,7 +82,7 @@ class EnvPool:
         try:
             answer = connection.recv()
         except (EOFError, ConnectionResetError):
-            process.join()  # its end of the pipe is closed, so it is about to end
+            process.join(WORKER_SECONDS)  # its end of the pipe is closed, so it is about to end
             who = ", ".join(map(str, range(w, self.num_envs, len(self._workers))))
             raise WorldError(
                 f"the worker process of environments {who} ended without an answer (exit code {process.exitcode})"
