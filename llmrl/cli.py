@@ -134,6 +134,41 @@ def play(
 
 
 @app.command()
+def evaluate(
+    arguments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN... [KEY=VALUE]...",
+            help="Runs: folders, globs, parts of names. Then what is to be other: env.split=valid_unseen env.count=50",
+            show_default=False,
+        ),
+    ],
+    episodes: Annotated[int, typer.Option(min=1, help="Of each task of the world.")] = 3,
+    greedy: Annotated[bool, typer.Option("--greedy", help="Evaluate the greedy policy.")] = False,
+    runs: Runs = Path("runs"),
+    config_dir: ConfigDir = None,
+) -> None:
+    """Evaluate trained agents in other games, or with another model. They learn nothing there."""
+    with explained("stopped; the same command goes on with the runs that are left"):
+        from llmrl.config import ConfigError
+        from llmrl.evaluations import Asked, evaluate_run, grouped
+        from llmrl.report.games import evaluations_table
+        from llmrl.report.select import select
+
+        if config_dir is not None:
+            sys.path.insert(0, str(Path.cwd()))
+        overrides = tuple(word for word in arguments if "=" in word and not Path(word).exists())
+        names = [word for word in arguments if word not in overrides]
+        if not names:
+            raise ConfigError("which run? llmrl evaluate RUN [KEY=VALUE]...; `llmrl runs list` shows those there are")
+        asked = Asked(overrides, episodes, greedy)
+        judged = [evaluate_run(run, asked, config_dir, typer.echo) for run in select(names, runs)]
+        show(evaluations_table(grouped(judged)))
+        for each in judged:
+            typer.echo(each.path)
+
+
+@app.command()
 def tune(
     space: Annotated[str, typer.Option(help="What is searched: a name in configs/tune/, or a YAML file.")],
     overrides: Annotated[

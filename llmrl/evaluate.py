@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +29,15 @@ class Evaluation:
         return means if self.episodes is not None else means | {f"{prefix}/exact": True}
 
 
+@dataclass
+class Played:
+    """Whole episodes, in the order in which they ended."""
+
+    episodes: list[Episode]
+    covered: int = 0  # decisions at which an expert's action was among the candidates
+    with_expert: int = 0  # decisions at which the expert's actions were known
+
+
 def evaluate(
     pool: EnvPool,
     prior: ActionPrior,
@@ -47,6 +56,32 @@ def evaluate(
     the others.
     """
     name = ("evaluation", "greedy" if greedy else "behaviour", step)
+    finished = play_out(
+        pool, prior, learner, name, seed=seed, episodes=episodes, greedy=greedy, history_turns=history_turns,
+        first_task=first_task,
+    ).episodes  # fmt: skip
+    return Evaluation(
+        float(np.mean([e.ret for e in finished])),
+        float(np.mean([e.success for e in finished])),
+        float(np.mean([e.decisions for e in finished])),
+        len(finished),
+    )
+
+
+def play_out(
+    pool: EnvPool,
+    prior: ActionPrior,
+    learner: Learner,
+    name: tuple[str | int, ...],
+    *,
+    seed: int,
+    episodes: int,
+    greedy: bool,
+    history_turns: int,
+    first_task: int = 0,
+    told: Callable[[int], None] = lambda done: None,
+) -> Played:
+    """Episodes with tasks in turn, on the streams of `name`. `told` hears how many are done."""
     rng = stream(seed, *name)
     prior.start_evaluation(*name)
 
@@ -54,17 +89,16 @@ def evaluate(
         return learner.evaluate(states, candidates, rng, greedy)
 
     rollout = Rollout(pool, prior, seed, *name, history_turns=history_turns, use="evaluation", first_in_turn=first_task)
-    finished: list[Episode] = []
-    while len(finished) < episodes:
+    played = Played([])
+    while len(played.episodes) < episodes:
         rollout.start()
-        active = list(range(min(pool.num_envs, episodes - len(finished))))
+        active = list(range(min(pool.num_envs, episodes - len(played.episodes))))
         while active:
-            ended = rollout.tick(choose, active, learning=False).episodes
-            finished += ended
-            active = [e for e in active if e not in {episode.env for episode in ended}]
-    return Evaluation(
-        float(np.mean([e.ret for e in finished])),
-        float(np.mean([e.success for e in finished])),
-        float(np.mean([e.decisions for e in finished])),
-        len(finished),
-    )
+            tick = rollout.tick(choose, active, learning=False)
+            played.episodes += tick.episodes
+            played.covered += tick.covered
+            played.with_expert += tick.with_expert
+            active = [e for e in active if e not in {episode.env for episode in tick.episodes}]
+            if tick.episodes:
+                told(len(played.episodes))
+    return played

@@ -15,31 +15,25 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console, Group, RenderableType
 from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
 from llmrl.build import build, build_env
-from llmrl.config import ConfigError, check, compose, config_folder
+from llmrl.changes import changed_config, load_weights
+from llmrl.config import ConfigError, compose
 from llmrl.envs.pool import EnvPool, Outcome, Reset, Step
 from llmrl.envs.state import TextState
 from llmrl.learners.learner import Learner
-from llmrl.overrides import ConfigFolders, parse, unknown_key
 from llmrl.priors.candidates import Candidates
 from llmrl.priors.prior import Explanation
-from llmrl.run.checkpoint import checkpoint_steps, read_weights
-from llmrl.run.files import flatten
-from llmrl.run.load import RunInfo, find_run
+from llmrl.run.checkpoint import checkpoint_steps
+from llmrl.run.load import find_run
 from llmrl.run.seeding import integer, stream
 
 BAR = 12  # columns of a full bar
-CHANGEABLE = (
-    "seed", "env.", "lm.", "prompt.", "prior.", "learner.alpha", "learner.alpha_eval", "threads", "paths.cache",
-    "cached_only",
-)  # fmt: skip
-NO_EFFECT = ("prior.behaviour.", "prior.target.", "prior.uniform_after")  # what is played is the evaluation's support
 
 
 def typed(console: Console) -> Callable[[Text], str]:
@@ -125,38 +119,11 @@ def open_game(
     unit = "decision" if cfg.data is None else "gradient step"
     game = Game(cfg, f"{run.name} · as of {unit} {steps[-1]:,}", greedy)
     try:
-        _load(game.learner, run.path / "checkpoints" / str(steps[-1]))
+        load_weights(game.learner, run.path / "checkpoints" / str(steps[-1]))
     except BaseException:
         game.close()
         raise
     return game
-
-
-def changed_config(run: RunInfo, overrides: Sequence[str], config_dir: Path | None = None) -> DictConfig:
-    """A run's config with some settings changed: those that make sense after training. Raises ConfigError."""
-    if not run.config:
-        raise ValueError(f"{run.path / 'config.yaml'} is missing: the run cannot be played")
-    folders = ConfigFolders(config_folder(), config_dir)
-    cfg = OmegaConf.create(OmegaConf.to_container(check(OmegaConf.create(run.config), folders)))
-    assert isinstance(cfg, DictConfig)
-    cfg.cached_only = False  # what the run was held to; a game may be held to it anew
-    known = flatten(OmegaConf.to_container(cfg))
-    for o in parse(overrides, folders):
-        if o.key_or_group in folders.groups and not isinstance(o.value(), dict):
-            raise ConfigError(f"{o.input_line}: a run keeps its parts; leave the run out to play {o.input_line}")
-        if o.is_sweep_override() or o.is_add() or o.is_force_add() or o.is_delete():
-            raise ConfigError(f"{o.input_line}: write key=value, with one value")
-        for key, value in flatten(o.value(), o.key_or_group).items():
-            if key not in known:
-                raise ConfigError(unknown_key(key, str(value), known))
-            if key.startswith(NO_EFFECT):
-                setting = "uniform" if key == "prior.uniform_after" else key.rpartition(".")[2]
-                raise ConfigError(f"{key}: playing draws from prior.evaluation.{setting}; set that")
-            if not any(key == name or (name.endswith(".") and key.startswith(name)) for name in CHANGEABLE):
-                names = ", ".join(f"{name}*" if name.endswith(".") else name for name in CHANGEABLE)
-                raise ConfigError(f"{key}: it is too late to change this; a run is played with another {names}")
-            OmegaConf.update(cfg, key, value)
-    return check(cfg, folders)
 
 
 @dataclass(frozen=True)
@@ -359,14 +326,6 @@ def _typed(ask: Callable[[Text], str], console: Console, decision: Decision | No
             return key
         numbered = f", or a number from 1 to {len(numbers)}" if numbers else ""
         console.print(Text(f"{key}: type Enter, r or q{numbered}"))
-
-
-def _load(learner: Learner, checkpoint: Path) -> None:
-    try:
-        learner.load_state_dict(read_weights(checkpoint))
-    except (RuntimeError, KeyError) as error:  # torch's way of saying that names or shapes differ
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{checkpoint}: its weights do not fit the learner in config.yaml: {reason}") from error
 
 
 def _percent(share: float) -> str:

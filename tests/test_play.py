@@ -17,9 +17,10 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from llmrl.changes import changed_config
 from llmrl.config import ConfigError, compose
 from llmrl.lm.language_model import Sampling
-from llmrl.play import BAR, Game, bar, changed_config, open_game, play, typed
+from llmrl.play import BAR, Game, bar, open_game, play, typed
 from llmrl.priors.project import project
 from llmrl.run.load import RunInfo, load_runs
 
@@ -371,8 +372,8 @@ def _typed_settings(run: RunInfo) -> dict[str, object]:
         ("prior.behaviour.k=3", "set that"),
         ("prior.evaluation.kk=3", "did you mean prior.evaluation.k=3"),
         ("prior.evaluation.k=0", "at least 1"),
-        ("env=overcooked_salad", "leave the run out"),
-        ("~lm", "leave the run out"),
+        ("env=overcooked_salad", "a run keeps its parts"),
+        ("~lm", "a run keeps its parts"),
         ("seed=1,2", "with one value"),
         ("+seed=1", "with one value"),
         ("seed=x", "expected a whole number"),

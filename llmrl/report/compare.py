@@ -264,8 +264,9 @@ def _no_evidence(flat: Mapping[str, Any]) -> str | None:
         return f"{kind} is a test of correctness"
     if flat.get("env.split") == "dev":
         return "split dev is what was tuned on"
-    if flat.get("env.split") == "train":
-        return "split train is what the embedded model read"
+    read = {"overcooked_random": "train", "household": "corpus"}.get(kind)
+    if read is not None and flat.get("env.split") == read:
+        return f"split {read} is what the embedded model read"
     return None
 
 

@@ -1,0 +1,182 @@
+"""`llmrl evaluate`: what a trained agent does in other games, or with another model. Nothing is learned there.
+
+Every task of the world is played `per_task` times. An evaluation is named by a hash of all that its result depends
+on: the settings, the run and its checkpoint, the policy, and how many episodes. It is kept in the run's folder, whole
+or not at all:
+
+    RUN/evaluations/WORLD-POLICY-HASH/  config.yaml  episodes.jsonl  summary.json  provenance.json  cost.json
+
+Runs of different learners with one seed play the same games with the same resets, so that they can be paired.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from llmrl.build import build, build_pool
+from llmrl.changes import changed_config, load_weights
+from llmrl.checks import refuse_keyless
+from llmrl.config import named_settings
+from llmrl.evaluate import Played, play_out
+from llmrl.run.checkpoint import checkpoint_steps
+from llmrl.run.files import publish_folder, read_lines, to_json
+from llmrl.run.folder import read_object
+from llmrl.run.load import RunInfo
+from llmrl.run.provenance import provenance
+from llmrl.train import EVALUATION_ENVS
+
+FOLDER = "evaluations"
+FORMAT = 1  # raised when the same settings would give other episodes
+TELL_EVERY = 10.0  # seconds
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How a run is to be evaluated."""
+
+    overrides: tuple[str, ...] = ()
+    per_task: int = 3  # episodes of each task
+    greedy: bool = False
+
+    @property
+    def policy(self) -> str:
+        return "greedy" if self.greedy else "behaviour"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One evaluation, as its folder tells it."""
+
+    run: RunInfo
+    path: Path
+    summary: dict[str, Any]
+
+    def success(self) -> dict[str, list[bool]]:
+        """Task -> of each of its episodes, whether it succeeded."""
+        found: dict[str, list[bool]] = {}
+        for row in read_lines(self.path / "episodes.jsonl"):
+            found.setdefault(row["task"], []).append(bool(row["success"]))
+        return found
+
+
+def evaluate_run(
+    run: RunInfo, asked: Asked, config_dir: Path | None = None, tell: Callable[[str], None] = lambda text: None
+) -> Judged:
+    """Plays what is asked, or reads it where it was played before.
+
+    Raises ConfigError and ValueError for what a person can mend, and what a model or a world raises.
+    """
+    cfg = changed_config(run, asked.overrides, config_dir)
+    steps = checkpoint_steps(run.path)
+    if not steps:
+        raise ValueError(f"{run.name} has no checkpoint yet: there is nothing to evaluate")
+    name = _name(run, cfg, steps[-1], asked)
+    path = run.path / FOLDER / f"{cfg.env.name}-{asked.policy}-{name[:8]}"
+    known = read_object(path / "summary.json")
+    if known.get("evaluation_id") == name:
+        return Judged(run, path, known)
+    return Judged(run, path, _played(run, cfg, steps[-1], asked, name, path, tell))
+
+
+def evaluations(run: RunInfo) -> list[Judged]:
+    """What a run was evaluated in so far."""
+    found = [Judged(run, path, read_object(path / "summary.json")) for path in sorted((run.path / FOLDER).glob("*-*"))]
+    return [judged for judged in found if "evaluation_id" in judged.summary]
+
+
+def _played(
+    run: RunInfo, cfg: DictConfig, step: int, asked: Asked, name: str, path: Path, tell: Callable[[str], None]
+) -> dict[str, Any]:
+    refuse_keyless(cfg)
+    torch.set_num_threads(cfg.threads)
+    started = told = time.monotonic()
+    pool = build_pool(cfg, EVALUATION_ENVS, cfg.rollout.workers)
+    try:
+        parts = build(cfg)
+        load_weights(parts.learner, run.path / "checkpoints" / str(step))
+        tasks = max(1, len(pool.task_ids))
+
+        def heard(done: int) -> None:
+            nonlocal told
+            if (now := time.monotonic()) - told >= TELL_EVERY:
+                told = now
+                tell(f"{run.name}: {done:,} of {tasks * asked.per_task:,} episodes")
+
+        try:
+            played = play_out(
+                pool, parts.prior, parts.learner, ("evaluate", asked.policy), seed=cfg.seed,
+                episodes=tasks * asked.per_task, greedy=asked.greedy, history_turns=parts.history_turns, told=heard,
+            )  # fmt: skip
+            cost: dict[str, Any] = {"seconds": round(time.monotonic() - started, 3)}
+            if parts.answers is not None:
+                counts = parts.answers.counts
+                cost |= {"lm/computed": counts.computed, "lm/cache_hits": counts.hits}
+        finally:
+            if parts.answers is not None:
+                parts.answers.close()
+            if parts.cache is not None:
+                parts.cache.close()
+        origin = provenance(cfg, pool.provenance)
+    finally:
+        pool.close()
+    summary = {
+        "evaluation_id": name,
+        "run_id": run.summary["run_id"],
+        "checkpoint": step,
+        "policy": asked.policy,
+        "overrides": list(asked.overrides),
+        "tasks": tasks,
+        "per_task": asked.per_task,
+        **_means(played),
+    }
+    files = {
+        "config.yaml": OmegaConf.to_yaml(cfg),
+        "episodes.jsonl": "".join(to_json(_row(e)) + "\n" for e in played.episodes),
+        "provenance.json": to_json(origin) + "\n",
+        "cost.json": to_json(cost) + "\n",
+        "summary.json": to_json(summary) + "\n",
+    }
+    publish_folder(path, files)
+    return summary
+
+
+def _means(played: Played) -> dict[str, Any]:
+    episodes = played.episodes
+    return {
+        "success": float(np.mean([e.success for e in episodes])),
+        "return": float(np.mean([e.ret for e in episodes])),
+        "length": float(np.mean([e.decisions for e in episodes])),
+        "prior/coverage": played.covered / played.with_expert if played.with_expert else None,
+    }
+
+
+def _row(e: Any) -> dict[str, Any]:
+    return {
+        "task": e.task_id, "success": e.success, "return": e.ret, "length": e.decisions,
+        "primitive_steps": e.primitive_steps,
+    }  # fmt: skip
+
+
+def _name(run: RunInfo, cfg: DictConfig, step: int, asked: Asked) -> str:
+    what = {
+        "format": FORMAT, "settings": named_settings(cfg), "run": run.summary["run_id"], "checkpoint": step,
+        "greedy": asked.greedy, "per_task": asked.per_task,
+    }  # fmt: skip
+    return hashlib.sha256(to_json(what).encode()).hexdigest()
+
+
+def grouped(judged: Sequence[Judged]) -> list[list[Judged]]:
+    """Those whose runs differ in their seed alone lie together."""
+    from llmrl.report.groups import grouped as groups
+
+    by_run = {each.run.path: each for each in judged}
+    return [[by_run[run.path] for run in runs] for runs in groups([each.run for each in judged], ()).values()]

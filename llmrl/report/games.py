@@ -1,0 +1,93 @@
+"""Success over seeds and games, with intervals that resample both.
+
+Seeds trained alike are one sample, games another, and all seeds play the same games: the two are crossed. So a resample
+draws seeds and, apart from them, games, each with replacement, and takes the mean over all episodes of the pairs. What
+is compared is drawn together: the same seeds and the same games on both sides.
+
+Shapes: S seeds, G games, R resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from rich.table import Table
+from rich.text import Text
+
+from llmrl.evaluations import Judged
+from llmrl.report.statistics import RESAMPLES, Estimate, estimate
+
+
+def shares(judged: Sequence[Judged]) -> tuple[list[str], np.ndarray]:
+    """Games by name, and [S, G]: of each seed's episodes in each game, the share that succeeded.
+
+    Raises ValueError where the runs did not all play the same games.
+    """
+    found = [each.success() for each in judged]
+    games = sorted(found[0])
+    for each, own in zip(judged, found, strict=True):
+        if sorted(own) != games:
+            raise ValueError(f"{each.path} and {judged[0].path} are of different games: they cannot be put together")
+    return games, np.array([[np.mean(own[game]) for game in games] for own in found])
+
+
+def mean_success(share_SG: np.ndarray) -> Estimate:
+    """Over seeds and games, from shares of 0 to 1.
+
+    Where every episode ended alike nothing can be resampled: the interval's other end is then the share at which so
+    many games would still all end alike with a chance of 2.5 %, (1 - p)^G = 0.025.
+    """
+    found = _mean(share_SG)
+    other = 0.025 ** (1 / share_SG.shape[1])
+    if share_SG.max() == 0:
+        return Estimate(0.0, 0.0, 0.0, 1 - other)
+    return Estimate(1.0, 1.0, other, 1.0) if share_SG.min() == 1 else found
+
+
+def difference(a_SG: np.ndarray, b_SG: np.ndarray) -> Estimate:
+    """Mean of `a` minus mean of `b`; row i of both is the same seed, column j the same game. [1, G] has no seeds."""
+    seeds = max(len(a_SG), len(b_SG))
+    a_SG, b_SG = (np.broadcast_to(x, (seeds, x.shape[1])) if len(x) == 1 else x for x in (a_SG, b_SG))
+    return _mean(a_SG - b_SG)
+
+
+def _mean(value_SG: np.ndarray) -> Estimate:
+    point = float(value_SG.mean())
+    means_R = _resampled(value_SG)
+    return estimate(point, point, means_R, means_R)
+
+
+def _resampled(value_SG: np.ndarray) -> np.ndarray:
+    seeds, games = value_SG.shape
+    rng = np.random.default_rng(0)
+    # How often each seed, and each game, is drawn: the mean over pairs is a product of the two.
+    seeds_RS = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES) / seeds
+    games_RG = rng.multinomial(games, np.full(games, 1 / games), size=RESAMPLES) / games
+    return np.einsum("rs,sg,rg->r", seeds_RS, value_SG, games_RG, optimize=True)
+
+
+def evaluations_table(groups: Sequence[Sequence[Judged]]) -> Table:
+    """One row a run, and one for each group of several seeds."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("run", overflow="fold")
+    for column in ("success", "95 % interval", "length", "games", "episodes"):
+        table.add_column(column, justify="right", no_wrap=column != "95 % interval")
+    for group in groups:
+        for judged in group:
+            table.add_row(*_row(judged.run.name, [judged]))
+        if len(group) > 1:
+            table.add_row(*_row(f"all {len(group)} seeds", group), style="bold")
+    return table
+
+
+def _row(name: str, group: Sequence[Judged]) -> list[Text]:
+    games, share_SG = shares(group)
+    found = mean_success(share_SG)
+    episodes = sum(judged.summary["tasks"] * judged.summary["per_task"] for judged in group)
+    length = np.mean([judged.summary["length"] for judged in group])
+    cells = [
+        name, f"{found.low:.1%}", f"{found.interval_low:.0%} to {found.interval_high:.0%}", f"{length:.1f}",
+        f"{len(games):,}", f"{episodes:,}",
+    ]  # fmt: skip
+    return [Text(cell) for cell in cells]

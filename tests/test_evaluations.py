@@ -1,0 +1,121 @@
+"""What `llmrl evaluate` plays, keeps, and finds again."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from llmrl import evaluations
+from llmrl.config import ConfigError, compose
+from llmrl.evaluations import Asked, evaluate_run, grouped
+from llmrl.run.files import read_lines
+from llmrl.run.load import RunInfo, load_runs
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> list[RunInfo]:
+    """Two seeds in two homes."""
+    from llmrl.train import train
+
+    root = tmp_path_factory.mktemp("trained")
+    for seed in (0, 1):
+        settings = [
+            "learner=dqn", "env=household/pick", "env.split=train", "env.count=2", "env.max_decisions=6",
+            "env_steps=48", "learner.learning_starts=16", "learner.batch=8", "evaluation.every=48",
+            "evaluation.episodes=2", "encoder.history_turns=0", f"seed={seed}", f"paths.runs={root}",
+        ]  # fmt: skip
+        train(compose(settings))
+    return load_runs(root)
+
+
+def rows(path: Path) -> list[dict[str, object]]:
+    return list(read_lines(path / "episodes.jsonl"))
+
+
+def test_each_task_is_played_so_often(trained: list[RunInfo]) -> None:
+    asked = Asked(("env.split=valid_unseen", "env.index=3", "env.count=7"), per_task=5)
+    judged = evaluate_run(trained[0], asked)
+    tasks = Counter(row["task"] for row in rows(judged.path))
+    assert tasks == {f"pick-valid_unseen-{3 + i}": 5 for i in range(7)}
+    assert (judged.summary["tasks"], judged.summary["per_task"], judged.summary["policy"]) == (7, 5, "behaviour")
+    assert judged.summary["success"] == sum(map(sum, judged.success().values())) / 35
+    assert judged.summary["length"] == sum(row["length"] for row in rows(judged.path)) / 35
+    assert 0 < judged.summary["prior/coverage"] <= 1
+    assert {p.name for p in judged.path.iterdir()} == {
+        "config.yaml", "cost.json", "episodes.jsonl", "provenance.json", "summary.json",
+    }  # fmt: skip
+
+
+def test_it_is_read_where_it_was_played(trained: list[RunInfo], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = Asked(("env.index=9",), per_task=2)
+    first = evaluate_run(trained[0], asked)
+    before = rows(first.path)
+    with monkeypatch.context() as m:
+        m.setattr(evaluations, "play_out", lambda *a, **k: pytest.fail("it is played again"))
+        assert evaluate_run(trained[0], asked).summary == first.summary
+        assert evaluate_run(trained[0], Asked(("env.index=9", "threads=1"), per_task=2)).path == first.path
+    (first.path / "summary.json").write_text("{")  # as a broken disk may leave it
+    assert evaluate_run(trained[0], asked).summary == first.summary
+    assert rows(first.path) == before
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Asked(("env.index=9", "seed=7"), per_task=2),
+        Asked(("env.index=9", "learner.alpha_eval=3"), per_task=2),
+        Asked(("env.index=9",), per_task=3),
+        Asked(("env.index=9",), per_task=2, greedy=True),
+        Asked(("env.index=10",), per_task=2),
+    ],
+)
+def test_what_changes_a_result_changes_the_name(trained: list[RunInfo], other: Asked) -> None:
+    assert evaluate_run(trained[0], other).path != evaluate_run(trained[0], Asked(("env.index=9",), per_task=2)).path
+
+
+def test_runs_of_one_seed_meet_the_same_resets_and_seeds_are_groups(trained: list[RunInfo]) -> None:
+    judged = [evaluate_run(run, Asked(per_task=1)) for run in trained]
+    assert [list(j.success()) for j in judged] == [["pick-train-0", "pick-train-1"]] * 2
+    assert grouped(judged) == [judged]
+    assert [j.path for j in evaluations.evaluations(trained[1])] == [judged[1].path]
+
+
+def test_nothing_of_the_run_is_touched(trained: list[RunInfo]) -> None:
+    own = [p for p in trained[1].path.rglob("*") if p.is_file() and evaluations.FOLDER not in p.parts]
+    before = {p: p.read_bytes() for p in own}
+    evaluate_run(trained[1], Asked(("env.index=20",), per_task=1))
+    assert {p: p.read_bytes() for p in own} == before
+    assert load_runs(trained[1].path.parent) == trained  # an evaluation is no run
+
+
+def test_what_was_interrupted_leaves_nothing(trained: list[RunInfo], monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    before = sorted((trained[0].path / evaluations.FOLDER).iterdir())
+    monkeypatch.setattr(evaluations, "play_out", stop)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_run(trained[0], Asked(("env.index=30",), per_task=1))
+    assert sorted((trained[0].path / evaluations.FOLDER).iterdir()) == before
+
+
+def test_a_run_that_learned_nothing_yet_says_so(tmp_path: Path) -> None:
+    from report.runs_on_disk import make_run
+
+    run = make_run(tmp_path, ["learner=dqn", "env=overcooked_tomato"], lambda step: 0.0)
+    with pytest.raises(ValueError, match="has no checkpoint yet"):
+        evaluate_run(run, Asked())
+
+
+def test_what_was_learned_stays(trained: list[RunInfo]) -> None:
+    with pytest.raises(ConfigError, match="too late to change"):
+        evaluate_run(trained[0], Asked(("learner.lr=1",)))
+
+
+def test_the_config_that_was_played_is_kept(trained: list[RunInfo]) -> None:
+    judged = evaluate_run(trained[0], Asked(("env.index=9",), per_task=2))
+    assert "index: 9" in (judged.path / "config.yaml").read_text()
+    assert json.loads((judged.path / "provenance.json").read_text())["packages"]
