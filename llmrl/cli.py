@@ -32,6 +32,12 @@ class Shown(StrEnum):
     job = "job"
 
 
+class Played(StrEnum):
+    behaviour = "behaviour"
+    greedy = "greedy"
+    expert = "expert"
+
+
 @app.command()
 def train(
     overrides: Annotated[
@@ -144,14 +150,16 @@ def evaluate(
         ),
     ],
     episodes: Annotated[int, typer.Option(min=1, help="Of each task of the world.")] = 3,
-    greedy: Annotated[bool, typer.Option("--greedy", help="Evaluate the greedy policy.")] = False,
+    policy: Annotated[
+        Played, typer.Option(help="expert: who knows the way plays the best of what the prior proposes.")
+    ] = Played.behaviour,
     runs: Runs = Path("runs"),
     config_dir: ConfigDir = None,
 ) -> None:
     """Evaluate trained agents in other games, or with another model. They learn nothing there."""
     with explained("stopped; the same command goes on with the runs that are left"):
         from llmrl.config import ConfigError
-        from llmrl.evaluations import Asked, evaluate_run, grouped
+        from llmrl.evaluations import Asked, evaluate_run
         from llmrl.report.games import evaluations_table
         from llmrl.report.select import select
 
@@ -161,9 +169,9 @@ def evaluate(
         names = [word for word in arguments if word not in overrides]
         if not names:
             raise ConfigError("which run? llmrl evaluate RUN [KEY=VALUE]...; `llmrl runs list` shows those there are")
-        asked = Asked(overrides, episodes, greedy)
+        asked = Asked(overrides, episodes, policy.value)
         judged = [evaluate_run(run, asked, config_dir, typer.echo) for run in select(names, runs)]
-        show(evaluations_table(grouped(judged)))
+        show(evaluations_table(judged))
         for each in judged:
             typer.echo(each.path)
 

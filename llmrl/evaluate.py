@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -27,6 +28,11 @@ class Evaluation:
     def metrics(self, prefix: str) -> dict[str, float]:
         means = {f"{prefix}/return": self.ret, f"{prefix}/success": self.success, f"{prefix}/length": self.length}
         return means if self.episodes is not None else means | {f"{prefix}/exact": True}
+
+
+# expert: it knows the way and takes the best of what the prior proposes: what a learner could reach with these
+# candidates, at least. (Where none is good it takes any, and one that plans around that may do better.)
+Policy = Literal["behaviour", "greedy", "expert"]
 
 
 @dataclass
@@ -55,9 +61,10 @@ def evaluate(
     Tasks take turns from number `first_task` on: where there are more tasks than episodes, later evaluations go on with
     the others.
     """
-    name = ("evaluation", "greedy" if greedy else "behaviour", step)
+    policy: Policy = "greedy" if greedy else "behaviour"
+    name = ("evaluation", policy, step)
     finished = play_out(
-        pool, prior, learner, name, seed=seed, episodes=episodes, greedy=greedy, history_turns=history_turns,
+        pool, prior, learner, name, seed=seed, episodes=episodes, policy=policy, history_turns=history_turns,
         first_task=first_task,
     ).episodes  # fmt: skip
     return Evaluation(
@@ -76,7 +83,7 @@ def play_out(
     *,
     seed: int,
     episodes: int,
-    greedy: bool,
+    policy: Policy,
     history_turns: int,
     first_task: int = 0,
     told: Callable[[int], None] = lambda done: None,
@@ -84,9 +91,12 @@ def play_out(
     """Episodes with tasks in turn, on the streams of `name`. `told` hears how many are done."""
     rng = stream(seed, *name)
     prior.start_evaluation(*name)
+    active: list[int] = []
 
     def choose(states: Sequence[TextState], candidates: Sequence[Candidates]) -> np.ndarray:
-        return learner.evaluate(states, candidates, rng, greedy)
+        if policy == "expert":
+            return _best_of(states, candidates, rollout.experts(active), rng)
+        return learner.evaluate(states, candidates, rng, policy == "greedy")
 
     rollout = Rollout(pool, prior, seed, *name, history_turns=history_turns, use="evaluation", first_in_turn=first_task)
     played = Played([])
@@ -102,3 +112,21 @@ def play_out(
             if tick.episodes:
                 told(len(played.episodes))
     return played
+
+
+def _best_of(
+    states: Sequence[TextState],
+    candidates: Sequence[Candidates],
+    experts: Sequence[frozenset[str] | None],
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """An expert's action where one is proposed, by weight where they are several; else any, by weight."""
+    chosen = []
+    for state, c, known in zip(states, candidates, experts, strict=True):
+        if known is None:
+            raise ValueError("the policy of who knows the way needs a world that names an expert's actions")
+        weights = np.exp(c.log_weights)
+        good = weights * np.array([state.actions[i] in known for i in c.actions])
+        weights = good if good.sum() > 0 else weights
+        chosen.append(int(c.actions[rng.choice(weights.size, p=weights / weights.sum())]))
+    return np.array(chosen)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,15 +26,15 @@ from llmrl.build import build, build_pool
 from llmrl.changes import changed_config, load_weights
 from llmrl.checks import refuse_keyless
 from llmrl.config import named_settings
-from llmrl.evaluate import Played, play_out
+from llmrl.evaluate import Played, Policy, play_out
 from llmrl.run.checkpoint import checkpoint_steps
-from llmrl.run.files import publish_folder, read_lines, to_json
+from llmrl.run.files import publish_folder, to_json
 from llmrl.run.folder import read_object
+from llmrl.run.judged import FOLDER, Judged
 from llmrl.run.load import RunInfo
 from llmrl.run.provenance import provenance
 from llmrl.train import EVALUATION_ENVS
 
-FOLDER = "evaluations"
 FORMAT = 1  # raised when the same settings would give other episodes
 TELL_EVERY = 10.0  # seconds
 
@@ -45,27 +45,7 @@ class Asked:
 
     overrides: tuple[str, ...] = ()
     per_task: int = 3  # episodes of each task
-    greedy: bool = False
-
-    @property
-    def policy(self) -> str:
-        return "greedy" if self.greedy else "behaviour"
-
-
-@dataclass(frozen=True)
-class Judged:
-    """One evaluation, as its folder tells it."""
-
-    run: RunInfo
-    path: Path
-    summary: dict[str, Any]
-
-    def success(self) -> dict[str, list[bool]]:
-        """Task -> of each of its episodes, whether it succeeded."""
-        found: dict[str, list[bool]] = {}
-        for row in read_lines(self.path / "episodes.jsonl"):
-            found.setdefault(row["task"], []).append(bool(row["success"]))
-        return found
+    policy: Policy = "behaviour"
 
 
 def evaluate_run(
@@ -85,12 +65,6 @@ def evaluate_run(
     if known.get("evaluation_id") == name:
         return Judged(run, path, known)
     return Judged(run, path, _played(run, cfg, steps[-1], asked, name, path, tell))
-
-
-def evaluations(run: RunInfo) -> list[Judged]:
-    """What a run was evaluated in so far."""
-    found = [Judged(run, path, read_object(path / "summary.json")) for path in sorted((run.path / FOLDER).glob("*-*"))]
-    return [judged for judged in found if "evaluation_id" in judged.summary]
 
 
 def _played(
@@ -114,7 +88,7 @@ def _played(
         try:
             played = play_out(
                 pool, parts.prior, parts.learner, ("evaluate", asked.policy), seed=cfg.seed,
-                episodes=tasks * asked.per_task, greedy=asked.greedy, history_turns=parts.history_turns, told=heard,
+                episodes=tasks * asked.per_task, policy=asked.policy, history_turns=parts.history_turns, told=heard,
             )  # fmt: skip
             cost: dict[str, Any] = {"seconds": round(time.monotonic() - started, 3)}
             if parts.answers is not None:
@@ -169,14 +143,6 @@ def _row(e: Any) -> dict[str, Any]:
 def _name(run: RunInfo, cfg: DictConfig, step: int, asked: Asked) -> str:
     what = {
         "format": FORMAT, "settings": named_settings(cfg), "run": run.summary["run_id"], "checkpoint": step,
-        "greedy": asked.greedy, "per_task": asked.per_task,
+        "policy": asked.policy, "per_task": asked.per_task,
     }  # fmt: skip
     return hashlib.sha256(to_json(what).encode()).hexdigest()
-
-
-def grouped(judged: Sequence[Judged]) -> list[list[Judged]]:
-    """Those whose runs differ in their seed alone lie together."""
-    from llmrl.report.groups import grouped as groups
-
-    by_run = {each.run.path: each for each in judged}
-    return [[by_run[run.path] for run in runs] for runs in groups([each.run for each in judged], ()).values()]

@@ -91,6 +91,10 @@ class Rollout:
         for e, outcome in zip(envs, self.pool.run([self._reset(e) for e in envs]), strict=True):
             self._begin(e, outcome)
 
+    def experts(self, envs: Sequence[int]) -> list[frozenset[str] | None]:
+        """An expert's actions in each of these environments now; None where nobody knows them."""
+        return [self._expert[e] for e in envs]
+
     def due(self, at_most: int) -> Sequence[int]:
         """The environments whose turn the next tick is, but no more than `at_most`."""
         return range(min(self.pool.num_envs, at_most))

@@ -15,8 +15,9 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from llmrl.evaluations import Judged
+from llmrl.report.groups import grouped
 from llmrl.report.statistics import RESAMPLES, Estimate, estimate
+from llmrl.run.judged import Judged
 
 
 def shares(judged: Sequence[Judged]) -> tuple[list[str], np.ndarray]:
@@ -67,15 +68,17 @@ def _resampled(value_SG: np.ndarray) -> np.ndarray:
     return np.einsum("rs,sg,rg->r", seeds_RS, value_SG, games_RG, optimize=True)
 
 
-def evaluations_table(groups: Sequence[Sequence[Judged]]) -> Table:
-    """One row a run, and one for each group of several seeds."""
+def evaluations_table(judged: Sequence[Judged]) -> Table:
+    """One row a run, and one for each group of runs that differ in their seed alone."""
+    by_run = {each.run.path: each for each in judged}
+    groups = [[by_run[run.path] for run in runs] for runs in grouped(each.run for each in judged).values()]
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("run", overflow="fold")
     for column in ("success", "95 % interval", "length", "games", "episodes"):
         table.add_column(column, justify="right", no_wrap=column != "95 % interval")
     for group in groups:
-        for judged in group:
-            table.add_row(*_row(judged.run.name, [judged]))
+        for each in group:
+            table.add_row(*_row(each.run.name, [each]))
         if len(group) > 1:
             table.add_row(*_row(f"all {len(group)} seeds", group), style="bold")
     return table
