@@ -60,6 +60,7 @@ class HouseholdConfig:
     split: str = "dev"  # train | dev | valid_seen (homes of train) | valid_unseen | corpus (what tiny-2 read)
     index: int = 0  # the first game
     count: int = 1  # how many, from `index` on; one task each
+    unit: str = since("games")  # what index and count are about: games | instructions (the first game that gives each)
     memory: str = "wanted"  # what the observation tells of what was seen before: none | wanted | all
     max_decisions: int = 50  # truncates
 
