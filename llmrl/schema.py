@@ -484,6 +484,13 @@ OF_SCHEMA: dict[Any, dict[str, tuple[str, ...]]] = {  # where a schema's choices
 }
 
 
+CAPS = {"field": 50, "paper": 61, "paper_env": 100}  # the field's; the main paper's script's; its environment's
+NAMES: dict[Any, dict[str, dict[str, int]]] = {  # of a schema's numbers: what may be typed for them
+    HouseholdConfig: {"max_decisions": CAPS},
+    AlfworldConfig: {"max_decisions": CAPS},
+}
+
+
 class Range(NamedTuple):
     """The finite numbers a setting may take; a setting that may also be null says so by its type."""
 

@@ -350,6 +350,13 @@ def test_nothing_is_tuned_on_what_is_reported(task: str, said: str, written: Wri
         assert said in str(caught.value)
 
 
+def test_a_task_may_name_its_cap(written: Written) -> None:
+    planned = small(written(), tasks=["env=household/pick env.max_decisions=paper"])
+    assert planned.compose({}, planned.tasks[0], 100, Path("runs")).env.max_decisions == 61
+    with pytest.raises(ConfigError, match=r"env\.max_decisions=papers: expected a whole number, or field \(50\)"):
+        small(written(), tasks=["env=household/pick env.max_decisions=papers"])
+
+
 def test_generated_lakes_are_development_tasks(written: Written) -> None:
     assert small(written(tasks=["env=frozen_lake env.layout=random env.index=3"])).runs == 1
 
