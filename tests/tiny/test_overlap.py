@@ -35,6 +35,7 @@ from scripts.tiny.overlap import (
     TASKS,
     N,
     Seen,
+    here,
     home_overlap,
     homes_table,
     on_the_way,
@@ -204,6 +205,15 @@ def test_a_game_overlaps_itself_in_full_under_other_names_and_only_in_part_anoth
         assert 0 < another["n=8"] < another["n=3"] < 1
 
 
+def test_the_list_of_what_was_not_looked_into_can_be_left_out() -> None:
+    game = random_game("pick", "dev", 1)
+    observation = "You stand at bed 1 in the bedroom. On it: book 1.\nFound: book 1 at bed 1."
+    assert here(f"{observation}\nNot looked into yet: bedroom: desk 1.") == here(observation) == observation
+    listless = [Example(re.sub(r"Not looked into yet.*\n", "", e.prompt), e.answer) for e in told_home(game)]
+    assert home_overlap(game, Seen.read(listless, HOMES, here))["pair"] == 1
+    assert home_overlap(game, Seen.read(listless, HOMES))["pair"] == 0
+
+
 def test_the_way_through_a_home_is_made_of_shortest_ways() -> None:
     home = Home(random_game("pick_two", "dev", 0))
     expert = Expert(home)
@@ -219,6 +229,7 @@ def test_the_table_has_a_row_for_every_split_and_task(tmp_path: Path, monkeypatc
     (tmp_path / "card.json").write_text(json.dumps({"corpus": asdict(small)}))
     monkeypatch.setattr(overlap_module, "HOMES_CARD", tmp_path / "card.json")
     table = list(homes_table(2))
-    assert [world for world, _, _ in table] == [f"{split}, {task}" for split in SPLITS for task in TASKS]
+    rows = [(f"{split}, {task}", which) for split in SPLITS for task in TASKS for which in ("way", "here")]
+    assert [(world, which) for world, which, _ in table] == rows
     assert {len(games) for _, _, games in table} == {2}
     assert all(0 < game["n=3"] <= 1 for _, _, games in table for game in games)
