@@ -28,6 +28,7 @@ from llmrl.overrides import (
     unknown_key,
 )
 from llmrl.schema import (
+    NAMES,
     SCHEMAS,
     BCConfig,
     CQLConfig,
@@ -101,8 +102,8 @@ def check(cfg: DictConfig, folders: ConfigFolders | None = None) -> DictConfig:
     """A composed config, checked against the schemas: typed, resolved, read-only, without what cannot change a result.
 
     Where nothing asks a model, `lm` and `prompt` become null; where nothing is learned, or the learner reads texts
-    itself, `encoder`; for a use that knows no prior, its `k` and `redraw` become what they are then. A part whose
-    `_target_` is somebody else's is taken as it is. Raises ConfigError.
+    itself, `encoder`; for a use that knows no prior, its `k` and `redraw` become what they are then; a number's name
+    becomes the number. A part whose `_target_` is somebody else's is taken as it is. Raises ConfigError.
     """
     folders = folders or ConfigFolders(config_folder())
     refuse_secrets(OmegaConf.to_container(cfg))  # before ${oc.env:...} becomes what it stands for
@@ -384,10 +385,12 @@ def _typed(schema: type, values: dict[str, Any], path: str = "") -> DictConfig:
             inner = _schema_of(value)
         if inner is not None and isinstance(value, dict):
             value = _typed(inner, value, f"{where}.")
+        names = NAMES.get(schema, {}).get(key, {})
         try:
-            node[key] = value
+            node[key] = names.get(value, value) if isinstance(value, str) else value
         except OmegaConfBaseException:
-            raise ConfigError(f"{where}={shown(value)}: expected {_kind(hints[key], where)}") from None
+            kind = ", or ".join((_kind(hints[key], where), *(f"{name} ({n})" for name, n in names.items())))
+            raise ConfigError(f"{where}={shown(value)}: expected {kind}") from None
     return node
 
 

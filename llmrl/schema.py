@@ -60,6 +60,7 @@ class HouseholdConfig:
     split: str = "dev"  # train | dev | valid_seen (homes of train) | valid_unseen | corpus (what tiny-2 read)
     index: int = 0  # the first game
     count: int = 1  # how many, from `index` on; one task each
+    unit: str = since("games")  # what index and count are about: games | instructions (the first game that gives each)
     memory: str = "wanted"  # what the observation tells of what was seen before: none | wanted | all
     max_decisions: int = 50  # truncates
 
@@ -480,6 +481,13 @@ CHOICES: dict[str, tuple[str, ...]] = {
 OF_SCHEMA: dict[Any, dict[str, tuple[str, ...]]] = {  # where a schema's choices are not those above
     HouseholdConfig: {"env.split": ("train", "dev", "valid_seen", "valid_unseen", "corpus")},
     AlfworldConfig: {"env.split": ("train", "valid_seen", "valid_unseen")},
+}
+
+
+CAPS = {"field": 50, "paper": 61, "paper_env": 100}  # the field's; the main paper's script's; its environment's
+NAMES: dict[Any, dict[str, dict[str, int]]] = {  # of a schema's numbers: what may be typed for them
+    HouseholdConfig: {"max_decisions": CAPS},
+    AlfworldConfig: {"max_decisions": CAPS},
 }
 
 

@@ -18,6 +18,7 @@ from llmrl.config import ConfigError, cells, check, compose, config_folder, resu
 from llmrl.run.files import flatten
 from llmrl.schema import (
     CHOICES,
+    NAMES,
     RANGES,
     SCHEMAS,
     DataConfig,
@@ -27,6 +28,7 @@ from llmrl.schema import (
     PromptConfig,
     TrainConfig,
 )
+from llmrl.sweep import plan
 
 OWN = config_folder()
 ENVS = [p.relative_to(OWN / "env").with_suffix("").as_posix() for p in sorted((OWN / "env").rglob("*.yaml"))]
@@ -154,6 +156,57 @@ def test_every_choice_and_range_names_a_setting() -> None:
     assert not (set(CHOICES) | set(RANGES)) - known
 
 
+# ---- numbers with names ------------------------------------------------------------------------------------------
+
+CAPPED = ("household/mixed", "alfworld/pick")
+
+
+@pytest.mark.parametrize("env", CAPPED)
+def test_caps_have_names_which_are_the_same_run_as_their_numbers(env: str) -> None:
+    for name, number in {"field": 50, "paper": 61, "paper_env": 100}.items():
+        named, numbered = (compose([f"env={env}", f"env.max_decisions={value}"]) for value in (name, number))
+        assert named.env.max_decisions == number
+        assert named == numbered
+        assert run_id(named) == run_id(numbered)
+
+
+@pytest.mark.parametrize("value", ["papr", "FIELD", "'50.5'", "1.5", "null", "[field]", "true"])
+@pytest.mark.parametrize("env", CAPPED)
+def test_what_is_no_cap_is_told_their_names(env: str, value: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        compose([f"env={env}", f"env.max_decisions={value}"])
+    assert str(caught.value).endswith("expected a whole number, or field (50), or paper (61), or paper_env (100)")
+    assert str(caught.value).startswith(f"env.max_decisions={value.strip(chr(39))}: ".replace("[field]", '["field"]'))
+
+
+def test_a_cap_of_ones_own_still_has_to_be_in_range() -> None:
+    assert compose(["env=household/pick", "env.max_decisions=7"]).env.max_decisions == 7
+    with pytest.raises(ConfigError, match="it must be at least 1"):
+        compose(["env=household/pick", "env.max_decisions=0"])
+
+
+@pytest.mark.parametrize("env", [env for env in ENVS if "/" not in env])
+def test_other_worlds_know_no_names(env: str) -> None:
+    with pytest.raises(ConfigError, match=r"env\.max_decisions=field: expected a whole number$"):
+        compose([f"env={env}", "env.max_decisions=field"])
+
+
+def test_a_name_in_a_file_of_ones_own_and_in_a_sweep(tmp_path: Path) -> None:
+    (tmp_path / "env").mkdir()
+    own = (OWN / "env" / "household" / "pick.yaml").read_text()
+    (tmp_path / "env" / "long.yaml").write_text(own.replace("max_decisions: 50", "max_decisions: paper_env"))
+    assert compose(["env=long"], tmp_path).env.max_decisions == 100
+    sweep = plan(["env=household/pick", "learner=random", "env.max_decisions=field,paper,61,paper_env"])
+    assert [cell.cfg.env.max_decisions for cell in sweep] == [50, 61, 100]
+    with pytest.raises(ConfigError, match=r"nothing was launched(.|\n)*env\.max_decisions=papper"):
+        plan(["env=household/pick", "learner=random", "env.max_decisions=field,papper"])
+
+
+def test_every_name_is_of_a_setting() -> None:
+    for schema, named in NAMES.items():
+        assert set(named) <= {f.name for f in fields(schema)}
+
+
 # ---- errors, as people see them ----------------------------------------------------------------------------------
 
 
@@ -183,6 +236,7 @@ def test_every_choice_and_range_names_a_setting() -> None:
         ("env_steps=many", ["env_steps=many: expected a whole number"]),
         ("env_steps=1.5", ["env_steps=1.5: expected a whole number"]),
         ("env_steps=null", ["env_steps=null: expected a whole number"]),
+        ("env.max_decisions=paper", ["env.max_decisions=paper: expected a whole number"]),
         ("learner.alpha=hot", ["learner.alpha=hot: expected a number"]),
         ("learner.alpha_eval=hot", ["learner.alpha_eval=hot: expected a number, or null"]),
         ("learner.hidden=[1,a]", ["expected a list like [1,2]"]),

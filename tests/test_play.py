@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
@@ -350,9 +351,21 @@ def test_a_runs_settings_are_changed_by_overrides(trained: RunInfo) -> None:
     changed = changed_config(trained, ["seed=5", "prior.evaluation={k:15}", "env.max_decisions=9"])
     assert (changed.seed, changed.prior.evaluation.k, changed.env.max_decisions) == (5, 15, 9)
     assert changed_config(trained, []) == compose([f"{key}={value}" for key, value in _typed_settings(trained).items()])
+    with pytest.raises(ConfigError, match=r"env\.max_decisions=paper: expected a whole number$"):
+        changed_config(trained, ["env.max_decisions=paper"])
     game = open_game([trained.name, "prior.evaluation.k=15"], trained.path.parent)
     drawn = [row["drawn"] for row in rows(shown(game, steps=1)) if row["drawn"] != "-"]
     assert sum(int(text.removesuffix("/15")) for text in drawn) == 15
+
+
+def test_a_cap_may_be_changed_by_its_name(tmp_path: Path) -> None:
+    OmegaConf.save(compose(["env=household/pick", "learner=random"]), tmp_path / "config.yaml")
+    run = RunInfo(tmp_path)
+    named, numbered = (changed_config(run, [f"env.max_decisions={cap}"]) for cap in ("paper", 61))
+    assert named == numbered
+    assert named.env.max_decisions == 61
+    with pytest.raises(ConfigError, match=r"or paper \(61\)"):
+        changed_config(run, ["env.max_decisions=papers"])
 
 
 def _typed_settings(run: RunInfo) -> dict[str, object]:

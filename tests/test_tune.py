@@ -340,6 +340,12 @@ def test_where_the_learner_as_it_comes_fails_nothing_is_recorded(
         ("env=overcooked_tomato", "results are reported on it"),
         ("env=overcooked_random env.split=test", "split test is what results are reported on"),
         ("env=overcooked_random env.split=train", "what the embedded model has read"),
+        ("env=household/pick env.split=train", "split train is what results are reported on"),
+        ("env=household/mixed env.split=valid_seen", "split valid_seen is what results are reported on"),
+        ("env=household/heat env.split=valid_unseen", "split valid_unseen is what results are reported on"),
+        ("env=household/mixed env.split=corpus", "split corpus is what the embedded model has read"),
+        ("env=alfworld/pick env.split=valid_seen", "split valid_seen is what results are reported on"),
+        ("env=alfworld/mixed env.split=valid_unseen", "split valid_unseen is what results are reported on"),
         ("env=frozen_lake", "gymnasium's own map"),
     ],
 )
@@ -350,8 +356,24 @@ def test_nothing_is_tuned_on_what_is_reported(task: str, said: str, written: Wri
         assert said in str(caught.value)
 
 
-def test_generated_lakes_are_development_tasks(written: Written) -> None:
-    assert small(written(tasks=["env=frozen_lake env.layout=random env.index=3"])).runs == 1
+def test_a_task_may_name_its_cap(written: Written) -> None:
+    planned = small(written(), tasks=["env=household/pick env.max_decisions=paper"])
+    assert planned.compose({}, planned.tasks[0], 100, Path("runs")).env.max_decisions == 61
+    with pytest.raises(ConfigError, match=r"env\.max_decisions=papers: expected a whole number, or field \(50\)"):
+        small(written(), tasks=["env=household/pick env.max_decisions=papers"])
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        "env=frozen_lake env.layout=random env.index=3",
+        "env=household/pick env.count=4",
+        "env=household/mixed env.split=dev env.unit=instructions env.index=3",
+        "env=alfworld/pick env.count=4",
+    ],
+)
+def test_development_tasks(task: str, written: Written) -> None:
+    assert small(written(tasks=[task])).runs == 1
 
 
 @pytest.mark.parametrize(

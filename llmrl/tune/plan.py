@@ -155,12 +155,19 @@ def _refuse_reported(cfg: DictConfig, task: str) -> None:
         reason = f"split {env.split} is " + (
             "what results are reported on" if env.split == "test" else "what the embedded model has read"
         )
+    elif target == "llmrl.envs.household.env.household" and env.split != "dev":
+        reason = f"split {env.split} is " + (
+            "what the embedded model has read" if env.split == "corpus" else "what results are reported on"
+        )
+    elif target == "llmrl.envs.alfworld.env.alfworld" and env.split != "train":
+        reason = f"split {env.split} is what results are reported on"
     elif target == "llmrl.envs.lake.env.frozen_lake" and env.layout == "standard":
         reason = "results are reported on gymnasium's own map"
     if reason:
         raise ConfigError(
             f"task {task!r}: {reason}, so nothing is tuned on it; use development tasks: "
-            "'env=overcooked_random env.split=dev env.index=N' or 'env=frozen_lake env.layout=random env.index=N'"
+            "'env=overcooked_random env.split=dev env.index=N', 'env=household/TASK env.split=dev env.index=N', "
+            "'env=alfworld/TASK env.split=train env.index=N' or 'env=frozen_lake env.layout=random env.index=N'"
         )
 
 

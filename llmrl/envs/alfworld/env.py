@@ -11,12 +11,12 @@ from llmrl.envs.alfworld.memory import Memory, Remembered
 from llmrl.envs.alfworld.shadow import Shadow, shadow_of
 from llmrl.envs.base import TextEnv, Turn
 from llmrl.envs.household.game import TASKS, Task
+from llmrl.envs.household.instructions import Unit
 
 if TYPE_CHECKING:
     from llmrl.envs.alfworld.engine import Engine, Shown
 
 Grammar = Literal["packaged", "file"]
-Unit = Literal["games", "instructions"]
 WELCOME = "-= Welcome to TextWorld, ALFRED! =-\n\n"
 
 

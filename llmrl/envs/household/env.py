@@ -11,6 +11,7 @@ from llmrl.envs.household.expert import Expert
 from llmrl.envs.household.game import Game
 from llmrl.envs.household.generate import Asked, Split, game_name, random_game
 from llmrl.envs.household.home import Home, HomeState
+from llmrl.envs.household.instructions import Unit, first_games
 from llmrl.envs.household.text import Memory, Words
 from llmrl.envs.household.text import task as instruction
 
@@ -21,16 +22,25 @@ def household(
     split: Split = "dev",
     index: int = 0,
     count: int = 1,
+    unit: Unit = "games",
     memory: Memory = "wanted",
     max_decisions: int = 50,
     render_mode: str | None = None,
 ) -> HouseholdEnv:
-    """Generated games `index` to `index + count - 1` of a split, one task each (see `generate.random_game`)."""
+    """Generated games `index` to `index + count - 1` of a split, one task each (see `generate.random_game`).
+
+    With `unit="instructions"` the index and the count are of instructions, in the order in which games first give them,
+    and the first game that gives each is its task. Raises ValueError where a split has not so many.
+    """
     if count < 1:
         raise ValueError(f"count={count}: ask for at least 1 game")
+    if unit not in get_args(Unit):
+        raise ValueError(f"unit={unit!r}: choose one of {', '.join(get_args(Unit))}")
     random_game(task, split, index)  # says what is wrong with its arguments
+    by_game = unit == "games"
+    numbers = range(index, index + count) if by_game else first_games(task, split, index, count)
     return HouseholdEnv(
-        {game_name(task, split, number): (task, split, number) for number in range(index, index + count)},
+        {game_name(task, split, number): (task, split, number) for number in numbers},
         memory=memory,
         max_decisions=max_decisions,
         render_mode=render_mode,
