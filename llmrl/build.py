@@ -25,7 +25,7 @@ from llmrl.priors.cache import AnswerCache, Answers, KeptRows
 from llmrl.priors.cache_file import cache_path
 from llmrl.priors.prior import Prior
 from llmrl.priors.prompt import Prompt
-from llmrl.schema import SCHEMAS, ModelEncoderConfig, TrainConfig
+from llmrl.schema import SCHEMAS, ModelEncoderConfig, TrainConfig, TransformersLMConfig
 
 
 @dataclass
@@ -99,7 +99,9 @@ def build_answers(cfg: DictConfig, cache: AnswerCache | None = None) -> Answers:
     if identity is None:
         model = make()
         return Answers(cache, model.identity, model.engine, lambda: model, cfg.cached_only)
-    engine = _target(run.lm).engine  # type: ignore[attr-defined]
+    # Where all is kept, transformers is not even imported, which takes about two seconds.
+    in_process = isinstance(run.lm, TransformersLMConfig)
+    engine: str = "transformers" if in_process else _target(run.lm).engine  # type: ignore[attr-defined]
     return Answers(cache, identity, engine, make, cfg.cached_only)
 
 

@@ -136,3 +136,18 @@ def test_importing_loads_nothing_heavy(module: str, absent: set[str]) -> None:
     code = f"import {module}, sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not absent & set(done.stdout.split())
+
+
+def test_a_model_that_is_not_asked_yet_imports_no_transformers(tmp_path: Path) -> None:
+    """A run that has all its answers never asks, and the import takes about two seconds."""
+    code = """
+import sys
+import llmrl.train
+from llmrl.build import build_answers
+
+build_answers(llmrl.compose(["env=frozen_lake", "learner=dqn_prior", f"paths.cache={sys.argv[1]}"]))
+print("transformers" in sys.modules)
+"""
+    run = [sys.executable, "-c", code, str(tmp_path / "answers.sqlite3")]
+    done = subprocess.run(run, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False"]
