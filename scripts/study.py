@@ -11,7 +11,7 @@ cache of answers of its own, empty at first, which is what a comparison of secon
 
 An offline study also has `collect`, lists of what `llmrl collect` is told first, and `sizes`: each arm runs once per
 size, with `data.size=SIZE` and the overrides of its own `at.SIZE`; an arm with `sizes: false` learns from no data.
-`scripts/offline.py` makes its table.
+`scripts/offline.py` makes its table. `judge`, what trained agents are to be evaluated in, is for `scripts/homes.py`.
 
 Seeds are the outer loop, so that a study that is stopped early has something of every arm. Worker processes run one
 cell after another and load torch once.
@@ -53,10 +53,12 @@ class Study:
     empty_caches: bool
     collect: list[list[str]]  # what `llmrl collect` is told before anything runs
     sizes: list[int]
+    judged: dict[str, Any]  # evaluate, episodes, judge, ceilings, matrix: what trained agents are evaluated in
 
     @classmethod
     def read(cls, file: Path) -> Study:
-        known = {"about", "common", "seeds", "sets", "arms", "empty_caches", "collect", "sizes"}
+        judged = {"evaluate": {}, "matrix": {}, "judge": {}, "episodes": 2, "ceilings": []}
+        known = {"about", "common", "seeds", "sets", "arms", "empty_caches", "collect", "sizes", *judged}
         plain = yaml.safe_load(file.read_text())
         if wrong := set(plain) - known:
             raise SystemExit(f"{file}: unknown keys {sorted(wrong)}; there are {', '.join(sorted(known))}")
@@ -75,6 +77,7 @@ class Study:
             plain.get("empty_caches", False),
             plain.get("collect", []),
             plain.get("sizes", []),
+            {key: plain.get(key, default) for key, default in judged.items()},
         )
 
     def cells(self, arms: list[str] | None = None, seeds: int | None = None) -> Iterator[Cell]:
