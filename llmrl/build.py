@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from hydra.utils import get_object
@@ -74,14 +74,23 @@ def build_exact(cfg: DictConfig, history_turns: int) -> Exact | None:
     """The world with all its states, for evaluations that are computed; None where it cannot be listed."""
     if not cfg.evaluation.exact_up_to:
         return None
-    env = build_env(cfg)
+    run: TrainConfig = OmegaConf.to_object(cfg)  # type: ignore[assignment]
+    path, settings = _path(run.env), tuple(_arguments(run.env).items())
+    given = path, settings, history_turns, cfg.evaluation.exact_up_to
+    # what somebody else's world looks like may depend on more than its settings
+    exact = _listed(*given) if path.startswith("llmrl.") else _listed.__wrapped__(*given)
+    return None if exact is None else exact.anew()
+
+
+@lru_cache(maxsize=4)
+def _listed(path: str, settings: tuple[tuple[str, Any], ...], history_turns: int, at_most: int) -> Exact | None:
+    """Runs of one process share the lists of states, which take longer than a short run learns."""
+    env = _target({"_target_": path})(**dict(settings))
     model = getattr(env, "model", None)
     try:
         if model is None:  # somebody else's world that knows nothing of models
             return None
-        return Exact.of(
-            (model(task) for task in getattr(env, "task_ids", ())), history_turns, cfg.evaluation.exact_up_to
-        )
+        return Exact.of((model(task) for task in getattr(env, "task_ids", ())), history_turns, at_most)
     finally:
         with suppress(Exception):  # nothing depends on it any more
             env.close()

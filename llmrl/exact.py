@@ -46,6 +46,10 @@ class Exact:
             tables.append(table)
         return cls(tables)
 
+    def anew(self) -> Exact:
+        """The same lists, for another run."""
+        return Exact(self._tables)
+
     @property
     def states(self) -> int:
         return sum(len(table.text_of) for table in self._tables)

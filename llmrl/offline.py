@@ -7,6 +7,7 @@ what the prior reaches without data is a run of learner=prior_only.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from functools import lru_cache
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from llmrl.config import named_settings
 from llmrl.data.dataset import DataSet
 from llmrl.data.files import read
 from llmrl.data.offline import OfflineData, Supports
@@ -22,6 +24,7 @@ from llmrl.envs.state import TextState
 from llmrl.learners.offline import OfflineLearner, steps_of
 from llmrl.priors.candidates import Proposal
 from llmrl.progress import duration
+from llmrl.run.files import to_json
 from llmrl.train import Training
 
 STEPS_AT_ONCE = 50  # gradient steps of a tick: what is told of them is their mean
@@ -62,12 +65,17 @@ class OfflineTraining(Training):
 
     def elsewhere(self) -> str | None:
         """What a person should know where the data are not of the world that the run is evaluated in."""
-        there, here = self.set.about.get("env"), self.cfg.env.name
+        file, there, name = self.cfg.data.file, self.set.about.get("env"), self.cfg.env.name
         if there is None:
-            return f"{self.cfg.data.file} does not say which world its transitions are of; it is evaluated in {here}"
-        if there.get("name") != here:
-            return f"{self.cfg.data.file} is of the world {there.get('name')}, and the run is evaluated in {here}"
-        return None
+            return f"{file} does not say which world its transitions are of; it is evaluated in {name}"
+        if there.get("name") != name:
+            return f"{file} is of the world {there.get('name')}, and the run is evaluated in {name}"
+        here = json.loads(to_json(named_settings(self.cfg)["env"]))
+        differing = [key for key in {**here, **there} if here.get(key) != there.get(key)]
+        if not differing:
+            return None
+        theirs, ours = (", ".join(f"{key}={env[key]}" for key in differing if key in env) for env in (there, here))
+        return f"{file} is of {name} with {theirs or 'less set'}, and the run is evaluated with {ours or 'less set'}"
 
     def offline(self, states: list[TextState], following: list[TextState]) -> OfflineData:
         data, rows = self.set, self.rows

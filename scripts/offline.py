@@ -4,8 +4,9 @@
     python -m scripts.offline scripts/studies/offline_salad.yaml --against cql --arms cql_prior cql --out figure.png
 
 Rows are arms; N* is the number of transitions to a level of success, with its 95 % interval; the ratio is that of the
-other side over the arm's, by seeds that drew the same data. An arm is read at the sizes that all its seeds have
-finished. `alone` names the arm that is its prior without data, in the study's file.
+other side over the arm's, by seeds that drew the same data. Where success was sampled, intervals hold the noise of its
+episodes too, and the last line says of how many. An arm is read at the sizes that all its seeds have finished. `alone`
+names the arm that is its prior without data, in the study's file.
 """
 
 from __future__ import annotations
@@ -54,7 +55,10 @@ def found(study: Study, runs: Path, names: list[str] | None = None) -> dict[str,
         if len(sizes) < 2:
             continue
         success = [[_last(own[size], "eval/success") for size in sizes] for _, own in sorted(seeds.items())]
-        arm = Arm(name, sorted(seeds), np.array(sizes, dtype=float), np.array(success))
+        episodes = {_episodes(own[size]) for own in seeds.values() for size in sizes}
+        if len(episodes) > 1:
+            raise SystemExit(f"{name}: its runs were evaluated by {sorted(episodes)} episodes (0: exactly)")
+        arm = Arm(name, sorted(seeds), np.array(sizes, dtype=float), np.array(success), episodes.pop())
         largest = [own[sizes[-1]] for own in seeds.values()]
         limits = {key: _mean([_last(run, key) for run in largest]) for key in ("data/coverage", "prior/ceiling")}
         without = [
@@ -101,6 +105,10 @@ def table(arms: dict[str, Found], against: str) -> Iterator[str]:
         yield f"| {' | '.join(cells)} |"
     yield ""
     yield from claims
+    sampled = {name: own.arm.episodes for name, own in arms.items() if own.arm.episodes}
+    if sampled:
+        told = ", ".join(f"{name} by {episodes}" for name, episodes in sampled.items())
+        yield f"- success is sampled, episodes a run: {told}; the intervals hold their noise"
 
 
 def draw(study: Study, arms: dict[str, Found], out: Path) -> Path:
@@ -123,6 +131,11 @@ def _id(cell: Cell, composed: dict[tuple[str, ...], DictConfig]) -> str:
 
 def _last(run: RunInfo, key: str) -> Any:
     return run.metrics[-1].get(key)
+
+
+def _episodes(run: RunInfo) -> int:
+    """That its success is the mean of; 0 where it was computed."""
+    return 0 if _last(run, "eval/exact") else int(run.config["evaluation"]["episodes"])
 
 
 def _mean(values: list[float | None]) -> float | None:

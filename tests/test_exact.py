@@ -189,6 +189,21 @@ def test_random_play_in_the_fixed_kitchens() -> None:
         assert found.success == pytest.approx(success, abs=1e-6)
 
 
+def test_runs_of_one_process_share_the_lists_and_nothing_else() -> None:
+    def built(*overrides: str) -> Exact:
+        exact = build_exact(compose(["env=overcooked_tomato", "learner=random", *overrides]), 0)
+        assert exact is not None
+        return exact
+
+    first, second, other = built(), built("seed=1"), built("env.max_decisions=9")
+    assert first is not second
+    assert first._tables is second._tables
+    uniform = _Uniform()
+    found = [exact.evaluate(uniform, uniform, False) for exact in (first, second, other)]  # type: ignore[arg-type]
+    assert found[0] == found[1] != found[2]
+    assert first._followed is not second._followed
+
+
 class _Uniform:
     def proposals(self, states: Sequence[TextState], experts: object) -> list[Proposal]:
         return [Proposal(np.full(len(s.actions), 1 / len(s.actions)), None) for s in states]

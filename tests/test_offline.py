@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from data.datasets import built, rows
+from report.test_tables import lines
 
 import llmrl
 from llmrl.config import ConfigError, compose, run_id
@@ -14,6 +15,7 @@ from llmrl.data.files import convert, read, write
 from llmrl.offline import asking
 from llmrl.progress import Silent
 from llmrl.report.compare import compare
+from llmrl.report.tables import run_table, runs_table
 from llmrl.run.load import RunInfo, load_runs
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -50,7 +52,8 @@ def test_a_run_counts_gradient_steps_and_no_decisions(tmp_path: Path) -> None:
     assert run.summary["gradient_steps"] == 120
     assert run.summary["env_steps"] == 0
     assert (run.path / "curve.png").exists()
-    assert not notes
+    assert not trained(tmp_path, "learner=cql", "env.max_decisions=31", "learner.gradient_steps=1")[1]
+    assert all("max_decisions=31" in note for note in notes)  # the world of the file is otherwise the same
 
 
 def test_the_content_names_the_run_and_not_the_path(tmp_path: Path) -> None:
@@ -93,6 +96,12 @@ def test_data_of_another_world_are_named(tmp_path: Path) -> None:
     assert any("does not say which world" in note for note in notes)
     _, notes = trained(tmp_path, "learner=cql", "env=frozen_lake")
     assert any("is of the world overcooked_tomato, and the run is evaluated in frozen_lake" in note for note in notes)
+    _, notes = trained(tmp_path, "learner=cql", "env.max_decisions=9", "env.reward=original")
+    assert any(
+        "is of overcooked_tomato with max_decisions=31, reward=once, and the run is evaluated with max_decisions=9, "
+        "reward=original" in note
+        for note in notes
+    )
 
 
 @pytest.mark.parametrize(
@@ -140,3 +149,15 @@ def test_runs_of_several_sizes_are_compared_over_transitions(tmp_path: Path, mon
     assert all(curve.x_T.tolist() == [30, 200] for curve in found.groups[0].curves)
     with pytest.raises(ValueError, match="runs that learn from data are compared with --x transitions"):
         compare(sides["cql"][:1], sides["bc"][:1])
+
+
+def test_an_offline_run_is_listed_by_what_it_counts(tmp_path: Path) -> None:
+    run, _ = trained(tmp_path, "learner=cql", "data.size=100")
+    head, rest, *shown = lines(runs_table([run]))
+    assert head.split() == ["gradient"]
+    assert rest.split() == ["run", "status", "steps", "transitions", "success", "age"]
+    assert shown[0].split()[1:4] == ["complete", "120", "100"]
+    told = "\n".join(lines(run_table(run, None)))
+    assert "complete, 120 gradient steps, last written" in told
+    assert "100 transitions of" in told
+    assert "decisions" not in told.partition("command")[0]

@@ -257,7 +257,9 @@ def test_a_run_that_was_stopped_again_and_again(
     for point, nth in stops.items():
         with stopped_at(point, nth):
             llmrl.train(cfg)
-    (told,) = continued(cfg)
+    told, *others = continued(cfg)
+    assert all("with max_decisions=31, and the run is evaluated with max_decisions=12" in text for text in others)
+    assert len(others) == (cfg.data is not None)  # the file's world has another limit
     assert told == f"{the_run(tmp_path / 'stopped')} goes on from its checkpoint at {end}"
 
     continued(configured(tmp_path / "whole", *overrides, cache=cache))  # which replays what the other one was told

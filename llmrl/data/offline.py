@@ -79,22 +79,33 @@ class Supports:
         self.k = int(self.k_S.max())
         assert (self.k_S == self.k).all()  # one setting for all
         self._cumulative_SA = self.p_SA.cumsum(-1)
+        self._possible_SA = self.p_SA > 0
         with np.errstate(divide="ignore"):
             self._log_p_SA = np.log(self.p_SA)
+            self._log_share = np.log(np.arange(self.k + 1) / max(self.k, 1))  # of how many of the draws
 
     def draw(self, states: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """float64 [B, A]: log w of each action of the menu; -inf for what is no candidate."""
         if not self.k:
             return self._log_p_SA[states]
+        counts_BA = np.bincount(self._places(states, rng), minlength=len(states) * self.p_SA.shape[1])
+        return self._log_share[counts_BA.reshape(-1, self.p_SA.shape[1])]
+
+    def among(self, states: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """bool [B, A]: the candidates alone; `draw(states, rng) > -inf`, for less."""
+        if not self.k:
+            return self._possible_SA[states]
+        there = np.zeros(len(states) * self.p_SA.shape[1], dtype=bool)
+        there[self._places(states, rng)] = True
+        return there.reshape(-1, self.p_SA.shape[1])
+
+    def _places(self, states: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """int64 [B K]: what is drawn, in a flat [B, A]."""
         cumulative_BA = self._cumulative_SA[states]
         u_BK = rng.random((len(states), self.k)) * cumulative_BA[:, -1:]
         drawn_BK = (cumulative_BA[:, None, :] <= u_BK[:, :, None]).sum(-1)
         drawn_BK = np.minimum(drawn_BK, self.sizes[states][:, None] - 1)
-        width = cumulative_BA.shape[1]
-        flat = (np.arange(len(states))[:, None] * width + drawn_BK).ravel()
-        counts_BA = np.bincount(flat, minlength=len(states) * width).reshape(-1, width)
-        with np.errstate(divide="ignore"):
-            return np.log(counts_BA / self.k)
+        return (np.arange(0, cumulative_BA.size, cumulative_BA.shape[1])[:, None] + drawn_BK).ravel()
 
 
 def joined(log_w_BA: np.ndarray, also_BA: np.ndarray) -> np.ndarray:

@@ -50,15 +50,14 @@ class CQL(FromData):
         y_B = torch.from_numpy(self.returns[rows]) + torch.from_numpy(self.discounts[rows]) * self._backup(rows)
         own_BA = np.zeros((len(rows), self.taken_SA.shape[1]), dtype=bool)
         own_BA[np.arange(len(rows)), action] = True
-        log_w_BA = self._candidates(state)
-        if self.cfg.data_action:
-            log_w_BA = joined(log_w_BA, own_BA)
-        considered_BA = log_w_BA > -np.inf
+        considered_BA, log_w_BA = self._candidates(state, self.cfg.regulariser == "prior", own_BA)
         (q_BA,) = self.of_menu("q", state, considered_BA | own_BA)
         q_B = q_BA.gather(-1, torch.from_numpy(action).unsqueeze(-1)).squeeze(-1)
         assert q_B.shape == y_B.shape == (len(rows),)
-        scores_BA = q_BA.masked_fill(torch.from_numpy(~considered_BA), -torch.inf)
-        if self.cfg.regulariser == "prior":
+        scores_BA = q_BA
+        if not self.cfg.data_action:
+            scores_BA = q_BA.masked_fill(torch.from_numpy(~considered_BA), -torch.inf)
+        if log_w_BA is not None:
             scores_BA = scores_BA + torch.from_numpy(log_w_BA).float()
         gap = (scores_BA.logsumexp(-1) - q_B).mean()
         error = F.smooth_l1_loss if self.cfg.loss == "huber" else _half_square
@@ -66,24 +65,40 @@ class CQL(FromData):
         td = losses_B.mean() if self.cfg.reduction == "mean" else losses_B.sum()
         return td + self.cfg.c * gap, {"td": td, "conservative": gap}
 
-    def _candidates(self, states: np.ndarray) -> np.ndarray:
-        """log w [B, A]; -inf for what is no candidate."""
+    def _candidates(
+        self, states: np.ndarray, weighted: bool, own_BA: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Which ones, bool [B, A], and where it is asked for log w [B, A], -inf for the others."""
+        also = [self.taken_SA[states]] if self.cfg.join else []
+        if own_BA is not None and self.cfg.data_action:
+            also.append(own_BA)
+        if not weighted:
+            among_BA = self.data.candidates.among(states, self.draws)
+            for also_BA in also:
+                among_BA = among_BA | also_BA
+            return among_BA, None
         log_w_BA = self.data.candidates.draw(states, self.draws)
-        return joined(log_w_BA, self.taken_SA[states]) if self.cfg.join else log_w_BA
+        for also_BA in also:
+            log_w_BA = joined(log_w_BA, also_BA)
+        return log_w_BA > -np.inf, log_w_BA
 
     @torch.no_grad()
     def _backup(self, rows: np.ndarray) -> Tensor:
         """B_{a' in C(s')} Q_target(s',a') [B]."""
         cfg, after = self.cfg, self.after[rows]
-        log_w = self._candidates(after)
-        wanted_BA, log_w_BA = log_w > -np.inf, torch.from_numpy(log_w).float()
+        wanted_BA, log_w = self._candidates(after, cfg.backup != "max")
         if cfg.backup == "max" and not cfg.double_q:
             return self.of_menu("target", after, wanted_BA)[0].amax(-1)
+        if cfg.backup == "max":
+            target_BA, q_BA = self.of_menu(("target", "q"), after, wanted_BA)
+            return target_BA.gather(-1, q_BA.argmax(-1, keepdim=True)).squeeze(-1)
+        assert log_w is not None
+        log_w_BA = torch.from_numpy(log_w).float()
         if cfg.backup == "soft":
             (q_BA,) = self.of_menu("target", after, wanted_BA)
             return q_BA.amax(-1) if cfg.alpha == 0 else cfg.alpha * (log_w_BA + q_BA / cfg.alpha).logsumexp(-1)
         target_BA, q_BA = self.of_menu(("target", "q"), after, wanted_BA)
-        if cfg.backup == "max" or cfg.alpha == 0:
+        if cfg.alpha == 0:
             return target_BA.gather(-1, q_BA.argmax(-1, keepdim=True)).squeeze(-1)
         pi_BA = (log_w_BA + q_BA / cfg.alpha).softmax(-1)
         return (pi_BA * target_BA.masked_fill(torch.from_numpy(~wanted_BA), 0.0)).sum(-1)

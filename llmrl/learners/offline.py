@@ -8,14 +8,16 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from llmrl.data.offline import OfflineData
 from llmrl.data.transitions import Transition
 from llmrl.encoders.encoder import FeatureTable
 from llmrl.envs.state import TextState
+from llmrl.learners.descent import Descent
 from llmrl.learners.learner import refuse_divergence
 from llmrl.learners.posterior import choice_probabilities, choose
-from llmrl.learners.weights import network, optimiser_state, restore_optimiser
+from llmrl.learners.weights import network
 from llmrl.priors.candidates import Candidates, Proposal
 from llmrl.run.seeding import integer, stream
 
@@ -57,8 +59,14 @@ class FromData:
         for copied, followed in self.targets.items():
             self.nets[copied] = network(table.encoder.dim, cfg.hidden).requires_grad_(False)
             self.nets[copied].load_state_dict(self.nets[followed].state_dict())
-        self._parameters = [p for name in self.learned for p in self.nets[name].parameters()]
-        self.optimiser = torch.optim.AdamW(self._parameters, lr=cfg.lr, weight_decay=cfg.weight_decay, fused=True)
+        learned = [p for name in self.learned for p in self.nets[name].parameters()]
+        self.descent = Descent(learned, cfg.lr, cfg.weight_decay, cfg.grad_clip)
+        self._follow: list[
+            tuple[list[Tensor], list[Tensor]]
+        ] = [  # theta_target <- theta_target + rate (theta - theta_target)
+            ([*self.nets[copied].parameters()], [*self.nets[followed].parameters()])
+            for copied, followed in self.targets.items()
+        ]
         self.rng = stream(seed, "policy")
         self.batches = stream(seed, "replay")
         self.draws = stream(seed, "candidates")
@@ -105,6 +113,8 @@ class FromData:
     def study(self, data: OfflineData) -> None:
         self.data = data
         self.first_row_S = self.table.first_row[self.table.ids(data.states)]
+        self._place_A = np.arange(data.candidates.p_SA.shape[1])
+        self._asked, self._number = np.zeros(self.table.size, dtype=bool), np.zeros(self.table.size, dtype=np.int64)
 
     def loss(self, rows: np.ndarray) -> tuple[Tensor, dict[str, Tensor]]:
         """Of a batch of the data's rows; and what is to be told of it."""
@@ -112,15 +122,10 @@ class FromData:
 
     def step(self) -> dict[str, float]:
         loss, told = self.loss(self.batch())
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(self._parameters, self.cfg.grad_clip)
-        refuse_divergence("the loss or its gradient", torch.stack([loss.detach(), norm]), self.cfg.lr)
-        self.optimiser.step()
-        with torch.no_grad():  # theta_target <- theta_target + rate (theta - theta_target)
-            for copied, followed in self.targets.items():
-                mine: list[Tensor] = [*self.nets[copied].parameters()]
-                torch._foreach_lerp_(mine, [*self.nets[followed].parameters()], self.cfg.target_rate)
+        self.descent.step(loss)
+        with torch.no_grad():
+            for copied, followed in self._follow:
+                torch._foreach_lerp_(copied, followed, self.cfg.target_rate)
         return {f"loss/{name}": value.item() for name, value in told.items()}
 
     def batch(self) -> np.ndarray:
@@ -129,15 +134,24 @@ class FromData:
 
     def of_menu(self, net: str | Sequence[str], states: np.ndarray, wanted_BA: np.ndarray) -> list[Tensor]:
         """Values [B, A] of the wanted actions by each net; -inf for the others. Equal rows are computed once."""
-        rows_BA = self.first_row_S[states][:, None] + np.arange(wanted_BA.shape[1])
-        distinct, where = np.unique(rows_BA[wanted_BA], return_inverse=True)
+        rows_BA = self.first_row_S[states][:, None] + self._place_A
+        all_of_them = wanted_BA.all()  # where every menu is as long as the widest, nothing is to be filled up
+        distinct, where = self._distinct(rows_BA.ravel() if all_of_them else rows_BA[wanted_BA])
         features = self.table.features.index_select(0, torch.from_numpy(distinct))
-        there, index = torch.from_numpy(wanted_BA), torch.from_numpy(where)
-        empty = torch.full(wanted_BA.shape, -torch.inf)
-        names = [net] if isinstance(net, str) else net
-        return [
-            empty.masked_scatter(there, self.nets[name](features).squeeze(-1).index_select(0, index)) for name in names
-        ]
+        names, index = [net] if isinstance(net, str) else net, torch.from_numpy(where)
+        values = [_forward(self.nets[name], features).index_select(0, index) for name in names]
+        if all_of_them:
+            return [v.view(wanted_BA.shape) for v in values]
+        empty, there = torch.full(wanted_BA.shape, -torch.inf), torch.from_numpy(wanted_BA)
+        return [empty.masked_scatter(there, v) for v in values]
+
+    def _distinct(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`np.unique(rows, return_inverse=True)`, by marks on a list of all rows instead of by sorting."""
+        self._asked[rows] = True
+        distinct = np.flatnonzero(self._asked)
+        self._asked[distinct] = False
+        self._number[distinct] = np.arange(distinct.size)
+        return distinct, self._number[rows]
 
     # ---- what is kept ------------------------------------------------------------------------------------------------
 
@@ -151,14 +165,14 @@ class FromData:
     def save(self) -> dict[str, Any]:
         return {
             "nets": {name: net.state_dict() for name, net in self.nets.items() if name != self.acting},
-            "optimiser": optimiser_state(self.optimiser),
+            "optimiser": self.descent.save(),
             "streams": {name: getattr(self, name).bit_generator.state for name in _STREAMS},
         }
 
     def restore(self, saved: Mapping[str, Any]) -> None:
         for name, tensors in saved["nets"].items():
             self.nets[name].load_state_dict(tensors)
-        restore_optimiser(self.optimiser, saved["optimiser"])
+        self.descent.restore(saved["optimiser"])
         for name in _STREAMS:
             getattr(self, name).bit_generator.state = saved["streams"][name]
 
@@ -167,6 +181,16 @@ class FromData:
 
 
 _STREAMS = ("rng", "batches", "draws")
+
+
+def _forward(net: nn.Sequential, features: Tensor) -> Tensor:
+    """`net(features)` [rows], without what modules do around their function; a ReLU overwrites what it is given."""
+    for layer in net:
+        if isinstance(layer, nn.Linear):
+            features = functional.linear(features, layer.weight, layer.bias)
+        else:
+            features = features.relu_()
+    return features.squeeze(-1)
 
 
 def on_menus(data: OfflineData, states: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ Success over log N is fitted by the closest curve that never falls (isotonic reg
 is where that curve, straight between sizes in log N, reaches a level. Below the smallest size and above the largest one
 nothing was measured: N* is then between 0 and the smallest, or between the largest and infinity. Intervals are 95 %
 percentile intervals over resamples of seeds; of a ratio, both sides are given the same seeds (they drew the same data).
+Where success was sampled, each resampled seed's episodes are drawn again too, those of the two sides independently.
 
 Shapes: S seeds, N sizes, R resamples.
 """
@@ -11,11 +12,11 @@ Shapes: S seeds, N sizes, R resamples.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from llmrl.report.statistics import RESAMPLES, Estimate, digits, estimate
+from llmrl.report.statistics import REPLICATES, RESAMPLES, Estimate, SeedCurve, digits, draw_episodes, estimate
 
 LEVELS = (0.5, 0.8, 0.95)
 TEN = 10.0  # times fewer, that is 90 % fewer
@@ -31,6 +32,7 @@ class Arm:
     seeds: list[int]
     sizes: np.ndarray  # [N]
     success_SN: np.ndarray  # 0 to 1
+    episodes: int = 0  # that each success is the mean of; 0: it is exact
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,9 @@ def reached(sizes: np.ndarray, fit_RN: np.ndarray, level: float) -> tuple[np.nda
 
 def needed(arm: Arm, level: float, alone: float | None = None) -> Needed:
     """`alone`: the success of the arm's prior without any data; None where it has none."""
-    low, high = _bounds(arm, level, _measured(arm))
-    low_R, high_R = _bounds(arm, level, _resampled(len(arm.seeds)))
+    low, high = _bounds(arm, level)
+    rng = np.random.default_rng(0)
+    low_R, high_R = _bounds(arm, level, _resampled(len(arm.seeds), rng), rng)
     return Needed(level, estimate(low[0], high[0], low_R, high_R), alone is not None and alone >= level - _SAME)
 
 
@@ -80,9 +83,10 @@ def ratio(a: Arm, b: Arm, level: float) -> Estimate:
     """N* of `b` over N* of `a`: how many times fewer `a` needs. Raises ValueError unless both have the same seeds."""
     if a.seeds != b.seeds:
         raise ValueError(f"{a.label} and {b.label} have other seeds, and are compared by seeds that drew the same data")
-    (a_low, a_high), (b_low, b_high) = (_bounds(arm, level, _measured(arm)) for arm in (a, b))
-    same = _resampled(len(a.seeds))
-    (a_low_R, a_high_R), (b_low_R, b_high_R) = (_bounds(arm, level, same) for arm in (a, b))
+    (a_low, a_high), (b_low, b_high) = (_bounds(arm, level) for arm in (a, b))
+    rng = np.random.default_rng(0)  # one for both: two that begin alike would pair episodes that are no pair
+    same = _resampled(len(a.seeds), rng)
+    (a_low_R, a_high_R), (b_low_R, b_high_R) = (_bounds(arm, level, same, rng) for arm in (a, b))
     return estimate(
         _over(b_low, a_high)[0], _over(b_high, a_low)[0], _over(b_low_R, a_high_R), _over(b_high_R, a_low_R)
     )
@@ -109,20 +113,29 @@ def common(arms: Sequence[Arm]) -> list[Arm]:
     seeds = sorted(set.intersection(*(set(arm.seeds) for arm in arms)))
     if not seeds:
         raise ValueError(f"no seed is complete in all of {', '.join(arm.label for arm in arms)}")
-    return [Arm(arm.label, seeds, arm.sizes, arm.success_SN[[arm.seeds.index(seed) for seed in seeds]]) for arm in arms]
+    return [replace(arm, seeds=seeds, success_SN=arm.success_SN[[arm.seeds.index(s) for s in seeds]]) for arm in arms]
 
 
-def _measured(arm: Arm) -> np.ndarray:
-    return np.arange(len(arm.seeds))[None, :]
+def _resampled(seeds: int, rng: np.random.Generator) -> np.ndarray:
+    return rng.integers(seeds, size=(RESAMPLES, seeds))
 
 
-def _resampled(seeds: int) -> np.ndarray:
-    return np.random.default_rng(0).integers(seeds, size=(RESAMPLES, seeds))
-
-
-def _bounds(arm: Arm, level: float, index_RS: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    counts_RS = np.stack([np.bincount(index, minlength=len(arm.seeds)) for index in index_RS])
-    return reached(arm.sizes, monotone(counts_RS @ arm.success_SN / index_RS.shape[1]), level)
+def _bounds(
+    arm: Arm, level: float, index_RS: np.ndarray | None = None, rng: np.random.Generator | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of N* for each resample of seeds; without one, of what was measured."""
+    if index_RS is None:
+        mean_RN = arm.success_SN.mean(0, keepdims=True)
+    elif not arm.episodes:
+        counts_RS = np.stack([np.bincount(index, minlength=len(arm.seeds)) for index in index_RS])
+        mean_RN = counts_RS @ arm.success_SN / index_RS.shape[1]
+    else:
+        assert rng is not None
+        curves = [SeedCurve(arm.sizes, p_N, np.full(p_N.shape, arm.episodes)) for p_N in arm.success_SN]
+        drawn_SLN = np.stack(draw_episodes(curves, rng))
+        again_RS = rng.integers(1, 1 + REPLICATES, size=index_RS.shape)
+        mean_RN = drawn_SLN[index_RS, again_RS].mean(1)
+    return reached(arm.sizes, monotone(mean_RN), level)
 
 
 def _over(b: np.ndarray, a: np.ndarray) -> np.ndarray:

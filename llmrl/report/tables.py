@@ -22,32 +22,37 @@ _COLOURS = {"complete": "green", "running": "cyan", "failed": "red", "stopped": 
 
 
 def runs_table(runs: Sequence[RunInfo]) -> Table:
-    """One row a run: how far it is, and how well the behaviour policy did at its last evaluation."""
+    """One row a run: how far it is, and how well the behaviour policy did at its last evaluation.
+
+    Runs that learn from data alone make no decisions: they have columns of their own, where there are any.
+    """
+    told = [(run, *latest(run)) for run in runs]
+    far = _far([at for _, at, _ in told])
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("run", overflow="fold")
     table.add_column("status", no_wrap=True)
-    for column in ("decisions", "success", "age"):
+    for column in (*far.values(), "success", "age"):
         table.add_column(column, justify="right", no_wrap=True)
-    for run in runs:
-        steps, success = latest(run)
+    for run, at, success in told:
         status = Text(run.status, style=_COLOURS.get(run.status, ""))
-        table.add_row(Text(run.name), status, "-" if steps is None else f"{steps:,}", percent(success), age(run.age))
+        table.add_row(Text(run.name), status, *(_number(at.get(key)) for key in far), percent(success), age(run.age))
     return table
 
 
 def sweep_table(rows: Sequence[tuple[Sequence[str], RunInfo | None, str]]) -> Table:
     """One row a cell: the overrides in which cells differ, and how its run ended, if there is one."""
+    far = _far([latest(run)[0] for _, run, _ in rows if run])
     shared = set.intersection(*(set(overrides) for overrides, _, _ in rows)) if len(rows) > 1 else set()
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("cell", overflow="fold")
     table.add_column("status", no_wrap=True)
-    for column in ("decisions", "success", "greedy"):
+    for column in (*far.values(), "success", "greedy"):
         table.add_column(column, justify="right", no_wrap=True)
     for overrides, run, status in rows:
-        steps, success = latest(run) if run else (None, None)
+        at, success = latest(run) if run else ({}, None)
         greedy = _block(run.summary.get("eval_greedy")).get("success") if run else None
         cell, shown = " ".join(o for o in overrides if o not in shared), Text(status, style=_COLOURS.get(status, ""))
-        table.add_row(Text(cell), shown, "-" if steps is None else f"{steps:,}", percent(success), percent(greedy))
+        table.add_row(Text(cell), shown, *(_number(at.get(key)) for key in far), percent(success), percent(greedy))
     return table
 
 
@@ -61,9 +66,13 @@ def run_table(run: RunInfo, commit_today: str | None) -> Table:
     def add(title: str, text: str) -> None:
         table.add_row(title, Text(text))
 
-    steps, _ = latest(run)
+    at, _ = latest(run)
     add("run", run.name)
-    add("status", f"{run.status}, {steps or 0:,} decisions, last written {age(run.age)} ago")
+    data = _data_file(run)
+    key, unit = ("gradient_steps", "gradient steps") if data else ("env_steps", "decisions")
+    add("status", f"{run.status}, {at.get(key, 0):,} {unit}, last written {age(run.age)} ago")
+    if data:
+        add("data", f"{_number(at.get('transitions'))} transitions of {data}")
     try:
         add("command", f"llmrl train {' '.join(command_of(run.config))}".strip() if run.config else "-")
     except ValueError as error:
@@ -87,15 +96,15 @@ def run_table(run: RunInfo, commit_today: str | None) -> Table:
     if made.get("started"):
         add("started", made["started"])
     if resumed := made.get("resumed"):
-        add("resumed", _resumed(resumed))
+        add("resumed", _resumed(resumed, unit))
     add("commit", _commits(made.get("git"), commit_today))
     add("folder", str(run.path))
     return table
 
 
-def _resumed(entries: Sequence[Mapping[str, Any]]) -> str:
+def _resumed(entries: Sequence[Mapping[str, Any]], unit: str) -> str:
     told = f"{len(entries)} times" if len(entries) > 1 else "once"
-    told += f", last at {entries[-1]['env_steps']:,} decisions"
+    told += f", last at {entries[-1]['env_steps']:,} {unit}"
     drift = {name: both for entry in entries for name, both in entry["drift"].items()}
     if drift:
         differing = "; ".join(f"{name}: {then}, then {now}" for name, (then, now) in drift.items())
@@ -117,13 +126,38 @@ def findings_table(found: Sequence[Finding]) -> Table:
     return table
 
 
-def latest(run: RunInfo) -> tuple[int | None, float | None]:
-    """(decisions, success of the behaviour policy): from the summary, else from the last evaluation written."""
-    success = _block(run.summary.get("eval")).get("success")
-    if run.summary.get("env_steps") is not None:
-        return run.summary["env_steps"], success
-    row = run.metrics[-1] if run.metrics else {}
-    return row.get("env_steps"), row.get("eval/success")
+def latest(run: RunInfo) -> tuple[dict[str, int], float | None]:
+    """(how far it is, success of the behaviour policy): from the summary, else from the last evaluation written.
+
+    How far: `env_steps`, or `gradient_steps` and `transitions` of a run that learns from data; {} where nobody says.
+    """
+    row, success = run.summary, _block(run.summary.get("eval")).get("success")
+    if row.get("env_steps") is None:
+        row = run.metrics[-1] if run.metrics else {}
+        success = row.get("eval/success")
+    keys = ("gradient_steps", "transitions") if "gradient_steps" in row else ("env_steps",)
+    return {key: row[key] for key in keys if row.get(key) is not None}, success
+
+
+_FAR = {"env_steps": "decisions", "gradient_steps": "gradient\nsteps", "transitions": "transitions"}
+
+
+def _far(found: Sequence[Mapping[str, int]]) -> dict[str, str]:
+    """Column -> its title, for what these runs count (`latest`)."""
+    counted = {key for at in found for key in at}
+    return {key: title for key, title in _FAR.items() if key in counted} or {"env_steps": _FAR["env_steps"]}
+
+
+def _data_file(run: RunInfo) -> str | None:
+    """What it learns from, where it learns from data alone and its config can be read."""
+    try:
+        return (run.config.get("data") or {}).get("file")
+    except ValueError:
+        return None
+
+
+def _number(value: int | None) -> str:
+    return "-" if value is None else f"{value:,}"
 
 
 def command_of(config: Mapping[str, Any]) -> list[str]:

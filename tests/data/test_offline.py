@@ -64,6 +64,14 @@ def test_candidates_that_are_not_drawn_are_the_same_each_time() -> None:
     assert np.exp(log_w).tolist() == [[pytest.approx(0.7), 0, pytest.approx(0.3)], [0.5, 0.5, 0]]
 
 
+@pytest.mark.parametrize("k", [None, 3])
+def test_the_candidates_alone_are_those_that_weigh_something(k: int | None) -> None:
+    supports = Supports([Proposal(np.array([0.5, 0.5]), k), Proposal(np.array([0.7, 0.0, 0.3]), k)])
+    states = np.array([1, 0] * 20)
+    log_w = supports.draw(states, np.random.default_rng(0))
+    assert np.array_equal(supports.among(states, np.random.default_rng(0)), log_w > -np.inf)
+
+
 def test_what_joins_weighs_as_the_lightest_there_was() -> None:
     with np.errstate(divide="ignore"):
         log_w = np.log(np.array([[0.8, 0.2, 0.0], [1.0, 0.0, 0.0]]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -81,6 +83,30 @@ def test_other_seeds_are_not_compared_but_the_common_ones_are() -> None:
     assert (x.success_SN[0, -1], y.success_SN[0, -1]) == (0.2, 0.3)
     with pytest.raises(ValueError, match="no seed is complete"):
         common([a, arm("c", [0, 0, 0], seeds=[7])])
+
+
+def test_sampled_success_widens_the_intervals_and_leaves_the_estimates() -> None:
+    curves = [[0.0, 0.5, 1.0]] * 4  # equal seeds: all that is left to be unsure of is the episodes
+    exact, other = arm("exact", *curves), arm("other", *curves)
+    e = needed(exact, 0.4).transitions
+    assert e.interval_low == e.low == e.high == e.interval_high
+    few, many = (replace(exact, episodes=n) for n in (10, 1000))
+    widths = []
+    for sampled in (few, many):
+        found = needed(sampled, 0.4).transitions
+        assert (found.low, found.high) == (e.low, e.high)
+        widths.append(np.log(found.interval_high / found.interval_low))
+    assert widths[0] > 3 * widths[1] > 0
+    # by the normal approximation: p = 0.5 at 1,000 over 40 episodes, and N* = 100 * 10 ** (0.4 / p)
+    low, high = (100 * 10 ** (0.4 / (0.5 + z * np.sqrt(0.25 / 40))) for z in (1.96, -1.96))
+    found = needed(few, 0.4).transitions
+    assert found.interval_low == pytest.approx(low, rel=0.1)
+    assert found.interval_high == pytest.approx(high, rel=0.2)
+    both = ratio(few, replace(other, episodes=10), 0.4)
+    assert both.low == both.high == 1
+    assert both.interval_low < 0.9 < 1.1 < both.interval_high  # the two sides' episodes are not the same ones
+    exactly = ratio(exact, other, 0.4)
+    assert exactly.interval_low == exactly.interval_high == 1
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,107 @@
+"""Tunes offline learners per size of data, each with the same budget, and prints what a study's `at` takes.
+
+    python -m scripts.tune_offline cql cql_prior bc_data --sizes 100 1000 10000 --jobs 2
+    python -m scripts.tune_offline cql cql_prior bc_data --sizes 100 1000 10000 --print
+
+A search is `llmrl tune --space SPACE data.size=SIZE --out OUT/SPACE_SIZE`; what is finished is not run again, so that
+the same command goes on after a stop. Before it, what the space's tasks learn from is collected, where it is missing.
+
+Small sizes come first. A trial is one run for each task of the space; in it, gradient steps cost most, so that a search
+is as dear as its range of `learner.gradient_steps`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from llmrl.config import ConfigError, config_folder
+from llmrl.tune.space import Space
+from scripts.study import collected
+
+DATA = ["size=100000", "mix=expert,random:0.3", "success=75", "noise=0.3:0.8"]  # as the studies collect theirs
+
+
+def orders(tasks: Sequence[str]) -> Iterator[list[str]]:
+    """What `llmrl collect` is told for each file that a task names as its data."""
+    for task in tasks:
+        words = shlex.split(task)
+        files = [word.partition("=")[2] for word in words if word.startswith(("data=", "data.file="))]
+        if not files:
+            raise ConfigError(f"task {task!r} names no data: add data.file=FILE")
+        yield [*(word for word in words if not word.startswith("data")), f"out={files[-1]}", *DATA]
+
+
+def tune(space: str, size: int, out: Path, trials: int | None, jobs: int, screen: bool = True) -> list[dict[str, Any]]:
+    """The log of one search, begun or continued."""
+    from llmrl.tune.plan import plan
+    from llmrl.tune.screen import Screen
+    from llmrl.tune.search import search
+
+    planned = plan(space, [f"data.size={size}"], trials=trials)
+    return search(planned, folder(out, space, size), jobs, Screen(quiet=not screen))
+
+
+def folder(out: Path, space: str, size: int) -> Path:
+    return out / f"{Path(space).stem}_{size}"
+
+
+def told(space: Space, logs: Mapping[int, Sequence[Mapping[str, Any]]]) -> Iterator[str]:
+    """The block of an arm: the best trial of each size as overrides, none where the learner was best as it comes."""
+    from llmrl.tune.log import best
+
+    yield f"# {space.name}"
+    yield "at:"
+    for size, rows in logs.items():
+        row = best(rows)
+        if row is None:
+            yield f"  # {size}: no trial is complete"
+            continue
+        overrides = yaml.safe_dump(space.overrides_of(row["parameters"]), default_flow_style=True, width=10_000).strip()
+        yield f"  {size}: {overrides} # trial {row['number']} of {len(rows)}: {100 * row['value']:.1f} %"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("spaces", nargs="+", help="names in configs/tune/, or YAML files")
+    parser.add_argument("--sizes", type=int, nargs="+", required=True, help="transitions")
+    parser.add_argument("--trials", type=int, help="the budget of each search; by default the space's")
+    parser.add_argument("--out", type=Path, default=Path("tune"))
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--print", action="store_true", help="print what there is so far, and do nothing")
+    args = parser.parse_args()
+    spaces = {name: _space(name) for name in args.spaces}
+    sizes = sorted(set(args.sizes))
+    if not args.print:
+        for words in dict.fromkeys(tuple(order) for space in spaces.values() for order in orders(space.tasks)):
+            print(collected([*words], Path("runs")), flush=True)
+        for size in sizes:
+            for name in spaces:
+                print(f"{name}, {size:,} transitions", flush=True)
+                tune(name, size, args.out, args.trials, args.jobs)
+    for name, space in spaces.items():
+        logs = {size: _kept(folder(args.out, name, size)) for size in sizes}
+        print("\n".join(told(space, logs)))
+
+
+def _space(name: str) -> Space:
+    file = Path(name) if name.endswith((".yaml", ".yml")) else config_folder() / "tune" / f"{name}.yaml"
+    return Space.read(file)
+
+
+def _kept(out: Path) -> list[dict[str, Any]]:
+    from llmrl.run.files import read_lines
+
+    return list(read_lines(out / "trials.jsonl"))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ValueError as error:  # a file that cannot be collected, a space that is none, a folder of another search
+        raise SystemExit(f"error: {error}") from None

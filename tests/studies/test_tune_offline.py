@@ -1,0 +1,86 @@
+"""Searches per size: what they learn from, and what a study is told of them."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from llmrl.config import ConfigError
+from llmrl.tune.space import Space
+from scripts import tune_offline
+from scripts.study import Study
+
+KITCHEN = "env=overcooked_random env.ingredients=1 env.max_decisions=8 data.file=data/dev.parquet"
+SPACE = {
+    "description": "as small as it gets",
+    "overrides": [
+        "learner=cql", "learner.batch=4", "learner.hidden=[4]", "encoder.dim=8", "encoder.history_turns=0",
+        "evaluation.every=1000", "evaluation.exact_up_to=0", "evaluation.episodes=2", "data.size=20",
+    ],
+    "tasks": [KITCHEN],
+    "seeds": [100],
+    "trials": 3,
+    "parameters": {"learner.gradient_steps": {"choices": [2, 4]}, "learner.backup": {"choices": ["max", "soft"]}},
+}  # fmt: skip
+
+
+def test_a_size_is_searched_once_and_told_as_a_study_takes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tune_offline, "DATA", ["size=60", "mix=expert,random"])
+    file = tmp_path / "small.yaml"
+    few = SPACE["overrides"] + ["learner.gradient_steps=3"]  # type: ignore[operator]
+    parameters = {"learner.backup": {"choices": ["max", "soft"]}, "learner.c": {"low": 0.1, "high": 1.0}}
+    file.write_text(yaml.safe_dump(SPACE | {"overrides": few, "parameters": parameters}))
+    command = ["tune_offline", str(file), "--sizes", "40", "20", "--trials", "2"]
+    monkeypatch.setattr(sys, "argv", command)
+    tune_offline.main()
+    first = capsys.readouterr().out
+    assert "data/dev.parquet: 60 transitions" in first
+    logs = {size: (tmp_path / "tune" / f"small_{size}" / "trials.jsonl").read_bytes() for size in (20, 40)}
+    assert all(log.count(b"\n") == 2 for log in logs.values())
+    arm = yaml.safe_load(first.partition("# small\n")[2])
+    assert list(arm["at"]) == [20, 40]
+    assert all(isinstance(settings, list) for settings in arm["at"].values())
+
+    shutil.rmtree(tmp_path / "data")  # nothing of it is needed any more
+    monkeypatch.setattr(sys, "argv", [*command, "--print"])
+    tune_offline.main()
+    assert capsys.readouterr().out == "# small\n" + first.partition("# small\n")[2]
+
+    study = tmp_path / "study.yaml"
+    study.write_text(yaml.safe_dump({"seeds": 1, "sizes": [20, 40], "arms": {"cql": {"set": ["learner=cql"], **arm}}}))
+    cells = list(Study.read(study).cells())
+    assert all(set(arm["at"][cell.size]) <= set(cell.overrides) for cell in cells)
+
+
+def test_the_best_trial_of_each_size_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "small.yaml"
+    file.write_text(yaml.safe_dump(SPACE))
+    space = Space.read(file)
+    rows = [
+        {"number": 0, "state": "complete", "value": 0.5, "parameters": {}},
+        {"number": 1, "state": "complete", "value": 0.75, "parameters": {"learner.gradient_steps": 4}},
+        {"number": 2, "state": "failed", "value": None, "parameters": {"learner.gradient_steps": 2}},
+    ]
+    assert list(tune_offline.told(space, {10: rows[:1], 20: rows, 30: []})) == [
+        "# small",
+        "at:",
+        "  10: [] # trial 0 of 1: 50.0 %",
+        "  20: [learner.gradient_steps=4] # trial 1 of 3: 75.0 %",
+        "  # 30: no trial is complete",
+    ]
+
+
+def test_what_tasks_learn_from_is_collected_as_they_say() -> None:
+    assert list(tune_offline.orders([KITCHEN])) == [
+        ["env=overcooked_random", "env.ingredients=1", "env.max_decisions=8", "out=data/dev.parquet",
+         *tune_offline.DATA]
+    ]  # fmt: skip
+    with pytest.raises(ConfigError, match="names no data"):
+        list(tune_offline.orders(["env=overcooked_random"]))
