@@ -8,16 +8,14 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from llmrl.data.offline import OfflineData
 from llmrl.data.transitions import Transition
 from llmrl.encoders.encoder import FeatureTable
 from llmrl.envs.state import TextState
-from llmrl.learners.descent import Descent
 from llmrl.learners.learner import refuse_divergence
 from llmrl.learners.posterior import choice_probabilities, choose
-from llmrl.learners.weights import network
+from llmrl.learners.weights import network, optimiser_state, restore_optimiser
 from llmrl.priors.candidates import Candidates, Proposal
 from llmrl.run.seeding import integer, stream
 
@@ -59,14 +57,8 @@ class FromData:
         for copied, followed in self.targets.items():
             self.nets[copied] = network(table.encoder.dim, cfg.hidden).requires_grad_(False)
             self.nets[copied].load_state_dict(self.nets[followed].state_dict())
-        learned = [p for name in self.learned for p in self.nets[name].parameters()]
-        self.descent = Descent(learned, cfg.lr, cfg.weight_decay, cfg.grad_clip)
-        self._follow: list[
-            tuple[list[Tensor], list[Tensor]]
-        ] = [  # theta_target <- theta_target + rate (theta - theta_target)
-            ([*self.nets[copied].parameters()], [*self.nets[followed].parameters()])
-            for copied, followed in self.targets.items()
-        ]
+        self._parameters = [p for name in self.learned for p in self.nets[name].parameters()]
+        self.optimiser = torch.optim.AdamW(self._parameters, lr=cfg.lr, weight_decay=cfg.weight_decay, fused=True)
         self.rng = stream(seed, "policy")
         self.batches = stream(seed, "replay")
         self.draws = stream(seed, "candidates")
@@ -122,10 +114,15 @@ class FromData:
 
     def step(self) -> dict[str, float]:
         loss, told = self.loss(self.batch())
-        self.descent.step(loss)
-        with torch.no_grad():
-            for copied, followed in self._follow:
-                torch._foreach_lerp_(copied, followed, self.cfg.target_rate)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self._parameters, self.cfg.grad_clip)
+        refuse_divergence("the loss or its gradient", torch.stack([loss.detach(), norm]), self.cfg.lr)
+        self.optimiser.step()
+        with torch.no_grad():  # theta_target <- theta_target + rate (theta - theta_target)
+            for copied, followed in self.targets.items():
+                mine: list[Tensor] = [*self.nets[copied].parameters()]
+                torch._foreach_lerp_(mine, [*self.nets[followed].parameters()], self.cfg.target_rate)
         return {f"loss/{name}": value.item() for name, value in told.items()}
 
     def batch(self) -> np.ndarray:
@@ -139,7 +136,7 @@ class FromData:
         distinct, where = self._distinct(rows_BA.ravel() if all_of_them else rows_BA[wanted_BA])
         features = self.table.features.index_select(0, torch.from_numpy(distinct))
         names, index = [net] if isinstance(net, str) else net, torch.from_numpy(where)
-        values = [_forward(self.nets[name], features).index_select(0, index) for name in names]
+        values = [self.nets[name](features).squeeze(-1).index_select(0, index) for name in names]
         if all_of_them:
             return [v.view(wanted_BA.shape) for v in values]
         empty, there = torch.full(wanted_BA.shape, -torch.inf), torch.from_numpy(wanted_BA)
@@ -165,14 +162,14 @@ class FromData:
     def save(self) -> dict[str, Any]:
         return {
             "nets": {name: net.state_dict() for name, net in self.nets.items() if name != self.acting},
-            "optimiser": self.descent.save(),
+            "optimiser": optimiser_state(self.optimiser),
             "streams": {name: getattr(self, name).bit_generator.state for name in _STREAMS},
         }
 
     def restore(self, saved: Mapping[str, Any]) -> None:
         for name, tensors in saved["nets"].items():
             self.nets[name].load_state_dict(tensors)
-        self.descent.restore(saved["optimiser"])
+        restore_optimiser(self.optimiser, saved["optimiser"])
         for name in _STREAMS:
             getattr(self, name).bit_generator.state = saved["streams"][name]
 
@@ -181,16 +178,6 @@ class FromData:
 
 
 _STREAMS = ("rng", "batches", "draws")
-
-
-def _forward(net: nn.Sequential, features: Tensor) -> Tensor:
-    """`net(features)` [rows], without what modules do around their function; a ReLU overwrites what it is given."""
-    for layer in net:
-        if isinstance(layer, nn.Linear):
-            features = functional.linear(features, layer.weight, layer.bias)
-        else:
-            features = features.relu_()
-    return features.squeeze(-1)
 
 
 def on_menus(data: OfflineData, states: np.ndarray) -> np.ndarray:
