@@ -36,7 +36,12 @@ ORDER: dict[str, dict[str, str]] = {  # study -> its tables: how its arms begin,
     "kitchens": {f"kitchen_{i}": f"kitchen_{i}_dqn" for i in (0, 3, 5)},
     "salad_settings": {"": "base"},
     "cost": {"": "dqn"},
+    "homes_memory": {"": "none"},
+    "homes_pick": {"": "dqn"},
+    "homes_examine": {"": "dqn"},
 }
+# That read what tiny-2 read: the width, layers and steps of each.
+READ_HOMES = {"h-s": (64, 2, 1500), "h-1000": (128, 3, 1000)}
 CLONES = {"clone_policy_h0": "policy", "clone_q_authors_h0": "q"}
 
 
@@ -53,6 +58,11 @@ def models() -> Iterator[Step]:
     for rung in RUNGS:
         built = (MODELS / rung / "card.json").is_file()
         yield Step(f"model {rung}", ["scripts.tiny.ladder", rung, "--out", str(MODELS)], built, 1)
+    for name, (width, layers, steps) in READ_HOMES.items():
+        read = ["--kitchens", "200", "--howtos", "300", "--games", "1800", "--vocab", "1024"]
+        size = f"--width {width} --layers {layers} --steps {steps}".split()
+        built = (MODELS / name / "card.json").is_file()
+        yield Step(f"model {name}", ["scripts.tiny.build", *read, *size, "--out", str(MODELS / name)], built, 1)
     for file, what in CLONES.items():
         path = MODELS / f"{file}.safetensors"
         yield Step(f"weights {file}", ["scripts.clone", "--what", what, "--out", str(path)], path.is_file(), 1)
@@ -94,6 +104,11 @@ def main() -> None:
         print(f"{step.name}: {step.done} of {step.total} runs are there", flush=True)
         if step.done < step.total and not _run(step):
             failed.append(step.name)
+        file = str(STUDIES / f"{name}.yaml")
+        if Study.read(Path(file)).judged["judge"] and not _run(
+            Step("games", ["scripts.homes", file, "--runs", str(RUNS / name), "--jobs", str(args.jobs)], 0, 1)
+        ):
+            failed.append(f"{name}, judged in other games")
         if (tables := write_tables(name)) is not None:
             print(tables, flush=True)
         print(f"{step.name}: {(time.monotonic() - start) / 60:.0f} minutes since the start", flush=True)
