@@ -6,6 +6,7 @@ config: `encoder(cfg)`, `learner(cfg, seed, table)`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass
@@ -25,6 +26,7 @@ from llmrl.priors.cache import AnswerCache, Answers, KeptRows
 from llmrl.priors.cache_file import cache_path
 from llmrl.priors.prior import Prior
 from llmrl.priors.prompt import Prompt
+from llmrl.run.files import to_json
 from llmrl.schema import SCHEMAS, ModelEncoderConfig, TrainConfig, TransformersLMConfig
 
 
@@ -75,17 +77,17 @@ def build_exact(cfg: DictConfig, history_turns: int) -> Exact | None:
     if not cfg.evaluation.exact_up_to:
         return None
     run: TrainConfig = OmegaConf.to_object(cfg)  # type: ignore[assignment]
-    path, settings = _path(run.env), tuple(_arguments(run.env).items())
-    given = path, settings, history_turns, cfg.evaluation.exact_up_to
+    path = _path(run.env)
+    given = path, to_json(_arguments(run.env)), history_turns, cfg.evaluation.exact_up_to
     # what somebody else's world looks like may depend on more than its settings
     exact = _listed(*given) if path.startswith("llmrl.") else _listed.__wrapped__(*given)
     return None if exact is None else exact.anew()
 
 
 @lru_cache(maxsize=4)
-def _listed(path: str, settings: tuple[tuple[str, Any], ...], history_turns: int, at_most: int) -> Exact | None:
-    """Runs of one process share the lists of states, which take longer than a short run learns."""
-    env = _target({"_target_": path})(**dict(settings))
+def _listed(path: str, settings: str, history_turns: int, at_most: int) -> Exact | None:
+    """Runs of one process share the lists of states, which take longer than a short run learns. `settings`: as JSON."""
+    env = _target({"_target_": path})(**json.loads(settings))
     model = getattr(env, "model", None)
     try:
         if model is None:  # somebody else's world that knows nothing of models

@@ -36,6 +36,9 @@ def changed_config(run: RunInfo, overrides: Sequence[str], config_dir: Path | No
         if o.is_sweep_override() or o.is_add() or o.is_force_add() or o.is_delete():
             raise ConfigError(f"{o.input_line}: write key=value, with one value")
         for key, value in flatten(o.value(), o.key_or_group).items():
+            part = key.partition(".")[0]
+            if part in ("lm", "prompt") and cfg[part] is None:
+                raise ConfigError(f"{key}: {run.name} asks no model; there is none to be another one")
             if key not in known:
                 raise ConfigError(unknown_key(key, str(value), known))
             if key.startswith(NO_EFFECT):

@@ -159,7 +159,7 @@ def evaluate(
     """Evaluate trained agents in other games, or with another model. They learn nothing there."""
     with explained("stopped; the same command goes on with the runs that are left"):
         from llmrl.config import ConfigError
-        from llmrl.evaluations import Asked, evaluate_run
+        from llmrl.evaluations import Asked, evaluate_run, plan_all
         from llmrl.report.games import evaluations_table
         from llmrl.report.select import select
 
@@ -168,9 +168,12 @@ def evaluate(
         overrides = tuple(word for word in arguments if "=" in word and not Path(word).exists())
         names = [word for word in arguments if word not in overrides]
         if not names:
-            raise ConfigError("which run? llmrl evaluate RUN [KEY=VALUE]...; `llmrl runs list` shows those there are")
-        asked = Asked(overrides, episodes, policy.value)
-        judged = [evaluate_run(run, asked, config_dir, typer.echo) for run in select(names, runs)]
+            raise ConfigError(
+                "which run? llmrl evaluate RUN... [KEY=VALUE]..., where KEY=VALUE is what is to be other than in "
+                "training; `llmrl runs list` shows the runs there are"
+            )
+        planned = plan_all(select(names, runs), Asked(overrides, episodes, policy.value), config_dir)
+        judged = [evaluate_run(each, lambda text: typer.echo(text, err=True)) for each in planned]
         show(evaluations_table(judged))
         for each in judged:
             typer.echo(each.path)

@@ -124,7 +124,10 @@ def _best_of(
     chosen = []
     for state, c, known in zip(states, candidates, experts, strict=True):
         if known is None:
-            raise ValueError("the policy of who knows the way needs a world that names an expert's actions")
+            raise ValueError(
+                f"--policy expert: this world names no expert's actions at {state.observation[:60]!r}; choose "
+                "--policy behaviour or greedy"
+            )
         weights = np.exp(c.log_weights)
         good = weights * np.array([state.actions[i] in known for i in c.actions])
         weights = good if good.sum() > 0 else weights

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,35 +49,72 @@ class Asked:
     policy: Policy = "behaviour"
 
 
-def evaluate_run(
-    run: RunInfo, asked: Asked, config_dir: Path | None = None, tell: Callable[[str], None] = lambda text: None
-) -> Judged:
-    """Plays what is asked, or reads it where it was played before.
+@dataclass(frozen=True)
+class Planned:
+    """An evaluation, before anything is played."""
 
-    Raises ConfigError and ValueError for what a person can mend, and what a model or a world raises.
-    """
+    run: RunInfo
+    asked: Asked
+    cfg: DictConfig
+    checkpoint: int
+    id: str
+
+    @property
+    def path(self) -> Path:
+        return self.run.path / FOLDER / f"{self.cfg.env.name}-{self.asked.policy}-{self.id[:8]}"
+
+    def known(self) -> Judged | None:
+        """What it came to, where it was played before."""
+        summary = read_object(self.path / "summary.json")
+        return Judged(self.run, self.path, summary) if summary.get("evaluation_id") == self.id else None
+
+
+def plan(run: RunInfo, asked: Asked, config_dir: Path | None = None) -> Planned:
+    """Raises ConfigError and ValueError for what a person can mend."""
     cfg = changed_config(run, asked.overrides, config_dir)
+    if cfg.data is not None:  # what it learned from is not looked at any more, and may be elsewhere
+        OmegaConf.set_readonly(cfg, False)
+        cfg.data = None
+        OmegaConf.set_readonly(cfg, True)
     steps = checkpoint_steps(run.path)
     if not steps:
-        raise ValueError(f"{run.name} has no checkpoint yet: there is nothing to evaluate")
-    name = _name(run, cfg, steps[-1], asked)
-    path = run.path / FOLDER / f"{cfg.env.name}-{asked.policy}-{name[:8]}"
-    known = read_object(path / "summary.json")
-    if known.get("evaluation_id") == name:
-        return Judged(run, path, known)
-    return Judged(run, path, _played(run, cfg, steps[-1], asked, name, path, tell))
+        raise ValueError(f"{run.name} has no checkpoint yet, so that nothing is there to evaluate")
+    what = {
+        "format": FORMAT, "settings": named_settings(cfg), "run": run.summary["run_id"], "checkpoint": steps[-1],
+        "policy": asked.policy, "per_task": asked.per_task,
+    }  # fmt: skip
+    return Planned(run, asked, cfg, steps[-1], hashlib.sha256(to_json(what).encode()).hexdigest())
 
 
-def _played(
-    run: RunInfo, cfg: DictConfig, step: int, asked: Asked, name: str, path: Path, tell: Callable[[str], None]
-) -> dict[str, Any]:
+def plan_all(runs: Sequence[RunInfo], asked: Asked, config_dir: Path | None = None) -> list[Planned]:
+    """Before the first is played. Raises ValueError that names the runs that have no checkpoint."""
+    without = [run.name for run in runs if not checkpoint_steps(run.path)]
+    if without and len(runs) > 1:
+        raise ValueError(
+            f"{len(without)} of {len(runs)} runs have no checkpoint yet, such as {without[0]}: train them further, or "
+            "name the others alone"
+        )
+    return [plan(run, asked, config_dir) for run in runs]
+
+
+def evaluate_run(planned: Planned, tell: Callable[[str], None] = lambda text: None) -> Judged:
+    """Plays what is asked, or reads it where it was played before. Raises what a model or a world raises."""
+    return planned.known() or _played(planned, tell)
+
+
+def _played(planned: Planned, tell: Callable[[str], None]) -> Judged:
+    run, asked, cfg = planned.run, planned.asked, planned.cfg
     refuse_keyless(cfg)
     torch.set_num_threads(cfg.threads)
     started = told = time.monotonic()
-    pool = build_pool(cfg, EVALUATION_ENVS, cfg.rollout.workers)
-    try:
+    with ExitStack() as opened:
+        pool = build_pool(cfg, EVALUATION_ENVS, cfg.rollout.workers)
+        opened.callback(pool.close)
         parts = build(cfg)
-        load_weights(parts.learner, run.path / "checkpoints" / str(step))
+        for part in (parts.cache, parts.answers):
+            if part is not None:
+                opened.callback(part.close)
+        load_weights(parts.learner, run.path / "checkpoints" / str(planned.checkpoint))
         tasks = max(1, len(pool.task_ids))
 
         def heard(done: int) -> None:
@@ -85,29 +123,20 @@ def _played(
                 told = now
                 tell(f"{run.name}: {done:,} of {tasks * asked.per_task:,} episodes")
 
-        try:
-            played = play_out(
-                pool, parts.prior, parts.learner, ("evaluate", asked.policy), seed=cfg.seed,
-                episodes=tasks * asked.per_task, policy=asked.policy, history_turns=parts.history_turns, told=heard,
-            )  # fmt: skip
-            cost: dict[str, Any] = {"seconds": round(time.monotonic() - started, 3)}
-            if parts.answers is not None:
-                counts = parts.answers.counts
-                cost |= {"lm/computed": counts.computed, "lm/cache_hits": counts.hits}
-        finally:
-            if parts.answers is not None:
-                parts.answers.close()
-            if parts.cache is not None:
-                parts.cache.close()
+        played = play_out(
+            pool, parts.prior, parts.learner, ("evaluate", asked.policy), seed=cfg.seed,
+            episodes=tasks * asked.per_task, policy=asked.policy, history_turns=parts.history_turns, told=heard,
+        )  # fmt: skip
+        cost: dict[str, Any] = {"seconds": round(time.monotonic() - started, 3)}
+        if parts.answers is not None:
+            counts = parts.answers.counts
+            cost |= {"lm/computed": counts.computed, "lm/cache_hits": counts.hits}
         origin = provenance(cfg, pool.provenance)
-    finally:
-        pool.close()
     summary = {
-        "evaluation_id": name,
+        "evaluation_id": planned.id,
         "run_id": run.summary["run_id"],
-        "checkpoint": step,
+        "checkpoint": planned.checkpoint,
         "policy": asked.policy,
-        "overrides": list(asked.overrides),
         "tasks": tasks,
         "per_task": asked.per_task,
         **_means(played),
@@ -119,8 +148,8 @@ def _played(
         "cost.json": to_json(cost) + "\n",
         "summary.json": to_json(summary) + "\n",
     }
-    publish_folder(path, files)
-    return summary
+    publish_folder(planned.path, files)
+    return Judged(run, planned.path, summary)
 
 
 def _means(played: Played) -> dict[str, Any]:
@@ -138,11 +167,3 @@ def _row(e: Any) -> dict[str, Any]:
         "task": e.task_id, "success": e.success, "return": e.ret, "length": e.decisions,
         "primitive_steps": e.primitive_steps,
     }  # fmt: skip
-
-
-def _name(run: RunInfo, cfg: DictConfig, step: int, asked: Asked) -> str:
-    what = {
-        "format": FORMAT, "settings": named_settings(cfg), "run": run.summary["run_id"], "checkpoint": step,
-        "policy": asked.policy, "per_task": asked.per_task,
-    }  # fmt: skip
-    return hashlib.sha256(to_json(what).encode()).hexdigest()

@@ -13,70 +13,85 @@ that what is there is not played again.
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
+from llmrl.config import ConfigError
+from llmrl.evaluate import Policy
+from llmrl.evaluations import Asked, Planned, evaluate_run, plan
+from llmrl.report.statistics import Estimate
 from llmrl.run.load import RunInfo
 from scripts.study import Study, finished
 
 
-@dataclass(frozen=True)
-class Order:
-    """One run, to be evaluated in one way."""
+class Shares(NamedTuple):
+    """What an arm came to in a set of games."""
 
-    run: RunInfo
-    overrides: tuple[str, ...]
-    policy: str = "behaviour"
+    seeds: list[int]
+    share_SG: np.ndarray  # of a seed's episodes in a game, those that succeeded
 
 
 class Judgement:
     """The evaluations that a study asks for. `arms`: its finished runs, by seed."""
 
     def __init__(self, study: Study, runs: Path) -> None:
-        self.study, plain = study, study.judged
+        plain = study.judged
         self.sets: dict[str, tuple[str, ...]] = {name: tuple(words) for name, words in plain["evaluate"].items()}
         self.episodes = int(plain["episodes"])
         self.judge: dict[str, list[str]] = plain["judge"]
         self.ceilings: list[str] = plain["ceilings"]
         self.matrix: dict[str, tuple[str, ...]] = {name: tuple(words) for name, words in plain["matrix"].items()}
+        if not self.judge or not self.sets:
+            raise SystemExit(f"{study.name} says neither what is to be judged (`judge`) nor in what (`evaluate`)")
         wanted = dict.fromkeys([*self.judge, *self.ceilings, *self.matrix])
-        self.arms = finished(study, runs, list(wanted))
+        for arm in [*wanted, *(other for others in self.judge.values() for other in others)]:
+            if arm not in study.arms:
+                raise SystemExit(f"{study.name} has no arm {arm}; there are {', '.join(study.arms)}")
+        self.arms: dict[str, list[RunInfo]] = {}
+        for arm in wanted:
+            try:
+                self.arms |= finished(study, runs, [arm])
+            except ConfigError as error:  # its model, say, is not made yet: the others can be judged
+                print(f"{arm} is left out: {error}", file=sys.stderr)
+        self._planned: dict[tuple[Path, tuple[str, ...], Policy], Planned] = {}
 
-    def orders(self) -> Iterator[Order]:
-        """Seeds are the outer loop, so that what is stopped early has something of everything."""
+    def orders(self) -> list[Planned]:
+        """Each once. Seeds are the outer loop, so that what is stopped early has something of everything."""
+        found = []
         for number in range(max((len(runs) for runs in self.arms.values()), default=0)):
             for arm, runs in self.arms.items():
                 if number >= len(runs):
                     continue
                 if arm in self.judge:
-                    yield from (Order(runs[number], words) for words in self.sets.values())
+                    found += [self._plan(runs[number], words) for words in self.sets.values()]
                 if arm in self.ceilings:
-                    yield from (Order(runs[number], words, "expert") for words in self.sets.values())
+                    found += [self._plan(runs[number], words, "expert") for words in self.sets.values()]
                 if arm in self.matrix:
-                    yield from (Order(runs[number], words) for words in self.matrix.values())
+                    found += [self._plan(runs[number], words) for words in self.matrix.values()]
+        return list({planned.path: planned for planned in found}.values())
 
-    def shares(self, arm: str, words: Sequence[str], policy: str = "behaviour") -> np.ndarray | None:
-        """[S, G] of an arm in a set of games; None where not all its finished runs were evaluated there yet."""
+    def shares(self, arm: str, words: Sequence[str], policy: Policy = "behaviour") -> Shares | None:
+        """Of an arm in a set of games; None where not all its finished runs were evaluated there yet."""
         from llmrl.report.games import shares
 
-        judged = [self._read(Order(run, tuple(words), policy)) for run in self.arms.get(arm, [])]
-        return shares(judged)[1] if judged and all(judged) else None
+        runs = self.arms.get(arm, [])
+        judged = [found for run in runs if (found := self._plan(run, tuple(words), policy).known()) is not None]
+        if not judged or len(judged) < len(runs):
+            return None
+        return Shares([int(run.config["seed"]) for run in runs], shares(judged)[1])
 
-    def _read(self, order: Order) -> Any:
-        from llmrl.run.judged import evaluations
-
-        wanted = {"overrides": list(order.overrides), "policy": order.policy, "per_task": self.episodes}
-        for judged in evaluations(order.run):
-            if wanted.items() <= judged.summary.items():
-                return judged
-        return None
+    def _plan(self, run: RunInfo, words: tuple[str, ...], policy: Policy = "behaviour") -> Planned:
+        key = run.path, words, policy
+        if key not in self._planned:
+            self._planned[key] = plan(run, Asked(words, self.episodes, policy))
+        return self._planned[key]
 
     def table(self) -> Iterator[str]:
         """Markdown: success in each set of games, and the difference from each arm that it is compared with."""
@@ -86,17 +101,18 @@ class Judgement:
         yield f"|---|--:|{'---|' * len(self.sets)}"
         for arm, others in self.judge.items():
             found = {name: self.shares(arm, words) for name, words in self.sets.items()}
-            if all(share_SG is None for share_SG in found.values()):
+            if all(own is None for own in found.values()):
                 continue
-            yield _row(arm, self.arms[arm], (None if s is None else mean_success(s) for s in found.values()))
+            cells = [None if own is None else mean_success(own.share_SG) for own in found.values()]
+            yield _row(arm, self.arms[arm], cells)
             for other in others:
                 theirs = {name: self.shares(other, words) for name, words in self.sets.items()}
-                pairs = [(found[name], theirs[name]) for name in self.sets]
-                cells = [None if a is None or b is None else difference(*_paired(a, b)) for a, b in pairs]
+                pairs = [paired(found[name], theirs[name]) for name in self.sets]
+                cells = [None if pair is None else difference(*pair) for pair in pairs]
                 yield _row(f"&nbsp; minus {other}", [], cells, sign=True)
         for arm in self.ceilings:
             found = {name: self.shares(arm, words, "expert") for name, words in self.sets.items()}
-            cells = [None if s is None else mean_success(s) for s in found.values()]
+            cells = [None if own is None else mean_success(own.share_SG) for own in found.values()]
             yield _row(f"who knows the way, with what {arm} is proposed", self.arms.get(arm, []), cells)
 
     def matrix_table(self) -> Iterator[str]:
@@ -107,31 +123,32 @@ class Judgement:
         yield f"|---|{'---|' * len(self.matrix)}"
         for arm in self.matrix:
             found = [self.shares(arm, words) for words in self.matrix.values()]
-            yield f"| {arm} | {' | '.join('-' if s is None else _told(mean_success(s)) for s in found)} |"
+            yield _row(arm, None, [None if own is None else mean_success(own.share_SG) for own in found])
 
 
-def _paired(a_SG: np.ndarray, b_SG: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The seeds that both have: they are numbered from 0, and none is left out."""
-    seeds = min(len(a_SG), len(b_SG))
-    return a_SG[:seeds], b_SG[:seeds]
+def paired(a: Shares | None, b: Shares | None) -> tuple[np.ndarray, np.ndarray] | None:
+    """The rows of the seeds that both have, in one order; None where there are none."""
+    both = sorted(set(a.seeds) & set(b.seeds)) if a is not None and b is not None else []
+    if a is None or b is None or not both:
+        return None
+    return a.share_SG[[a.seeds.index(s) for s in both]], b.share_SG[[b.seeds.index(s) for s in both]]
 
 
-def _row(name: str, runs: Sequence[RunInfo], cells: Any, sign: bool = False) -> str:
+def _row(name: str, runs: Sequence[RunInfo] | None, cells: Sequence[Estimate | None], sign: bool = False) -> str:
     told = ["-" if cell is None else _told(cell, sign) for cell in cells]
-    return f"| {name} | {len(runs) or ''} | {' | '.join(told)} |"
+    seeds = [] if runs is None else [str(len(runs) or "")]
+    return f"| {' | '.join([name, *seeds, *told])} |"
 
 
-def _told(found: Any, sign: bool = False) -> str:
+def _told(found: Estimate, sign: bool = False) -> str:
     form = "{:+.1f} ({:+.0f} to {:+.0f})" if sign else "{:.1f} ({:.0f} to {:.0f})"
     return form.format(100 * found.low, 100 * found.interval_low, 100 * found.interval_high)
 
 
-def evaluated(order: Order, episodes: int) -> str:
+def evaluated(planned: Planned) -> str:
     """Evaluates in this process; returns what went wrong, or nothing."""
-    from llmrl.evaluations import Asked, evaluate_run
-
     try:
-        evaluate_run(order.run, Asked(order.overrides, episodes, order.policy))  # type: ignore[arg-type]
+        evaluate_run(planned)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return ""
@@ -147,15 +164,15 @@ def main() -> None:
     study = Study.read(args.study)
     judgement = Judgement(study, args.runs or Path("runs") / study.name)
     start, failed = time.monotonic(), 0
-    orders = [] if args.table else list(judgement.orders())
+    orders = [] if args.table else [order for order in judgement.orders() if order.known() is None]
     with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
-        waiting = {pool.submit(evaluated, order, judgement.episodes): order for order in orders}
+        waiting = {pool.submit(evaluated, order): order for order in orders}
         for done, future in enumerate(as_completed(waiting), 1):
             order, error = waiting[future], future.result()
             failed += bool(error)
             print(
                 f"[{done}/{len(orders)}] {time.monotonic() - start:.0f} s  {order.run.name}  "
-                f"{' '.join(order.overrides)}{'' if order.policy == 'behaviour' else ' ' + order.policy}  {error}",
+                f"{' '.join([*order.asked.overrides, order.asked.policy])}  {error}",
                 flush=True,
             )
     print("\n".join([*judgement.table(), "", *(judgement.matrix_table() if judgement.matrix else ())]))
@@ -164,4 +181,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ConfigError as error:
+        raise SystemExit(f"error: {error}") from None

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from llmrl import evaluations
 from llmrl.config import ConfigError, compose
-from llmrl.evaluations import Asked, evaluate_run
+from llmrl.envs.pool import EnvPool, Outcome, Reset, Step
+from llmrl.evaluations import Asked, plan, plan_all
+from llmrl.evaluations import evaluate_run as evaluate_planned
 from llmrl.run.files import read_lines
-from llmrl.run.judged import FOLDER
+from llmrl.run.judged import FOLDER, Judged
 from llmrl.run.judged import evaluations as evaluations_of
 from llmrl.run.load import RunInfo, load_runs
 
@@ -31,6 +34,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> list[RunInfo]:
         ]  # fmt: skip
         train(compose(settings))
     return load_runs(root)
+
+
+def evaluate_run(run: RunInfo, asked: Asked) -> Judged:
+    return evaluate_planned(plan(run, asked))
 
 
 def rows(path: Path) -> list[dict[str, object]]:
@@ -78,10 +85,34 @@ def test_what_changes_a_result_changes_the_name(trained: list[RunInfo], other: A
     assert evaluate_run(trained[0], other).path != evaluate_run(trained[0], Asked(("env.index=9",), per_task=2)).path
 
 
-def test_runs_of_one_seed_meet_the_same_resets(trained: list[RunInfo]) -> None:
-    judged = [evaluate_run(run, Asked(per_task=1)) for run in trained]
-    assert [list(j.success()) for j in judged] == [["pick-train-0", "pick-train-1"]] * 2
-    assert [j.path for j in evaluations_of(trained[1])] == [judged[1].path]
+def test_runs_of_one_seed_meet_the_same_resets(
+    trained: list[RunInfo], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that learners can be paired; another seed meets others."""
+    from llmrl.train import train
+
+    settings = ["learner=random", "env=household/pick", "env.split=train", "env.count=2", "env.max_decisions=6"]
+    train(compose([*settings, "env_steps=8", "evaluation.episodes=1", f"paths.runs={tmp_path}"]))
+    (other,) = load_runs(tmp_path)
+    resets: list[list[Reset]] = []
+    run = EnvPool.run
+
+    def heard(self: EnvPool, commands: Sequence[Reset | Step]) -> list[Outcome]:
+        resets[-1] += [c for c in commands if isinstance(c, Reset)]
+        return run(self, commands)
+
+    monkeypatch.setattr(EnvPool, "run", heard)
+    for each in (trained[0], other, trained[1]):
+        resets.append([])
+        evaluate_run(each, Asked(("env.index=50", "env.count=3"), per_task=2))
+    assert len(resets[0]) == 32
+    assert resets[0] == resets[1]
+    assert resets[0] != resets[2]
+
+
+def test_all_evaluations_of_a_run_are_found(trained: list[RunInfo]) -> None:
+    judged = evaluate_run(trained[1], Asked(("env.index=60",), per_task=1))
+    assert judged.path in [each.path for each in evaluations_of(trained[1])]
 
 
 def test_nothing_of_the_run_is_touched(trained: list[RunInfo]) -> None:
@@ -103,17 +134,24 @@ def test_what_was_interrupted_leaves_nothing(trained: list[RunInfo], monkeypatch
     assert sorted((trained[0].path / FOLDER).iterdir()) == before
 
 
-def test_a_run_that_learned_nothing_yet_says_so(tmp_path: Path) -> None:
+def test_a_run_that_learned_nothing_yet_says_so(trained: list[RunInfo], tmp_path: Path) -> None:
     from report.runs_on_disk import make_run
 
     run = make_run(tmp_path, ["learner=dqn", "env=overcooked_tomato"], lambda step: 0.0)
     with pytest.raises(ValueError, match="has no checkpoint yet"):
         evaluate_run(run, Asked())
+    with pytest.raises(ValueError, match=f"1 of 3 runs have no checkpoint yet, such as {run.name}"):
+        plan_all([*trained, run], Asked())
 
 
 def test_what_was_learned_stays(trained: list[RunInfo]) -> None:
     with pytest.raises(ConfigError, match="too late to change"):
         evaluate_run(trained[0], Asked(("learner.lr=1",)))
+
+
+def test_a_run_without_a_model_says_so(trained: list[RunInfo]) -> None:
+    with pytest.raises(ConfigError, match="asks no model"):
+        evaluate_run(trained[0], Asked(("lm.model=tiny-1",)))
 
 
 def test_the_config_that_was_played_is_kept(trained: list[RunInfo]) -> None:

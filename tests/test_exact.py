@@ -9,15 +9,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
+from llmrl import build
 from llmrl.build import build_env, build_exact
-from llmrl.config import compose
+from llmrl.config import compose, config_folder
 from llmrl.envs.model import Outcome, Shown
 from llmrl.envs.state import TextState
 from llmrl.exact import Exact
 from llmrl.priors.candidates import Proposal
 
 WALK = ("left", "right")
+OWN = config_folder()
 
 
 class Slope:
@@ -202,6 +205,30 @@ def test_runs_of_one_process_share_the_lists_and_nothing_else() -> None:
     found = [exact.evaluate(uniform, uniform, False) for exact in (first, second, other)]  # type: ignore[arg-type]
     assert found[0] == found[1] != found[2]
     assert first._followed is not second._followed
+
+
+@pytest.mark.parametrize("world", sorted(str(p.relative_to(OWN / "env")) for p in (OWN / "env").rglob("*.yaml")))
+def test_every_worlds_settings_name_its_lists(world: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lists of texts too, which a world of an extra that is not installed may have."""
+    given: list[object] = []
+
+    def opened(**arguments: object) -> _NoModel:
+        given.append(arguments)
+        return _NoModel()
+
+    monkeypatch.setattr(build, "_target", lambda node: opened)
+    build._listed.cache_clear()
+    cfg = compose([f"env={world.removesuffix('.yaml')}", "learner=random"])
+    assert build_exact(cfg, 0) is None
+    assert build_exact(cfg, 0) is None
+    expected = {key: value for key, value in OmegaConf.to_container(cfg.env).items() if key not in ("_target_", "name")}
+    assert given == [expected]
+    build._listed.cache_clear()
+
+
+class _NoModel:
+    def close(self) -> None:
+        pass
 
 
 class _Uniform:

@@ -34,27 +34,25 @@ def shares(judged: Sequence[Judged]) -> tuple[list[str], np.ndarray]:
 
 
 def mean_success(share_SG: np.ndarray) -> Estimate:
-    """Over seeds and games, from shares of 0 to 1.
-
-    Where every episode ended alike nothing can be resampled: the interval's other end is then the share at which so
-    many games would still all end alike with a chance of 2.5 %, (1 - p)^G = 0.025.
-    """
-    found = _mean(share_SG)
-    other = 0.025 ** (1 / share_SG.shape[1])
-    if share_SG.max() == 0:
-        return Estimate(0.0, 0.0, 0.0, 1 - other)
-    return Estimate(1.0, 1.0, other, 1.0) if share_SG.min() == 1 else found
+    """Over seeds and games, from shares of 0 to 1."""
+    return _mean(share_SG, 0.0)
 
 
 def difference(a_SG: np.ndarray, b_SG: np.ndarray) -> Estimate:
-    """Mean of `a` minus mean of `b`; row i of both is the same seed, column j the same game. [1, G] has no seeds."""
-    seeds = max(len(a_SG), len(b_SG))
-    a_SG, b_SG = (np.broadcast_to(x, (seeds, x.shape[1])) if len(x) == 1 else x for x in (a_SG, b_SG))
-    return _mean(a_SG - b_SG)
+    """Mean of `a` minus mean of `b`; row i of both is the same seed, column j the same game."""
+    return _mean(a_SG - b_SG, -1.0)
 
 
-def _mean(value_SG: np.ndarray) -> Estimate:
+def _mean(value_SG: np.ndarray, least: float) -> Estimate:
+    """Of values from `least` to 1.
+
+    Where all are equal nothing can be resampled. Then as far away is thought possible as a share of other games that
+    would still not be among so many with a chance of 2.5 %: (1 - p)^G = 0.025.
+    """
     point = float(value_SG.mean())
+    if np.ptp(value_SG) == 0:
+        other = 1 - 0.025 ** (1 / value_SG.shape[1])
+        return Estimate(point, point, max(least, point - other), min(1.0, point + other))
     means_R = _resampled(value_SG)
     return estimate(point, point, means_R, means_R)
 
@@ -78,8 +76,9 @@ def evaluations_table(judged: Sequence[Judged]) -> Table:
         table.add_column(column, justify="right", no_wrap=column != "95 % interval")
     for group in groups:
         for each in group:
-            table.add_row(*_row(each.run.name, [each]))
-        if len(group) > 1:
+            unfinished = "" if each.run.status == "complete" else f", unfinished: as of {each.summary['checkpoint']:,}"
+            table.add_row(*_row(each.run.name + unfinished, [each]))
+        if len(group) > 1 and all(each.run.status == "complete" for each in group):
             table.add_row(*_row(f"all {len(group)} seeds", group), style="bold")
     return table
 

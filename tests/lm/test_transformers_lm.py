@@ -302,3 +302,8 @@ def test_the_context_may_be_full_to_the_last_token(tmp_path: Path):
     assert lm.score([PROMPTS[2]], [[room]])[0][0].tokens == 24 - tokens
     with pytest.raises(ValueError, match="more than the 24"):
         lm.score([PROMPTS[2]], [[room + "a"]])
+
+
+def test_what_is_kept_of_it_is_found_without_importing_it() -> None:
+    """`llmrl.build` names the engine by itself."""
+    assert TransformersLM.engine == "transformers"

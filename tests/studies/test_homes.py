@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from scripts import study as studies
-from scripts.homes import Judgement, evaluated
+from scripts.homes import Judgement, Shares, evaluated, paired
 from scripts.study import Study
 
 REPOSITORY = Path(__file__).parent.parent.parent
@@ -26,7 +26,7 @@ SMALL = {
     "evaluate": {"known": [], "unseen": ["env.split=valid_unseen", "env.count=3"]},
     "judge": {"dqn": ["random"], "random": []},
     "ceilings": ["random"],
-    "matrix": {"dqn": [], "random": ["env.index=1"]},
+    "matrix": {"dqn": ["env.index=0"], "random": ["env.index=1"]},
 }  # fmt: skip
 
 
@@ -45,13 +45,17 @@ def test_every_finished_run_is_judged_once_in_each_way(judged: tuple[Path, Path]
     judgement = Judgement(Study.read(file), runs)
     orders = list(judgement.orders())
     # Two seeds of one arm and one of the other, in two sets of games; what the other is proposed, in both; the matrix.
-    assert len(orders) == 3 * 2 + 2 + 3 * 2
+    # One word of the matrix says what was so in training, and one run is asked for once.
+    assert len(orders) == 3 * 2 + 2 + 3 * 2 - 3
     assert judgement.shares("dqn", ("env.split=valid_unseen", "env.count=3")) is None
-    assert [evaluated(order, judgement.episodes) for order in orders] == [""] * len(orders)
+    assert [evaluated(order) for order in orders] == [""] * len(orders)
     found = judgement.shares("dqn", ("env.split=valid_unseen", "env.count=3"))
     assert found is not None
-    assert found.shape == (2, 3)
-    assert judgement.shares("dqn", ()).shape == (2, 2)  # type: ignore[union-attr]
+    assert (found.seeds, found.share_SG.shape) == ([0, 1], (2, 3))
+    trained = [judgement.shares("dqn", words) for words in ((), ("env.index=0",))]
+    assert trained[0] is not None
+    assert trained[1] is not None
+    assert (trained[0].share_SG == trained[1].share_SG).all()
 
 
 def test_the_tables_of_a_process(judged: tuple[Path, Path]) -> None:
@@ -71,8 +75,35 @@ def test_the_tables_of_a_process(judged: tuple[Path, Path]) -> None:
     assert [line for line in again.stdout.splitlines() if line.startswith("|")] == rows
 
 
-def test_what_has_fewer_seeds_is_paired_with_those_it_has(judged: tuple[Path, Path]) -> None:
-    from scripts.homes import _paired
+def test_seeds_are_paired_by_their_number() -> None:
+    """A seed that one side lacks shifts nothing."""
+    a = Shares([0, 1, 2], np.array([[0.0], [1.0], [2.0]]))
+    b = Shares([2, 0], np.array([[2.0], [0.0]]))
+    found = paired(a, b)
+    assert found is not None
+    assert found[0].tolist() == found[1].tolist() == [[0.0], [2.0]]
+    assert paired(a, Shares([7], np.ones((1, 1)))) is None
+    assert paired(a, None) is None
 
-    a, b = _paired(np.ones((3, 2)), np.zeros((1, 2)))
-    assert (a.shape, b.shape) == ((1, 2), (1, 2))
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"judge": {"dqn": ["prior_onli"]}}, "small has no arm prior_onli; there are dqn, random"),
+        ({"judge": {}}, "small says neither what is to be judged"),
+    ],
+)
+def test_a_study_that_cannot_be_judged_says_why(changes: dict[str, object], said: str, tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(SMALL | changes, sort_keys=False))
+    with pytest.raises(SystemExit, match=said):
+        Judgement(Study.read(tmp_path / "small.yaml"), tmp_path)
+
+
+def test_an_arm_whose_model_is_not_made_yet_is_left_out(
+    judged: tuple[Path, Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    arms = {**SMALL["arms"], "other": ["learner=dqn_prior", "lm=hf", "lm.model=runs/models/nosuch"]}  # type: ignore[dict-item]
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(SMALL | {"arms": arms, "ceilings": ["other"]}, sort_keys=False))
+    judgement = Judgement(Study.read(tmp_path / "small.yaml"), judged[1])
+    assert "other is left out: " in capsys.readouterr().err
+    assert list(judgement.arms) == ["dqn", "random"]
