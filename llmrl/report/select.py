@@ -14,7 +14,6 @@ from llmrl.config import ConfigError
 from llmrl.report.groups import settings
 from llmrl.run.files import flatten
 from llmrl.run.load import RunInfo, is_run, load_runs
-from llmrl.schema import CAPS
 
 
 def sides(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -76,10 +75,9 @@ def _named(name: str, root: Path) -> list[RunInfo]:
 
 def _having(word: str, runs: Sequence[RunInfo]) -> list[RunInfo]:
     key, _, text = word.partition("=")
+    wanted = [_value(part) for part in text.split(",")]
     flats = [_flat(run) for run in runs]
     key = _key(key, flats)
-    names = CAPS if key == "env.max_decisions" else {}
-    wanted = [names.get(part, _value(part)) for part in text.split(",")]
     return [run for run, flat in zip(runs, flats, strict=True) if key in flat and flat[key] in wanted]
 
 

@@ -4,8 +4,9 @@
 
 Needs the extra `alfworld`, and writes games of ours (one of each type of task by default) to a folder that is removed.
 Both engines play the same games with the same commands and are held to the same texts, in turns, so that what else the
-machine does falls on both; figures are CPU time. `first reset` is a game's first, loading included; `again` is of a
-game that was played before, with another one in between, as in training. Memory is what a fresh process grows by: over
+machine does falls on both; figures are CPU time. `first reset` is a game's first in a process, loading included; it is
+measured twice, with nothing kept on disk and with what that left there. `again` is of a game that was played before,
+with another one in between, as in training. Memory is what a fresh process grows by: over
 games in a row, counted from the second, and over environments that are made, played and closed, from the second too.
 """
 
@@ -36,7 +37,8 @@ def main() -> None:
         needed = max(args.games, args.in_a_row)
         generate = [sys.executable, "-m", "llmrl", "worlds", "generate", "alfworld", folder, "--split", "train"]
         subprocess.run([*generate, "--count", str(-(-needed // 6))], check=True, stdout=subprocess.DEVNULL)
-        for part, number in ((speed, args.games), (memory, args.in_a_row), (environments, 20)):
+        os.environ["XDG_CACHE_HOME"] = str(Path(folder) / "cache")  # nothing is kept there yet
+        for part, number in ((speed, args.games), (speed, args.games), (memory, args.in_a_row), (environments, 20)):
             process = multiprocessing.get_context("spawn").Process(target=part, args=(Path(folder), number, args.steps))
             process.start()
             process.join()

@@ -330,7 +330,6 @@ def test_a_run_from_before_a_setting_existed_is_in_the_same_group(tmp_path: Path
         ("learner.alpha=0.02 prior.mix=0.05", {"dqn_prior"}),
         ("lm=null", {"dqn", "random"}),
         ("seed=1", {"dqn", "dqn_prior", "random"}),
-        ("env.max_decisions=51,paper", {"dqn", "dqn_prior", "random"}),
         ("random learner.name=random seed=1,5", {"random"}),
     ],
 )

@@ -1,8 +1,9 @@
 """TextWorld's engine for PDDL games, stock and fast.
 
-`FastEnv` is `textworld.envs.PddlEnv` that keeps what it has worked out: parsed texts (`grammar`), translated problems,
-and the command of every operator. It says the same, byte for byte (tests/envs/alfworld/test_engine.py), and it is made
-for the exact versions that `packages` names, whose inner parts it knows.
+`FastEnv` is `textworld.envs.PddlEnv` that keeps what it has worked out: parsed texts (`grammar`), translated problems
+(`store`: on disk, too), and the command of every operator. It says the same, byte for byte
+(tests/envs/alfworld/test_engine.py), and it is made for the exact versions that `packages` names, whose inner parts it
+knows.
 
 The libraries under it have three traps, which this module keeps to itself: importing alfworld creates a folder in the
 home unless ALFWORLD_DATA is set, translating overwrites sys.argv, and every environment loads its own copy of the
@@ -32,8 +33,10 @@ from textworld.envs.pddl.pddl import PddlEnv
 from textworld.logic import Action, Placeholder, Proposition, Signature, Type, TypeHierarchy, Variable
 
 from llmrl.envs.alfworld.grammar import PARSING, Grammar, actions_and_grammar, reads
+from llmrl.envs.alfworld.store import packed
 
 KEPT_PROBLEMS = 1024  # translated ones, packed to 10 to 50 kB each, shared by the environments of a process
+TRANSLATION = 1  # raised when `_translated` gives something else
 LONGEST = 1000  # bytes of a name: the planner's library writes names where there is room for 1,023
 
 _idle: list[Any] = []  # copies of the planner's library that nobody uses
@@ -289,7 +292,7 @@ class _State(pddl_logic.PddlState):
 
 
 def _problem(domain: str, problem: str) -> _Problem:
-    parameters, kinds, name2type, facts, changing, sas = json.loads(zlib.decompress(_translated(domain, problem)))
+    parameters, kinds, name2type, facts, changing, sas = json.loads(zlib.decompress(_packed(domain, problem)))
     return _Problem(
         sas.encode(),
         {action: [Placeholder(*p) for p in placeholders] for action, placeholders in parameters.items()},
@@ -301,8 +304,13 @@ def _problem(domain: str, problem: str) -> _Problem:
 
 
 @lru_cache(maxsize=KEPT_PROBLEMS)
+def _packed(domain: str, problem: str) -> bytes:
+    made_by = (str(TRANSLATION), *(f"{name} {version}" for name, version in sorted(packages.versions().items())))
+    return packed((*made_by, domain, problem), lambda: _translated(domain, problem))
+
+
 def _translated(domain: str, problem: str) -> bytes:
-    """What `_Problem` is made from, packed."""
+    """What `_Problem` is made from."""
     task, sas = fast_downward.pddl2sas(domain, problem)
     if any(len(line.encode()) > LONGEST for line in sas.splitlines()):
         raise ValueError(f"names of more than {LONGEST} bytes")
@@ -316,7 +324,7 @@ def _translated(domain: str, problem: str) -> bytes:
         sorted(changed | {f"not_{name}" for name in changed}),
         sas,
     )
-    return zlib.compress(json.dumps(parts).encode(), level=3)
+    return json.dumps(parts).encode()
 
 
 def _fact(atom: Any) -> list[str] | None:

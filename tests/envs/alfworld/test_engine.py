@@ -135,6 +135,29 @@ def test_a_grammar_is_code_and_only_run_when_one_says_so(data: Path, tmp_path: P
     trusting.close()
 
 
+def test_a_problem_is_translated_once_for_all_processes(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what is kept on disk makes the same texts."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (game,) = collect(data, "train", ("heat",)).games
+
+    def told() -> list[str]:
+        engines._packed.cache_clear()  # as in another process
+        engine = Engine()
+        engine.load(game.logic())
+        shown = [engine.reset()]
+        for _ in range(5):
+            shown.append(engine.step(shown[-1].commands[-1]))
+        engine.close()
+        return [s.text for s in shown]
+
+    first = told()
+    monkeypatch.setattr(engines.fast_downward, "pddl2sas", lambda *a: pytest.fail("it is translated again"))
+    assert told() == first
+    engines._packed.cache_clear()
+
+
 def test_a_problem_that_cannot_be_read_is_named(data: Path, tmp_path: Path) -> None:
     (game,) = collect(data, "train", ("heat",)).games
     folder = tmp_path / "json_2.1.1" / "train" / game.name
