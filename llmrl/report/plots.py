@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette, told apart with any colour vision; yellow, too pale for a line on white, is left out
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 RESAMPLES = 2000
+LEGEND_LINE, LEGEND_CHARACTER = 70, 8.6  # pixels: of an entry, beside its text, and for each character of it
 STYLES = ("-", "--", "-.", ":")  # lines that lie on each other stay visible
 
 
@@ -142,7 +143,9 @@ def _draw(
     axes.tick_params(labelsize=11)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside lower center", ncols=min(3, len(curves)), fontsize=11, frameon=False)
+    widest = LEGEND_LINE + LEGEND_CHARACTER * max(len(label(c)) for c in curves)
+    columns = max(1, min(3, len(curves), int(figure.bbox.width / widest)))
+    figure.legend(loc="outside lower center", ncols=columns, fontsize=11, frameon=False)
     out.parent.mkdir(parents=True, exist_ok=True)
     drawn = io.BytesIO()
     figure.savefig(drawn, format=out.suffix.removeprefix(".") or "png")

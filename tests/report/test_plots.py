@@ -5,9 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from report.runs_on_disk import make_run
 
+from llmrl.report import plots
 from llmrl.report.plots import _curve, curve, grouped, interval, run_curve
+from llmrl.report.samples import Arm
 from llmrl.run.load import RunInfo
 
 DQN = ["learner=dqn", "env=overcooked_tomato"]
@@ -35,6 +38,28 @@ def test_labels_and_seeds_are_in_the_picture(runs: list[RunInfo], tmp_path: Path
         svg = curve(runs, tmp_path / "c.svg").read_text()
     for text in ("dqn (3 seeds)", "random (1 seed)", "overcooked_tomato", "decisions", "success", "100%", "1,000"):
         assert f">{text}<" in svg
+
+
+@pytest.mark.parametrize("length", [3, 18, 34, 60])
+@pytest.mark.parametrize("curves", [1, 2, 5])
+def test_a_legend_is_no_wider_than_its_picture(
+    length: int, curves: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Figure] = []
+
+    class Seen(Figure):
+        def savefig(self, *args: object, **kwargs: object) -> None:
+            super().savefig(*args, **kwargs)
+            made.append(self)
+
+    monkeypatch.setattr(plots, "Figure", Seen)
+    arms = [
+        Arm("w" + "m" * (length // 3) + "i" * (length - length // 3 - 1), [0], np.array([1.0, 10.0]), np.ones((1, 2)))
+    ]
+    plots.samples(arms * curves, tmp_path / "c.png", "title", ())
+    (legend,) = made[0].legends
+    assert legend.get_window_extent().x0 >= 0
+    assert legend.get_window_extent().x1 <= made[0].bbox.width
 
 
 def test_runs_that_differ_only_in_their_seed_are_one_group(runs: list[RunInfo], tmp_path: Path) -> None:
