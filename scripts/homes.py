@@ -61,6 +61,14 @@ class Judgement:
             except ConfigError as error:  # its model, say, is not made yet: the others can be judged
                 print(f"{arm} is left out: {error}", file=sys.stderr)
         self._planned: dict[tuple[Path, tuple[str, ...], Policy], Planned] = {}
+        some = next((runs[0] for arm, runs in self.arms.items() if arm in self.matrix), None)
+        for name, words in list(self.matrix.items()):
+            try:
+                if some is not None:
+                    self._plan(some, words)
+            except ConfigError as error:
+                print(f"nothing is played with {name}: {error}", file=sys.stderr)
+                del self.matrix[name]
 
     def orders(self) -> list[Planned]:
         """Each once. Seeds are the outer loop, so that what is stopped early has something of everything."""
@@ -121,7 +129,7 @@ class Judgement:
 
         yield f"| learned with, played with | {' | '.join(self.matrix)} |"
         yield f"|---|{'---|' * len(self.matrix)}"
-        for arm in self.matrix:
+        for arm in filter(self.arms.__contains__, self.matrix):
             found = [self.shares(arm, words) for words in self.matrix.values()]
             yield _row(arm, None, [None if own is None else mean_success(own.share_SG) for own in found])
 
@@ -183,5 +191,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except ConfigError as error:
+    except ValueError as error:  # what a person can mend: a study, a model, a run without a checkpoint
         raise SystemExit(f"error: {error}") from None

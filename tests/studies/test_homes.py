@@ -103,7 +103,13 @@ def test_an_arm_whose_model_is_not_made_yet_is_left_out(
     judged: tuple[Path, Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     arms = {**SMALL["arms"], "other": ["learner=dqn_prior", "lm=hf", "lm.model=runs/models/nosuch"]}  # type: ignore[dict-item]
-    (tmp_path / "small.yaml").write_text(yaml.safe_dump(SMALL | {"arms": arms, "ceilings": ["other"]}, sort_keys=False))
+    matrix = {"dqn": ["env.index=0"], "other": ["encoder.seed=1"]}  # what cannot be played with, for another reason
+    study = SMALL | {"arms": arms, "ceilings": ["other"], "matrix": matrix}
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
     judgement = Judgement(Study.read(tmp_path / "small.yaml"), judged[1])
-    assert "other is left out: " in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "other is left out: " in said
+    assert "nothing is played with other: " in said
     assert list(judgement.arms) == ["dqn", "random"]
+    assert judgement.orders()
+    assert next(iter(judgement.matrix_table())) == "| learned with, played with | dqn |"
