@@ -25,6 +25,15 @@ class Evaluation:
     length: float  # decisions
     episodes: int | None  # None: computed, not sampled
 
+    @classmethod
+    def of(cls, episodes: Sequence[Episode]) -> Evaluation:
+        return cls(
+            float(np.mean([e.ret for e in episodes])),
+            float(np.mean([e.success for e in episodes])),
+            float(np.mean([e.decisions for e in episodes])),
+            len(episodes),
+        )
+
     def metrics(self, prefix: str) -> dict[str, float]:
         means = {f"{prefix}/return": self.ret, f"{prefix}/success": self.success, f"{prefix}/length": self.length}
         return means if self.episodes is not None else means | {f"{prefix}/exact": True}
@@ -63,16 +72,11 @@ def evaluate(
     """
     policy: Policy = "greedy" if greedy else "behaviour"
     name = ("evaluation", policy, step)
-    finished = play_out(
+    played = play_out(
         pool, prior, learner, name, seed=seed, episodes=episodes, policy=policy, history_turns=history_turns,
         first_task=first_task,
-    ).episodes  # fmt: skip
-    return Evaluation(
-        float(np.mean([e.ret for e in finished])),
-        float(np.mean([e.success for e in finished])),
-        float(np.mean([e.decisions for e in finished])),
-        len(finished),
-    )
+    )  # fmt: skip
+    return Evaluation.of(played.episodes)
 
 
 def play_out(

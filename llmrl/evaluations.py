@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 
@@ -27,14 +26,14 @@ from llmrl.build import build, build_pool
 from llmrl.changes import changed_config, load_weights
 from llmrl.checks import refuse_keyless
 from llmrl.config import named_settings
-from llmrl.evaluate import Played, Policy, play_out
+from llmrl.evaluate import Evaluation, Policy, play_out
 from llmrl.run.checkpoint import checkpoint_steps
 from llmrl.run.files import publish_folder, to_json
 from llmrl.run.folder import read_object
 from llmrl.run.judged import FOLDER, Judged
 from llmrl.run.load import RunInfo
 from llmrl.run.provenance import provenance
-from llmrl.train import EVALUATION_ENVS
+from llmrl.train import EVALUATION_ENVS, episode_row
 
 FORMAT = 1  # raised when the same settings would give other episodes
 TELL_EVERY = 10.0  # seconds
@@ -132,6 +131,7 @@ def _played(planned: Planned, tell: Callable[[str], None]) -> Judged:
             counts = parts.answers.counts
             cost |= {"lm/computed": counts.computed, "lm/cache_hits": counts.hits}
         origin = provenance(cfg, pool.provenance)
+    found = Evaluation.of(played.episodes)
     summary = {
         "evaluation_id": planned.id,
         "run_id": run.summary["run_id"],
@@ -139,31 +139,17 @@ def _played(planned: Planned, tell: Callable[[str], None]) -> Judged:
         "policy": asked.policy,
         "tasks": tasks,
         "per_task": asked.per_task,
-        **_means(played),
+        "success": found.success,
+        "return": found.ret,
+        "length": found.length,
+        "prior/coverage": played.covered / played.with_expert if played.with_expert else None,
     }
     files = {
         "config.yaml": OmegaConf.to_yaml(cfg),
-        "episodes.jsonl": "".join(to_json(_row(e)) + "\n" for e in played.episodes),
+        "episodes.jsonl": "".join(to_json(episode_row(e)) + "\n" for e in played.episodes),
         "provenance.json": to_json(origin) + "\n",
         "cost.json": to_json(cost) + "\n",
         "summary.json": to_json(summary) + "\n",
     }
     publish_folder(planned.path, files)
     return Judged(run, planned.path, summary)
-
-
-def _means(played: Played) -> dict[str, Any]:
-    episodes = played.episodes
-    return {
-        "success": float(np.mean([e.success for e in episodes])),
-        "return": float(np.mean([e.ret for e in episodes])),
-        "length": float(np.mean([e.decisions for e in episodes])),
-        "prior/coverage": played.covered / played.with_expert if played.with_expert else None,
-    }
-
-
-def _row(e: Any) -> dict[str, Any]:
-    return {
-        "task": e.task_id, "success": e.success, "return": e.ret, "length": e.decisions,
-        "primitive_steps": e.primitive_steps,
-    }  # fmt: skip

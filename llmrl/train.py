@@ -172,7 +172,7 @@ class Training:
         for episode in tick.episodes:
             self.episodes += 1
             self.recent.append(episode.success)
-            self.folder.append(EPISODES, {"env_steps": self.env_steps, **_episode_row(episode)})
+            self.folder.append(EPISODES, {"env_steps": self.env_steps, **episode_row(episode)})
         self.since.add(tick.episodes, tick.covered, tick.with_expert, metrics)
         self.report()
 
@@ -457,7 +457,7 @@ def evaluation_grid(cfg: EvaluationConfig) -> Iterator[int]:
         yield (i + 1) * cfg.every if cfg.grid == "linear" else round(cfg.every * 2 ** (i / cfg.per_doubling))
 
 
-def _episode_row(e: Episode) -> dict[str, Any]:
+def episode_row(e: Episode) -> dict[str, Any]:
     return {
         "env": e.env,
         "episode": e.number,

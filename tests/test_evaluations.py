@@ -16,7 +16,6 @@ from llmrl.evaluations import Asked, plan, plan_all
 from llmrl.evaluations import evaluate_run as evaluate_planned
 from llmrl.run.files import read_lines
 from llmrl.run.judged import FOLDER, Judged
-from llmrl.run.judged import evaluations as evaluations_of
 from llmrl.run.load import RunInfo, load_runs
 
 
@@ -108,11 +107,6 @@ def test_runs_of_one_seed_meet_the_same_resets(
     assert len(resets[0]) == 32
     assert resets[0] == resets[1]
     assert resets[0] != resets[2]
-
-
-def test_all_evaluations_of_a_run_are_found(trained: list[RunInfo]) -> None:
-    judged = evaluate_run(trained[1], Asked(("env.index=60",), per_task=1))
-    assert judged.path in [each.path for each in evaluations_of(trained[1])]
 
 
 def test_nothing_of_the_run_is_touched(trained: list[RunInfo]) -> None:
