@@ -4,7 +4,11 @@
     python -m scripts.tune_offline cql cql_prior bc_data --sizes 100 1000 10000 --print
 
 A search is `llmrl tune --space SPACE data.size=SIZE --out OUT/SPACE_SIZE`; what is finished is not run again, so that
-the same command goes on after a stop. Before it, what the space's tasks learn from is collected, where it is missing.
+the same command goes on after a stop. Before it, what the tasks learn from is collected, where it is missing. The tasks
+are the space's, or those of `--task`, with `--set` for what else they need:
+
+    python -m scripts.tune_offline cql cql_prior --sizes 100 1000 --out tune_homes --set lm=tiny-2 \
+      --task "env=household/pick env.split=dev env.count=28 env.memory=none data.file=data/dev_home.parquet"
 
 Small sizes come first. A trial is one run for each task of the space; in it, gradient steps cost most, so that a search
 is as dear as its range of `learner.gradient_steps`.
@@ -37,14 +41,14 @@ def orders(tasks: Sequence[str]) -> Iterator[list[str]]:
         yield [*(word for word in words if not word.startswith("data")), f"out={files[-1]}", *DATA]
 
 
-def tune(space: str, size: int, out: Path, trials: int | None, jobs: int, screen: bool = True) -> list[dict[str, Any]]:
+def tune(space: str, size: int, args: argparse.Namespace) -> list[dict[str, Any]]:
     """The log of one search, begun or continued."""
     from llmrl.tune.plan import plan
     from llmrl.tune.screen import Screen
     from llmrl.tune.search import search
 
-    planned = plan(space, [f"data.size={size}"], trials=trials)
-    return search(planned, folder(out, space, size), jobs, Screen(quiet=not screen))
+    planned = plan(space, [*args.set, f"data.size={size}"], tasks=args.task, trials=args.trials)
+    return search(planned, folder(args.out, space, size), args.jobs, Screen(quiet=False))
 
 
 def folder(out: Path, space: str, size: int) -> Path:
@@ -70,6 +74,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("spaces", nargs="+", help="names in configs/tune/, or YAML files")
     parser.add_argument("--sizes", type=int, nargs="+", required=True, help="transitions")
+    parser.add_argument(
+        "--task", nargs="+", default=[], help="development worlds and their data, instead of the spaces'"
+    )
+    parser.add_argument("--set", nargs="+", default=[], metavar="OVERRIDE", help="settings of every trial")
     parser.add_argument("--trials", type=int, help="the budget of each search; by default the space's")
     parser.add_argument("--out", type=Path, default=Path("tune"))
     parser.add_argument("--jobs", type=int, default=1)
@@ -78,12 +86,13 @@ def main() -> None:
     spaces = {name: _space(name) for name in args.spaces}
     sizes = sorted(set(args.sizes))
     if not args.print:
-        for words in dict.fromkeys(tuple(order) for space in spaces.values() for order in orders(space.tasks)):
+        tasks = [task for space in spaces.values() for task in args.task or space.tasks]
+        for words in dict.fromkeys(map(tuple, orders(tasks))):
             print(collected([*words], Path("runs")), flush=True)
         for size in sizes:
             for name in spaces:
                 print(f"{name}, {size:,} transitions", flush=True)
-                tune(name, size, args.out, args.trials, args.jobs)
+                tune(name, size, args)
     for name, space in spaces.items():
         logs = {size: _kept(folder(args.out, name, size)) for size in sizes}
         print("\n".join(told(space, logs)))

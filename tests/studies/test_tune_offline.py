@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from llmrl.config import ConfigError
+from llmrl.run.load import load_runs
 from llmrl.tune.space import Space
 from scripts import tune_offline
 from scripts.study import Study
@@ -57,6 +58,24 @@ def test_a_size_is_searched_once_and_told_as_a_study_takes_it(
     study.write_text(yaml.safe_dump({"seeds": 1, "sizes": [20, 40], "arms": {"cql": {"set": ["learner=cql"], **arm}}}))
     cells = list(Study.read(study).cells())
     assert all(set(arm["at"][cell.size]) <= set(cell.overrides) for cell in cells)
+
+
+def test_other_tasks_and_settings_take_the_place_of_the_spaces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tune_offline, "DATA", ["size=60", "mix=expert,random"])
+    file = tmp_path / "small.yaml"
+    file.write_text(yaml.safe_dump(SPACE | {"trials": 1, "parameters": {"learner.c": {"low": 0.1, "high": 1.0}}}))
+    task = KITCHEN.replace("dev.parquet", "other.parquet")
+    told = ["--task", task, "--set", "learner.gradient_steps=3", "learner.lr=0.01"]
+    monkeypatch.setattr(sys, "argv", ["tune_offline", str(file), "--sizes", "20", *told])
+    tune_offline.main()
+    assert "data/other.parquet: 60 transitions" in capsys.readouterr().out
+    assert not Path("data/dev.parquet").exists()
+    (run,) = load_runs(tmp_path / "tune" / "small_20" / "runs")
+    assert run.config["learner"]["lr"] == 0.01
+    assert run.config["data"]["file"] == "data/other.parquet"
 
 
 def test_the_best_trial_of_each_size_is_told(tmp_path: Path) -> None:
