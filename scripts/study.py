@@ -10,8 +10,9 @@ that what was tuned is written once; what comes later replaces what came before.
 cache of answers of its own, empty at first, which is what a comparison of seconds or tokens needs.
 
 An offline study also has `collect`, lists of what `llmrl collect` is told first, and `sizes`: each arm runs once per
-size, with `data.size=SIZE` and the overrides of its own `at.SIZE`; an arm with `sizes: false` learns from no data.
-`scripts/offline.py` makes its table. `judge`, what trained agents are to be evaluated in, is for `scripts/homes.py`.
+size, with `data.size=SIZE`, the overrides of its own `at.SIZE` and after them those of `then`; an arm with
+`sizes: false` learns from no data. `scripts/offline.py` makes its table. `judge`, what trained agents are to be
+evaluated in, is for `scripts/homes.py`.
 
 Seeds are the outer loop, so that a study that is stopped early has something of every arm. Worker processes run one
 cell after another and load torch once.
@@ -66,7 +67,7 @@ class Study:
         arms = {}
         for name, arm in plain["arms"].items():
             arm = {"set": arm} if isinstance(arm, list) else arm
-            if wrong := set(arm) - {"set", "seeds", "sizes", "at", "alone"}:
+            if wrong := set(arm) - {"set", "seeds", "sizes", "at", "then", "alone"}:
                 raise SystemExit(f"{file}: arms.{name}: unknown keys {sorted(wrong)}")
             arms[name] = arm | {"set": list(_unfolded(arm["set"], sets, f"{file}: arms.{name}"))}
         return cls(
@@ -90,7 +91,7 @@ class Study:
                     continue
                 for size in self.sizes if self.sizes and arm.get("sizes", True) else [None]:
                     own = [] if size is None else [f"data.size={size}", *arm.get("at", {}).get(size, [])]
-                    overrides = [*self.common, *arm["set"], *own, f"seed={seed}"]
+                    overrides = [*self.common, *arm["set"], *own, *arm.get("then", []), f"seed={seed}"]
                     yield Cell(name, seed, list({o.partition("=")[0]: o for o in overrides}.values()), size)
 
 

@@ -8,7 +8,7 @@ machine does falls on both; figures are CPU time. Games are loaded as `env=alfwo
 and the game's sentence. `very first` is the first load and reset of a process, which parses the grammar; `first reset`
 is any other game's first. Both are measured twice, with nothing kept on disk and with what that left there. `again` is
 of a game that was played before, with another one in between, as in training. Memory is what a fresh process grows by:
-over games in a row, counted from the second, and over environments that are made, played and closed, from the second too.
+over games in a row, and over environments that are made, played and closed, both counted from the second.
 """
 
 from __future__ import annotations

@@ -109,7 +109,12 @@ def test_an_offline_study_collects_runs_and_is_told(tmp_path: Path, monkeypatch:
         sets={},
         arms={
             "cql": ["learner=cql", *small],
-            "bc": {"alone": "none", "set": ["learner=bc", *small], "at": {90: ["learner.gradient_steps=200"]}},
+            "bc": {
+                "alone": "none",
+                "set": ["learner=bc", *small],
+                "at": {90: ["learner.gradient_steps=200", "learner.alpha=0.3"]},
+                "then": ["learner.alpha=0.5"],
+            },
             "none": {"seeds": 1, "sizes": False, "set": ["learner=random", "env_steps=8"]},
         },
     )
@@ -120,6 +125,9 @@ def test_an_offline_study_collects_runs_and_is_told(tmp_path: Path, monkeypatch:
     ]  # fmt: skip
     assert "learner.gradient_steps=200" in cells[3].overrides
     assert "learner.gradient_steps=20" in cells[2].overrides
+    assert all(
+        [o for o in cell.overrides if o.startswith("learner.alpha")] == ["learner.alpha=0.5"] for cell in cells[2:4]
+    )
     assert "90 transitions" in study.collected(words, tmp_path / "runs")
     assert [study.run(cell, tmp_path / "runs", False) for cell in cells] == [""] * len(cells)
     arms = offline.found(plan, tmp_path / "runs")
