@@ -18,12 +18,14 @@ from hypothesis import strategies as st
 
 import llmrl.tune.search
 from llmrl.config import ConfigError, compose, config_folder, run_id, run_name
+from llmrl.data.dataset import DataError
 from llmrl.run.folder import METRICS, RunFolder
 from llmrl.run.load import RunInfo, load_runs
 from llmrl.tune.log import OtherSearch, best
 from llmrl.tune.plan import Plan, plan
 from llmrl.tune.search import search
 from llmrl.tune.space import AHEAD, Space
+from scripts.study import collected
 
 REPOSITORY = Path(__file__).parent.parent
 KITCHEN = "env=overcooked_random env.ingredients=1 env.max_decisions=8"
@@ -462,8 +464,21 @@ LEARNS_NOTHING = {"bc", "prior_only"}  # their decisions do not matter
 FROM_DATA = {"cql", "cql_prior", "bc_data", "bc_filtered", "bc_prior", "iql"}
 
 
+@pytest.fixture(scope="module")
+def with_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the spaces' tasks learn from."""
+    folder = tmp_path_factory.mktemp("with_data")
+    for index in (1, 2):
+        kitchen = ["env=overcooked_random", f"env.index={index}", "env.ingredients=2"]
+        collected([*kitchen, f"out={folder}/data/dev{index}.parquet", "size=60", "mix=expert"], folder / "runs")
+    return folder
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_a_space_of_ours_is_searchable_in_every_choice(name: str) -> None:
+def test_a_space_of_ours_is_searchable_in_every_choice(
+    name: str, with_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(with_data)
     planned = plan(name, GIVEN.get(name, []))
     rows: list[dict[str, Any]] = []
     seen: dict[str, set[Any]] = {}
@@ -499,10 +514,9 @@ def test_every_learner_from_data_has_the_same_budget() -> None:
         assert len({repr(s.plain["parameters"][key]) for s in spaces}) == 1
 
 
-def test_what_learns_from_data_is_worth_what_it_is_in_the_end(tmp_path: Path) -> None:
-    golden = REPOSITORY / "tests" / "golden" / "tomato.parquet"
+def test_what_learns_from_data_is_worth_what_it_is_in_the_end(tmp_path: Path, with_data: Path) -> None:
     small = ["learner.batch=4", "learner.hidden=[4]", "encoder.dim=8", "data.size=60"]
-    kitchen = f"env=overcooked_random env.index=1 env.max_decisions=8 data.file={golden}"
+    kitchen = f"env=overcooked_random env.index=1 env.max_decisions=8 data.file={with_data}/data/dev1.parquet"
     planned = plan("bc_data", small, tasks=[kitchen], trials=1)
     assert (planned.env_steps, planned.decisions) == (0, 0)
     assert "after the last gradient step" in planned.identity["objective"]
@@ -567,6 +581,19 @@ def test_ctrl_c_ends_the_command_and_its_processes(written: Written, tmp_path: P
     assert "the same command" in said
     assert "Traceback" not in said
     assert {run.status for run in load_runs(tmp_path / "out" / "runs")} == {"stopped"}
+
+
+def test_data_of_a_world_that_is_reported_are_refused(
+    with_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    collected(["env=overcooked_random", "env.split=test", "out=test.parquet", "size=20", "mix=expert"], tmp_path)
+    task = "env=overcooked_random env.index=1 data.file={}"
+    assert plan("cql", tasks=[task.format(with_data / "data" / "dev1.parquet")]).env_steps == 0
+    with pytest.raises(ConfigError, match=r"data of test\.parquet were collected where split test is what results"):
+        plan("cql", tasks=[task.format("test.parquet")])
+    with pytest.raises(DataError, match=r"none\.parquet: there is no such file"):
+        plan("cql", tasks=[task.format("none.parquet")])
 
 
 def test_the_command_refuses_a_world_that_is_reported(

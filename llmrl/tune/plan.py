@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,29 +146,39 @@ def _refuse_other_than_env(task: str) -> None:
 
 
 def _refuse_reported(cfg: DictConfig, task: str) -> None:
-    """Settings chosen on what is reported would make the report worthless."""
-    env, target = cfg.env, str(cfg.env.get("_target_", ""))
-    reason = None
-    if target.endswith((".overcooked_salad", ".overcooked_tomato")):
-        reason = "results are reported on it"
-    elif target == "llmrl.envs.kitchen.env.overcooked_random" and env.split != "dev":
-        reason = f"split {env.split} is " + (
-            "what results are reported on" if env.split == "test" else "what the embedded model has read"
-        )
-    elif target == "llmrl.envs.household.env.household" and env.split != "dev":
-        reason = f"split {env.split} is " + (
-            "what the embedded model has read" if env.split == "corpus" else "what results are reported on"
-        )
-    elif target == "llmrl.envs.alfworld.env.alfworld" and env.split != "train":
-        reason = f"split {env.split} is what results are reported on"
-    elif target == "llmrl.envs.lake.env.frozen_lake" and env.layout == "standard":
-        reason = "results are reported on gymnasium's own map"
+    """Settings chosen on what is reported would make the report worthless. Raises DataError for a file that is none."""
+    reason = _reported(cfg.env)
+    if cfg.data is not None and not reason:
+        from llmrl.data.parquet import read_about
+
+        collected = read_about(Path(cfg.data.file)).get("env")  # an imported file does not say
+        reason = collected and _reported(collected)
+        reason = reason and f"the data of {cfg.data.file} were collected where {reason}"
     if reason:
         raise ConfigError(
             f"task {task!r}: {reason}, so nothing is tuned on it; use development tasks: "
             "'env=overcooked_random env.split=dev env.index=N', 'env=household/TASK env.split=dev env.index=N', "
             "'env=alfworld/TASK env.split=train env.index=N' or 'env=frozen_lake env.layout=random env.index=N'"
         )
+
+
+def _reported(env: Mapping[str, Any]) -> str | None:
+    """Why nothing is to be tuned in a world; None where something may."""
+    target = str(env.get("_target_", ""))
+    if target.endswith((".overcooked_salad", ".overcooked_tomato")):
+        return "results are reported on it"
+    split = env.get("split")
+    read = "what the embedded model has read"
+    reported = "what results are reported on"
+    if target == "llmrl.envs.kitchen.env.overcooked_random" and split != "dev":
+        return f"split {split} is {reported if split == 'test' else read}"
+    if target == "llmrl.envs.household.env.household" and split != "dev":
+        return f"split {split} is {read if split == 'corpus' else reported}"
+    if target == "llmrl.envs.alfworld.env.alfworld" and split != "train":
+        return f"split {split} is {reported}"
+    if target == "llmrl.envs.lake.env.frozen_lake" and env.get("layout") == "standard":
+        return "results are reported on gymnasium's own map"
+    return None
 
 
 def _refuse_parameters(file: Path, planned: Plan, cfg: DictConfig, folders: ConfigFolders) -> None:
