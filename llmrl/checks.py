@@ -268,7 +268,7 @@ def _refuse_data(cfg: DictConfig, schema: type | None, folders: ConfigFolders) -
             f"prior.target.redraw={target.redraw}: all candidates are asked for before training, so that none come up "
             "on the way; use prior.target.redraw=never"
         )
-    if schema is BCConfig and prior.source != "uniform" and (target.k is not None or prior.mix == 0):
+    if schema is BCConfig and (target.k is not None or (prior.source != "uniform" and prior.mix == 0)):
         raise ConfigError(
             f"learner={learner.name} multiplies with what the prior says of every action: use prior=scored, or "
             "prior.target.k=null prior.evaluation.k=null, with prior.mix above 0"

@@ -7,6 +7,7 @@ so that how many run at once, and how often the command was stopped, change noth
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -265,7 +266,10 @@ def _agent(name: str, cfg: DictConfig, runs: Path) -> Agent:
             raise ConfigError("mix=prior: prior=uniform is nobody's; choose one, as in prior=scored, or mix=random")
         settings = named_settings(cfg)
         return _ByParts(build(cfg), {part: settings[part] for part in ("prior", "lm", "prompt")}, learns=False)
-    run = find_run(name, runs)
+    try:
+        run = find_run(name, runs)
+    except ValueError as error:
+        raise ConfigError(f"mix={name}: it is none of expert, random and prior, and as a run: {error}") from None
     steps = checkpoint_steps(run.path)
     if not steps:
         raise ValueError(f"{run.name} has no checkpoint yet, so that it cannot act")
@@ -319,12 +323,18 @@ def parse_order(words: Sequence[str]) -> tuple[Order, list[str]]:
     mix: dict[str, float] = {}
     for part in given["mix"].split(","):
         name, _, weight = part.rpartition(":") if ":" in part else (part, "", "1")
+        if not name:
+            raise ConfigError(f"mix={given['mix']}: it names nobody between two commas; say mix=expert,random:0.3")
         mix[name] = _number("mix", weight, part)
         if mix[name] <= 0:
             raise ConfigError(f"mix={given['mix']}: {part}: how often it acts has to be above 0")
     low, _, high = given.get("noise", "0").partition(":")
     noise = _number("noise", low, low), _number("noise", high or low, high or low)
-    success = None if given.get("success") in (None, "null") else _number("success", given["success"], "") / 100
+    success = (
+        None
+        if given.get("success") in (None, "null")
+        else _number("success", given["success"].removesuffix("%"), given["success"]) / 100
+    )
     size = _number("size", given["size"], given["size"])
     if not (size >= 1 and size == int(size)):
         raise ConfigError(f"size={given['size']}: it must be a whole number, at least 1")
@@ -337,6 +347,9 @@ def parse_order(words: Sequence[str]) -> tuple[Order, list[str]]:
 
 def _number(key: str, text: str, shown: str) -> float:
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
-        raise ConfigError(f"{key}={shown}: {text!r} is no number") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise ConfigError(f"{key}={shown}: {text!r} is no number")
+    return number

@@ -87,6 +87,9 @@ class OfflineTraining(Training):
         if (table := self.parts.table) is not None:
             table.ids(distinct)
         episode = data["episode"][rows]
+        success = data["success"][rows] == 1
+        if not (terminated[-1] or data["truncated"][rows[-1]]):  # cut where the draw is full: how it ends, nobody knows
+            success &= episode != episode[-1]
         return OfflineData(
             distinct,
             Supports(proposals),
@@ -96,7 +99,7 @@ class OfflineTraining(Training):
             data["duration"][rows].astype(np.int64),
             np.array([-1 if t else number[s] for s, t in zip(following, terminated.tolist(), strict=True)]),
             np.append(np.diff(episode) != 0, True),
-            data["success"][rows] == 1,
+            success,
         )
 
     def ask(self, states: list[TextState]) -> list[Proposal]:
@@ -144,10 +147,19 @@ class OfflineTraining(Training):
 
 
 def asking(done: int, of: int, seconds: float, answers: Any) -> str:
-    """How far the asking is, and how long the rest takes if it goes on as it did."""
-    counts = "" if answers is None else f" ({answers.counts.computed:,} answers computed, {answers.counts.hits:,} kept)"
-    left = duration(seconds * (of - done) / done)
-    return f"candidates of {done:,} of {of:,} states{counts}; about {left} left, if the others are as many to compute"
+    """How far the asking is, and how long the rest takes at most: as if nothing of it were kept.
+
+    Kept answers take next to no time, so that all of it is put down to those that were computed.
+    """
+    told = f"candidates of {done:,} of {of:,} states"
+    if answers is None:
+        return f"{told}; about {duration(seconds * (of - done) / done)} left"
+    computed, kept = answers.counts.computed, answers.counts.hits
+    told += f" ({computed:,} answers computed, {kept:,} kept)"
+    if not computed:
+        return f"{told}; how long the others take is not known: none had to be computed yet"
+    per_state = seconds * (computed + kept) / computed / done
+    return f"{told}; {duration(per_state * (of - done))} left at most, if none of the others is kept"
 
 
 @lru_cache(maxsize=4)

@@ -124,6 +124,10 @@ def test_the_prior_and_a_run_act(tmp_path: Path) -> None:
         (["out=a.parquet", "size=9", "mix=random:0"], "how often it acts has to be above 0"),
         (["out=a.parquet", "size=9", "mix=random", "noise=0.7:0.2"], "expected a share, or two"),
         (["out=a.parquet", "size=9", "mix=random", "success=120"], "expected a percentage"),
+        (["out=a.parquet", "size=9", "mix=random", "success=many"], "success=many: 'many' is no number"),
+        (["out=a.parquet", "size=inf", "mix=random"], "size=inf: 'inf' is no number"),
+        (["out=a.parquet", "size=9", "mix=random:nan"], "mix=random:nan: 'nan' is no number"),
+        (["out=a.parquet", "size=9", "mix=expert,,random"], "it names nobody between two commas"),
     ],
 )
 def test_orders_that_are_none(words: list[str], said: str) -> None:
@@ -137,5 +141,7 @@ def test_what_cannot_act_is_named(tmp_path: Path) -> None:
         collected(tmp_path / "a.csv")
     with pytest.raises(ConfigError, match="prior=uniform is nobody's"):
         collected(tmp_path / "a.parquet", "mix=prior")
-    with pytest.raises(ValueError, match="nobody: no such run"):
+    with pytest.raises(
+        ConfigError, match="mix=nobody: it is none of expert, random and prior, and as a run: nobody: no"
+    ):
         collected(tmp_path / "a.parquet", "mix=nobody")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from data.datasets import built, rows
@@ -118,6 +119,7 @@ def test_data_of_another_world_are_named(tmp_path: Path) -> None:
         (["learner=bc", "learner.weights=a", "learner.batch=3"], "nothing is learned in the run"),
         (["learner=cql_prior", f"data={FILE}", "prior.target.redraw=union"], "use prior.target.redraw=never"),
         (["learner=bc_prior", f"data={FILE}", "prior.target.k=3"], "what the prior says of every action"),
+        (["learner=bc", f"data={FILE}", "prior.target.k=3"], "what the prior says of every action"),
         (["learner=cql", f"data={FILE}", "learner.c=-1"], "learner.c=-1"),
     ],
 )  # fmt: skip
@@ -128,9 +130,21 @@ def test_what_is_refused(overrides: list[str], said: str) -> None:
 
 
 def test_what_is_told_while_candidates_are_asked_for() -> None:
-    assert asking(500, 2000, 10.0, None) == (
-        "candidates of 500 of 2,000 states; about 0:30 left, if the others are as many to compute"
+    assert asking(500, 2000, 10.0, None) == "candidates of 500 of 2,000 states; about 0:30 left"
+    some = "candidates of 500 of 2,000 states (1,000 answers computed, 3,000 kept)"
+    assert asking(500, 2000, 10.0, SimpleNamespace(counts=SimpleNamespace(computed=1000, hits=3000))) == (
+        f"{some}; 2:00 left at most, if none of the others is kept"
     )
+    assert "not known" in asking(500, 2000, 10.0, SimpleNamespace(counts=SimpleNamespace(computed=0, hits=3000)))
+
+
+def test_an_episode_that_the_draw_cuts_is_not_known_to_have_succeeded(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", built(rows(10, 10, 10)))
+    filtered = ["learner=bc_filtered", "env=frozen_lake"]
+    with pytest.raises(ValueError, match="none of the 9 transitions is of an episode that is known to have succeeded"):
+        trained(tmp_path, *filtered, "data.size=9", data=tmp_path / "a.parquet")
+    run, _ = trained(tmp_path, *filtered, "data.size=10", data=tmp_path / "a.parquet")
+    assert run.status == "complete"
 
 
 def test_runs_of_several_sizes_are_compared_over_transitions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,6 +37,7 @@ COLUMNS = (
     "next_observation", "next_actions", "success", "task_id", "agent",
 )  # fmt: skip
 OF_EPISODE = ("task", "task_id", "agent", "success")  # the same in all rows of an episode
+LARGEST = 2**31 - 1  # of the whole numbers
 UNKNOWN = -1  # success that nobody knows; an action that is not on its menu
 
 Row = Mapping[str, Any]
@@ -148,12 +150,17 @@ class Builder:
                 self.refuse(f"{name} is {'missing' if name in COLUMNS else 'no column of a data set'}")
         menu = self._menu("actions", row["actions"])
         values: dict[str, float] = {name: self._text(self._of_kind(name, row[name], str)) for name in TEXTS}
-        values["reward"] = float(self._of_kind("reward", row["reward"], float, int))
+        try:
+            values["reward"] = float(self._of_kind("reward", row["reward"], float, int))
+        except OverflowError:
+            self.refuse("reward is a whole number that no float can hold")
         values |= {"actions": menu[1], "next_actions": self._menu("next_actions", row["next_actions"])[1]}
         action = self._text(self._of_kind("action", row["action"], str))
         values["action"] = menu[0].index(action) if action in menu[0] else UNKNOWN
         for name in ("episode", "duration"):
             values[name] = self._of_kind(name, row[name], int)
+            if abs(values[name]) > LARGEST:
+                self.refuse(f"{name} is {reprlib.repr(row[name])}, and is {LARGEST:,} at most")
         for name in ("terminated", "truncated"):
             values[name] = self._of_kind(name, row[name], bool)
         success = row["success"]
@@ -172,15 +179,22 @@ class Builder:
 
     def _of_kind(self, name: str, value: Any, *kinds: type) -> Any:
         if type(value) not in kinds:
-            self.refuse(f"{name} is {value!r}, and has to be {' or '.join(_KINDS[kind] for kind in kinds)}")
+            self.refuse(f"{name} is {reprlib.repr(value)}, and has to be {' or '.join(_KINDS[kind] for kind in kinds)}")
         return value
 
     def _text(self, text: str) -> int:
-        return self._texts.setdefault(text, len(self._texts))
+        known = self._texts.get(text)
+        if known is None:
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                self.refuse(f"the text {reprlib.repr(text)} cannot be written as UTF-8: {error.reason}")
+            known = self._texts[text] = len(self._texts)
+        return known
 
     def _menu(self, name: str, actions: Any) -> tuple[tuple[int, ...], int]:
         if not isinstance(actions, list | tuple) or not all(type(action) is str for action in actions):
-            self.refuse(f"{name} is {actions!r}, and has to be a list of texts")
+            self.refuse(f"{name} is {reprlib.repr(actions)}, and has to be a list of texts")
         menu = tuple(map(self._text, actions))
         return menu, self._menus.setdefault(menu, len(self._menus))
 

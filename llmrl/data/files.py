@@ -39,7 +39,7 @@ def read(path: Path, cut: int | None = None) -> DataSet:
     elif path.suffix == ".jsonl":
         about, rows = _read_jsonl(path)
     else:
-        about, rows = {"imported": path.name}, read_official(path, cut)
+        about, rows = {"imported": path.name, "cut": cut}, read_official(path, cut)
     builder = Builder(str(path))
     for row in rows:
         builder.add(row)
@@ -61,6 +61,8 @@ def convert(source: Path, out: Path, cut: int | None = None) -> int:
     _refuse_ending(out, WRITTEN)
     if out.exists():
         raise DataError(f"{out} is there already: name another file")
+    if not out.parent.is_dir():
+        raise DataError(f"{out}: there is no folder {out.parent}")
     data = read(source, cut)
     write(out, data)
     return len(data)
@@ -106,6 +108,6 @@ def _object(path: Path, line: bytes, where: str) -> dict[str, Any]:
         value = json.loads(line)
         if not isinstance(value, dict):
             raise ValueError("no JSON object")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}, {where}: {error}") from None
     return value

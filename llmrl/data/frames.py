@@ -7,6 +7,7 @@ that no record before it has. What a kill left of a record is cut off when the f
 
 from __future__ import annotations
 
+import fcntl
 import json
 import struct
 import zlib
@@ -33,21 +34,35 @@ class FrameWriter:
         self._texts: dict[str, int] = {}
         self._menus: dict[tuple[int, ...], int] = {}
         self.kept: list[tuple[int, dict[str, Any]]] = []  # (rows, what was noted) of each episode
-        begun = path.exists() and path.stat().st_size > 0
-        end = 0
-        if begun:
-            for payload, after in _frames(path):
-                end = after
-                if "rows" not in payload:
-                    _refuse_other(path, payload, about)
-                else:
-                    self._known(payload)
-                    self.kept.append((len(payload["rows"]), payload["note"]))
         self._file = path.open("ab")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.close()
+            raise DataError(
+                f"{path} is being written by another `llmrl collect`: wait for it, or name another out=FILE"
+            ) from None
+        try:
+            end = self._read(about)
+        except BaseException:
+            self._file.close()
+            raise
         self._file.truncate(end)
         if end == 0:
             self._file.write(MAGIC)
             self._append(about)
+
+    def _read(self, about: Mapping[str, Any]) -> int:
+        """What is there already. Returns where its last whole record ends."""
+        end = 0
+        for payload, after in _frames(self.path) if self.path.stat().st_size else ():
+            end = after
+            if "rows" not in payload:
+                _refuse_other(self.path, payload, about)
+            else:
+                self._known(payload)
+                self.kept.append((len(payload["rows"]), payload["note"]))
+        return end
 
     def add(self, episode: Episode, note: Mapping[str, Any]) -> None:
         """`note`: what the writer wants to know of this episode when it goes on."""
@@ -124,7 +139,8 @@ def _frames(path: Path, whole: int | None = None) -> Iterator[tuple[dict[str, An
             head = file.read(_HEAD.size)
             length, crc = _HEAD.unpack(head) if len(head) == _HEAD.size else (0, 0)
             data = file.read(length) if length else b""
-            if len(head) < _HEAD.size or len(data) < length or zlib.crc32(data) != crc:
+            # no record is empty: eight zeros are what a power cut left, and their CRC fits
+            if not length or len(data) < length or zlib.crc32(data) != crc:
                 if whole is not None and at < whole:
                     raise DataError(
                         f"{path}, record {number}: it is torn or damaged, from byte {at:,} of {whole:,} on; the "

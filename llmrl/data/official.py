@@ -5,13 +5,15 @@ function, numpy's included, is refused and named.
 
 Each tuple is (instruction, observation, action, next observation, reward, done, admissible, next admissible). It says
 neither where an episode that was cut ends, nor durations: an episode ends where `done` is true, where the next row
-does not go on from this one, and after `cut` rows, where that is given. One that ends without `done` is truncated.
+does not go on from this one, and after `cut` rows, where that is given. One that ends without `done` is truncated;
+where it was not cut either, nobody knows how it went on.
 """
 
 from __future__ import annotations
 
 import io
 import pickle
+import reprlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -33,7 +35,9 @@ def read_official(path: Path, cut: int | None = None) -> Iterator[dict[str, Any]
         if after is not None and (row[5] or not goes_on or len(episodes[-1]) == cut):
             episodes.append([])
     for number, episode in enumerate(episodes):
-        won = bool(episode[-1][5]) and sum(row[4] for row in episode) > SUCCEEDED
+        won: bool | None = bool(episode[-1][5]) and sum(row[4] for row in episode) > SUCCEEDED
+        if not episode[-1][5] and len(episode) != cut:
+            won = None
         for i, (task, observation, action, then, reward, done, actions, later) in enumerate(episode):
             last = i == len(episode) - 1
             yield {
@@ -55,7 +59,7 @@ def _tuples(loaded: Any, path: Path) -> list[tuple[Any, ...]]:
                             f"({', '.join(FIELDS)})")  # fmt: skip
         for name, value in zip(FIELDS, row, strict=True):
             if not _fits(name, value):
-                raise DataError(f"{path}, row {number}: {name} is {value!r}")
+                raise DataError(f"{path}, row {number}: {name} is {reprlib.repr(value)}")
         rows.append(tuple(row))
     return rows
 

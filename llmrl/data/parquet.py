@@ -50,7 +50,8 @@ def write_parquet(path: Path, data: DataSet) -> None:
     about = {**data.about, "format": FORMAT, "content": data.content()}
     table = pa.table(arrays).replace_schema_metadata({"llmrl": to_json(about)})
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", dictionary_pagesize_limit=1 << 28, row_group_size=1 << 30)
+    pq.write_table(table, sink, compression="zstd", dictionary_pagesize_limit=1 << 28, row_group_size=1 << 30,
+                   write_page_checksum=True)  # fmt: skip
     publish(path, sink.getvalue())
 
 
@@ -62,11 +63,13 @@ def read_about(path: Path) -> dict[str, Any]:
     try:
         metadata: Mapping[bytes, bytes] = pq.read_schema(path).metadata or {}
         about = json.loads(metadata[b"llmrl"])
-        known = about["format"] == FORMAT
+        known = about["format"] == FORMAT and isinstance(about["content"], str)
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file; `llmrl collect` makes one") from None
-    except KeyError:
-        raise DataError(f"{path} is a Parquet file, but no data set: `llmrl data convert` makes one") from None
+    except (KeyError, TypeError):
+        raise DataError(
+            f"{path} is a Parquet file, but none of llmrl's: write its rows as .jsonl, which `llmrl data convert` reads"
+        ) from None
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as Parquet: {' '.join(str(error).split())}") from None
     if not known:
@@ -82,11 +85,11 @@ def read_parquet(path: Path) -> DataSet:
     about = read_about(path)
     nested = [f"{name}.list.element" for name in MENUS]
     try:
-        table = pq.read_table(path, read_dictionary=[*_NAMED, *nested])
+        table = pq.read_table(path, read_dictionary=[*_NAMED, *nested], page_checksum_verification=True)
         if missing := sorted(set(COLUMNS) - set(table.column_names)):
             raise DataError(f"{path} has no column {missing[0]}")
         data = _from_table(pa, table, {key: value for key, value in about.items() if key not in ("format", "content")})
-    except (pa.ArrowException, OSError, TypeError, ValueError) as error:
+    except (pa.ArrowException, OSError, TypeError, ValueError, IndexError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
@@ -142,6 +145,8 @@ def _from_table(pa: Any, table: pyarrow.Table, about: dict[str, Any]) -> DataSet
             raise ValueError(f"{name} holds {column.null_count} nulls")
         columns[name] = column.to_numpy().astype(kind, casting="same_kind")
     columns["success"] = table["success"].cast(pa.int8()).fill_null(UNKNOWN).to_numpy()
+    if len({len(values) for values in columns.values()}) != 1:
+        raise ValueError("its columns are of different lengths")
     return DataSet(list(texts), menu_texts, {name: columns[name] for name in COLUMNS}, about)
 
 

@@ -40,7 +40,8 @@ class IQL(FromData):
         self.returns, self.discounts = returns.astype(np.float32), discounts.astype(np.float32)
         self.after = np.maximum(after, 0)  # where the episode terminated the discount is 0: any state will do
         alone = [replace(s, actions=("",)) for s in data.states]
-        self.row_S = self.table.first_row[self.table.ids(alone)]
+        ids = self.table.ids(alone)  # which may make the table anew, so first
+        self.row_S = self.table.first_row[ids]
 
     def loss(self, rows: np.ndarray) -> tuple[Tensor, dict[str, Tensor]]:
         state, action = self.data.state[rows], self.data.action[rows]

@@ -104,7 +104,8 @@ class FromData:
 
     def study(self, data: OfflineData) -> None:
         self.data = data
-        self.first_row_S = self.table.first_row[self.table.ids(data.states)]
+        ids = self.table.ids(data.states)  # which may make the table anew, so first
+        self.first_row_S = self.table.first_row[ids]
         self._place_A = np.arange(data.candidates.p_SA.shape[1])
         self._asked, self._number = np.zeros(self.table.size, dtype=bool), np.zeros(self.table.size, dtype=np.int64)
 

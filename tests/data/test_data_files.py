@@ -6,6 +6,7 @@ import os
 import pickle
 import tempfile
 from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from data.datasets import any_rows, built, row, rows
 from hypothesis import given, settings
 
-from llmrl.data.dataset import DataError
+from llmrl.data.dataset import UNKNOWN, DataError
 from llmrl.data.files import content_of, convert, read, write
 from llmrl.data.frames import FrameWriter, read_frames
 from llmrl.data.parquet import read_about
@@ -97,8 +98,35 @@ def test_a_parquet_file_that_was_changed(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"d\.parquet has no column reward"):
         read(tmp_path / "d.parquet")
     pq.write_table(pa.table({"x": [1]}), tmp_path / "e.parquet")
-    with pytest.raises(DataError, match="is a Parquet file, but no data set"):
+    with pytest.raises(DataError, match=r"is a Parquet file, but none of llmrl.s: write its rows as \.jsonl"):
         read(tmp_path / "e.parquet")
+
+
+def test_no_bit_can_change_without_being_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    write(path, built(rows(2, 3)))
+    whole, content = path.read_bytes(), read(path).content()
+    for at in range(0, len(whole), 23):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ (1 << at % 8)]) + whole[at + 1 :])
+        with suppress(DataError):
+            assert read(path).content() == content  # what nobody reads: a statistic, the name of the writer
+
+
+def test_values_that_no_column_holds(tmp_path: Path) -> None:
+    for changed, said in (
+        ({"duration": 10**12}, "row 0: duration is 1000000000000, and is 2,147,483,647 at most"),
+        ({"reward": 10**400}, "row 0: reward is a whole number that no float can hold"),
+        ({"agent": "a\ud800"}, "cannot be written as UTF-8"),
+        ({"task": [[0] * 100] * 100}, "row 0: task is [[0, 0, 0, 0, 0, 0, ...]"),
+    ):
+        with pytest.raises(DataError) as error:
+            built([row(0, 0, 1, **changed)])
+        assert said in str(error.value)
+        assert len(str(error.value)) < 400
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"llmrl_data": 1}\n' + "[" * 100_000 + "\n")
+    with pytest.raises(DataError, match=r"a\.jsonl, row 0 \(line 2\)"):
+        read(path)
 
 
 def test_a_bad_line_is_named(tmp_path: Path) -> None:
@@ -143,6 +171,30 @@ def test_what_a_kill_tore_is_written_again(tmp_path: Path) -> None:
         assert path.read_bytes() == whole
 
 
+def test_zeros_that_a_power_cut_left_are_no_record(tmp_path: Path) -> None:
+    path = _framed(tmp_path / "a.part", rows(2))
+    whole = path.read_bytes()
+    path.write_bytes(whole + bytes(64))
+    with pytest.raises(DataError, match=r"a\.part, record 2: it is torn or damaged"):
+        read(path)
+    writer = FrameWriter(path, {"seed": 1})
+    assert len(writer.kept) == 1
+    writer.close()
+    assert path.read_bytes() == whole
+
+
+def test_two_do_not_write_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.part"
+    first = FrameWriter(path, {"seed": 1})
+    first.add(rows(2), {})
+    with pytest.raises(DataError, match="is being written by another `llmrl collect`"):
+        FrameWriter(path, {"seed": 1})
+    first.close()
+    second = FrameWriter(path, {"seed": 1})
+    assert len(second.kept) == 1
+    second.close()
+
+
 def test_another_collection_does_not_go_on_with_it(tmp_path: Path) -> None:
     path = _framed(tmp_path / "a.part", rows(2))
     before = path.read_bytes()
@@ -177,8 +229,9 @@ def test_the_papers_layout(tmp_path: Path) -> None:
     assert data["episode"].tolist() == [0, 0, 1, 1, 1, 2]
     assert data["terminated"].tolist() == [False, True, False, False, False, True]
     assert data["truncated"].tolist() == [False, False, False, False, True, False]
-    assert data["success"].tolist() == [1, 1, 0, 0, 0, 1]
-    assert data.about == {"imported": "a.pkl"}
+    assert data["success"].tolist() == [1, 1, UNKNOWN, UNKNOWN, UNKNOWN, 1]
+    assert data.about == {"imported": "a.pkl", "cut": None}
+    assert read(path, cut=3)["success"].tolist() == [1, 1, 0, 0, 0, 1]
     cut = read(path, cut=2)
     assert cut["episode"].tolist() == [0, 0, 1, 1, 2, 3]
     convert(path, tmp_path / "a.parquet")

@@ -186,6 +186,29 @@ def test_it_learns_what_the_data_say(kind: str) -> None:
     assert [p.argmax() for p in greedy] == [0, 0, 2]
 
 
+@pytest.mark.parametrize(
+    "make", [lambda t: IQL(IQLConfig(hidden=[4]), 0, t), lambda t: CQL(CQLConfig(hidden=[4]), 0, t)]
+)
+def test_more_states_than_a_table_begins_with(make: Any) -> None:
+    rooms = [TextState("Go.", f"room {i}", ("east", "west")) for i in range(700)]
+    n = len(rooms)
+    given = OfflineData(
+        rooms,
+        Supports([Proposal(np.full(2, 0.5), None)] * n),
+        np.arange(n),
+        np.zeros(n, dtype=np.int64),
+        np.zeros(n),
+        np.ones(n, dtype=np.int64),
+        np.append(np.arange(1, n), -1),
+        np.append(np.zeros(n - 1, dtype=bool), True),
+        np.ones(n, dtype=bool),
+    )
+    learner = make(FeatureTable(HashEncoder(EncoderConfig(dim=8))))
+    learner.study(given)
+    assert np.isfinite(learner.step()["loss/td"])
+    assert learner.first_row_S.tolist() == [learner.table.first_row_of(room) for room in rooms]
+
+
 def test_equal_seeds_learn_equal_numbers() -> None:
     first, again = (cql_steps(seed) for seed in (0, 0))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
