@@ -34,7 +34,9 @@ class Found:
 
     arm: Arm
     limits: dict[str, float | None]
-    alone: float | None  # success of its prior without data
+    alone: (
+        float | None
+    )  # success of its prior without data; NaN where that was not measured, None where it has no prior
 
 
 def found(study: Study, runs: Path, names: list[str] | None = None) -> dict[str, Found]:
@@ -64,8 +66,15 @@ def found(study: Study, runs: Path, names: list[str] | None = None) -> dict[str,
         without = [
             _last(run, "eval/success") for own in cells.get(alone[name] or "", {}).values() for run in own.values()
         ]
-        out[name] = Found(arm, limits, _mean(without))
+        has_prior = alone[name] is not None or _asks(largest[0])
+        out[name] = Found(arm, limits, _mean(without) if without or not has_prior else np.nan)
     return out
+
+
+def _asks(run: RunInfo) -> bool:
+    """Whether its prior is a model's, and no control."""
+    prior = run.config["prior"]
+    return prior["source"] != "uniform" and prior["control"] is None
 
 
 def table(arms: dict[str, Found], against: str) -> Iterator[str]:
@@ -89,14 +98,14 @@ def table(arms: dict[str, Found], against: str) -> Iterator[str]:
     yield f"|---|--:|---|--:|{'---|' * 2 * len(LEVELS)}--:|--:|--:|"
     claims = []
     for name, own in arms.items():
-        to = [needed(own.arm, level, own.alone) for level in LEVELS]
+        to, theirs = ([needed(arm.arm, level, arm.alone or 0.0) for level in LEVELS] for arm in (own, arms[against]))
         times = [""] * len(LEVELS)
         if name != against:
             a, b = common([own.arm, arms[against].arm])
             for i, level in enumerate(LEVELS):
                 r = ratio(a, b, level)
-                times[i] = "the prior alone is there" if to[i].alone else _told(r)
-                claims.append(f"- {name}, {claim(a, b, r, to[i])}")
+                times[i] = "the prior alone is there" if to[i].alone or theirs[i].alone else _told(r)
+                claims.append(f"- {name}, {claim(a, b, r, to[i], theirs[i])}")
         cells = [
             name, str(len(own.arm.seeds)), f"{own.arm.sizes[0]:,.0f} to {own.arm.sizes[-1]:,.0f}",
             f"{100 * own.arm.success_SN[:, -1].mean():.1f}", *(_told(n.transitions) for n in to), *times,
@@ -148,7 +157,7 @@ def _told(e: Any) -> str:
 
 
 def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.0f}"
+    return "-" if value is None else "not measured" if np.isnan(value) else f"{100 * value:.0f}"
 
 
 def main() -> None:

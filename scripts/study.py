@@ -69,6 +69,8 @@ class Study:
             arm = {"set": arm} if isinstance(arm, list) else arm
             if wrong := set(arm) - {"set", "seeds", "sizes", "at", "then", "alone"}:
                 raise SystemExit(f"{file}: arms.{name}: unknown keys {sorted(wrong)}")
+            if arm.get("alone", name) not in plain["arms"]:
+                raise SystemExit(f"{file}: arms.{name}: alone: {arm['alone']} is none of {', '.join(plain['arms'])}")
             arms[name] = arm | {"set": list(_unfolded(arm["set"], sets, f"{file}: arms.{name}"))}
         return cls(
             file.stem,

@@ -37,11 +37,13 @@ class Arm:
 
 @dataclass(frozen=True)
 class Needed:
-    """N* to one level. `alone`: the prior without data is at or above the level, so that N* says nothing."""
+    """N* to one level. `alone`: the prior without data is at or above the level, so that N* says nothing; None: it may
+    be, since it was not measured.
+    """
 
     level: float
     transitions: Estimate
-    alone: bool
+    alone: bool | None
 
 
 def monotone(y_RN: np.ndarray) -> np.ndarray:
@@ -71,12 +73,13 @@ def reached(sizes: np.ndarray, fit_RN: np.ndarray, level: float) -> tuple[np.nda
     return lower, upper
 
 
-def needed(arm: Arm, level: float, alone: float | None = None) -> Needed:
-    """`alone`: the success of the arm's prior without any data; None where it has none."""
+def needed(arm: Arm, level: float, alone: float = 0.0) -> Needed:
+    """`alone`: the success of the arm's prior without any data; 0 where it has none, NaN where it was not measured."""
     low, high = _bounds(arm, level)
     rng = np.random.default_rng(0)
     low_R, high_R = _bounds(arm, level, _resampled(len(arm.seeds), rng), rng)
-    return Needed(level, estimate(low[0], high[0], low_R, high_R), alone is not None and alone >= level - _SAME)
+    there = None if np.isnan(alone) else bool(alone >= level - _SAME)
+    return Needed(level, estimate(low[0], high[0], low_R, high_R), there)
 
 
 def ratio(a: Arm, b: Arm, level: float) -> Estimate:
@@ -92,11 +95,14 @@ def ratio(a: Arm, b: Arm, level: float) -> Estimate:
     )
 
 
-def claim(a: Arm, b: Arm, found: Estimate, to: Needed) -> str:
-    """What may be said, from the end of the interval and never from the estimate."""
+def claim(a: Arm, b: Arm, found: Estimate, to: Needed, against: Needed) -> str:
+    """What may be said, from the end of the interval and never from the estimate. `to` is of `a`, `against` of `b`."""
     level = f"to {100 * to.level:g} %"
-    if to.alone:
-        return f"{level}: no claim (the prior alone is there without data)"
+    for arm, own in ((a, to), (b, against)):
+        if own.alone:
+            return f"{level}: no claim (the prior of {arm.label} alone is there without data)"
+        if own.alone is None:
+            return f"{level}: no claim (what the prior of {arm.label} reaches without data was not measured)"
     if len(a.seeds) < FEW:
         return f"{level}: no claim ({len(a.seeds)} seeds, not {FEW})"
     if found.interval_low > TEN:

@@ -110,18 +110,20 @@ def test_sampled_success_widens_the_intervals_and_leaves_the_estimates() -> None
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "alone", "seeds", "said"),
+    ("low", "high", "alone", "other", "seeds", "said"),
     [
-        (10.5, 40, None, 10, "to 80 %: a needs over 90 % fewer transitions than b"),
-        (9.99, 40, None, 10, "to 80 %: a needs at least 9.99 times fewer than b"),
-        (0.5, 40, None, 10, "no claim (the interval of the ratio holds 1)"),
-        (0.1, 0.5, None, 10, "to 80 %: a needs at least 2 times more than b"),
-        (10.5, 40, 0.9, 10, "no claim (the prior alone is there without data)"),
-        (10.5, 40, None, 9, "no claim (9 seeds, not 10)"),
+        (10.5, 40, 0.0, 0.0, 10, "to 80 %: a needs over 90 % fewer transitions than b"),
+        (9.99, 40, 0.0, 0.0, 10, "to 80 %: a needs at least 9.99 times fewer than b"),
+        (0.5, 40, 0.0, 0.0, 10, "no claim (the interval of the ratio holds 1)"),
+        (0.1, 0.5, 0.0, 0.0, 10, "to 80 %: a needs at least 2 times more than b"),
+        (10.5, 40, 0.9, 0.0, 10, "no claim (the prior of a alone is there without data)"),
+        (0.1, 0.5, 0.0, 0.8, 10, "no claim (the prior of b alone is there without data)"),
+        (10.5, 40, np.nan, 0.0, 10, "no claim (what the prior of a reaches without data was not measured)"),
+        (10.5, 40, 0.0, 0.0, 9, "no claim (9 seeds, not 10)"),
     ],
 )
 def test_claims_come_from_the_end_of_the_interval(
-    low: float, high: float, alone: float | None, seeds: int, said: str
+    low: float, high: float, alone: float, other: float, seeds: int, said: str
 ) -> None:
     a, b = (arm(label, *[[0.0, 0.5, 1.0]] * seeds) for label in "ab")
-    assert said in claim(a, b, Estimate(20, 20, low, high), needed(a, 0.8, alone))
+    assert said in claim(a, b, Estimate(20, 20, low, high), needed(a, 0.8, alone), needed(b, 0.8, other))

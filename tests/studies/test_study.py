@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -140,5 +141,10 @@ def test_an_offline_study_collects_runs_and_is_told(tmp_path: Path, monkeypatch:
     assert [line.split(" | ")[0] for line in lines[2:4]] == ["| cql", "| bc"]
     assert lines[-1].startswith("- bc, to 95 %: no claim")
     assert offline.draw(plan, arms, tmp_path / "figure.png").stat().st_size > 1000
+    shutil.rmtree(next((tmp_path / "runs").glob("*-random-*")))
+    unmeasured = offline.found(plan, tmp_path / "runs")
+    assert all("was not measured" in line for line in list(offline.table(unmeasured, "cql"))[-3:])
+    with pytest.raises(SystemExit, match=r"arms.bc: alone: nobody is none of cql, bc"):
+        Study.read(written(tmp_path, arms={"cql": ["learner=cql"], "bc": {"alone": "nobody", "set": ["learner=bc"]}}))
     with pytest.raises(SystemExit, match="iql has no finished seed"):
         list(offline.table(arms, "iql"))
