@@ -87,9 +87,7 @@ class OfflineTraining(Training):
         if (table := self.parts.table) is not None:
             table.ids(distinct)
         episode = data["episode"][rows]
-        success = data["success"][rows] == 1
-        if not (terminated[-1] or data["truncated"][rows[-1]]):  # cut where the draw is full: how it ends, nobody knows
-            success &= episode != episode[-1]
+        ends_here = terminated[-1] or data["truncated"][rows[-1]]  # or the draw was full
         return OfflineData(
             distinct,
             Supports(proposals),
@@ -99,7 +97,8 @@ class OfflineTraining(Training):
             data["duration"][rows].astype(np.int64),
             np.array([-1 if t else number[s] for s, t in zip(following, terminated.tolist(), strict=True)]),
             np.append(np.diff(episode) != 0, True),
-            success,
+            data["success"][rows] == 1,
+            (episode != episode[-1]) | ends_here,
         )
 
     def ask(self, states: list[TextState]) -> list[Proposal]:

@@ -310,6 +310,7 @@ class BCConfig:
     weight_decay: float = since(0.0)
     grad_clip: float = since(10.0)
     successful: bool = since(False)  # learn from episodes that succeeded, and from no others
+    whole: bool = since(False)  # nor from the one that data.size cuts: how it goes on is not among the data
 
 
 @dataclass

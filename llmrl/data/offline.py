@@ -27,6 +27,7 @@ class OfflineData:
     next_state: np.ndarray  # int64 [N]
     last: np.ndarray  # bool [N]: no later row is of the same episode
     successful: np.ndarray  # bool [N]: the row's episode is known to have succeeded
+    whole: np.ndarray  # bool [N]: the row's episode is here to its end; one that the draw cuts is not
 
     def __len__(self) -> int:
         return len(self.state)

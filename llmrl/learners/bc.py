@@ -37,11 +37,14 @@ class BC(FromData):
 
     def study(self, data: OfflineData) -> None:
         super().study(data)
-        self.rows = np.flatnonzero(data.successful) if self.cfg.successful else np.arange(len(data))
+        everything = np.ones(len(data), dtype=bool)
+        known = data.whole if self.cfg.whole else everything
+        self.rows = np.flatnonzero(known & (data.successful if self.cfg.successful else everything))
         if not self.rows.size:
+            wanted = "is known to have succeeded" if self.cfg.successful else "ends among them (learner.whole=true)"
             raise ValueError(
-                f"learner.successful=true: none of the {len(data):,} transitions is of an episode that is known to "
-                "have succeeded; draw more, or learn from all"
+                f"learner={self.cfg.name}: none of the {len(data):,} transitions is of an episode that {wanted}; "
+                "draw more, or learn from all"
             )
 
     def batch(self) -> np.ndarray:

@@ -29,7 +29,7 @@ def test_returns_are_those_of_the_window_that_acting_learners_have(rows: list, n
     state = TextState("", "", ("a",))
     offline = OfflineData(
         [state], Supports([uniform(1)]), np.zeros(len(data), int), np.zeros(len(data), int), data["reward"],
-        data["duration"], after, last, data["success"] == 1,
+        data["duration"], after, last, data["success"] == 1, last | True,
     )  # fmt: skip
     returns, discounts, ends = offline.n_step(n, 0.9, primitive)
     window = NStepWindow(n, 0.9, primitive)
@@ -84,7 +84,7 @@ def test_coverage_is_the_chance_that_a_rows_own_action_is_proposed() -> None:
         state, zero = TextState("", "", ("a", "b")), np.zeros(1, int)
         supports = Supports([Proposal(np.array(weights), k)])
         return OfflineData(
-            [state], supports, zero, zero + 1, zero * 1.0, zero + 1, zero - 1, zero == 0, zero == 0
+            [state], supports, zero, zero + 1, zero * 1.0, zero + 1, zero - 1, zero == 0, zero == 0, zero == 0
         ).coverage
 
     assert covered(None, 0.9, 0.1) == 1

@@ -40,6 +40,7 @@ def data(k: int | None = None, weights: np.ndarray = W, rows: int = 4) -> Offlin
         np.array([1, 2, -1, 0])[:rows],
         np.array([False, False, True, True])[:rows],
         np.array([True, True, True, False])[:rows],
+        np.array([True, True, True, True])[:rows],
     )
 
 
@@ -162,6 +163,9 @@ def test_filtered_cloning_draws_from_what_succeeded() -> None:
     learner = bc(data(), successful=True)
     assert set(learner.batch()) == {0, 1, 2}
     assert set(bc(data()).batch()) == {0, 1, 2, 3}
+    cut = OfflineData(**{**data().__dict__, "whole": np.array([False, True, True, True])})
+    assert set(bc(cut, successful=True).batch()) == {0, 1, 2}
+    assert set(bc(cut, successful=True, whole=True).batch()) == {1, 2}
     failures = OfflineData(**{**data().__dict__, "successful": np.zeros(4, dtype=bool)})
     with pytest.raises(ValueError, match="none of the 4 transitions is of an episode that is known to have succeeded"):
         bc(failures, successful=True)
@@ -201,6 +205,7 @@ def test_more_states_than_a_table_begins_with(make: Any) -> None:
         np.ones(n, dtype=np.int64),
         np.append(np.arange(1, n), -1),
         np.append(np.zeros(n - 1, dtype=bool), True),
+        np.ones(n, dtype=bool),
         np.ones(n, dtype=bool),
     )
     learner = make(FeatureTable(HashEncoder(EncoderConfig(dim=8))))
