@@ -10,9 +10,9 @@ that what was tuned is written once; what comes later replaces what came before.
 cache of answers of its own, empty at first, which is what a comparison of seconds or tokens needs.
 
 An offline study also has `collect`, lists of what `llmrl collect` is told first, and `sizes`: each arm runs once per
-size, with `data.size=SIZE`, the overrides of its own `at.SIZE` and after them those of `then`; an arm with
-`sizes: false` learns from no data. `scripts/offline.py` makes its table. `judge`, what trained agents are to be
-evaluated in, is for `scripts/homes.py`.
+size, or per size of its own `sizes`, with `data.size=SIZE`, the overrides of its `at.SIZE` and after them those of
+`then`; an arm with `sizes: []` learns from no data. `scripts/offline.py` makes its table. `judge`, what trained agents
+are to be evaluated in, is for `scripts/homes.py`.
 
 Seeds are the outer loop, so that a study that is stopped early has something of every arm. Worker processes run one
 cell after another and load torch once.
@@ -91,7 +91,7 @@ class Study:
             for name, arm in chosen.items():
                 if seed >= arm.get("seeds", self.seeds):
                     continue
-                for size in self.sizes if self.sizes and arm.get("sizes", True) else [None]:
+                for size in arm.get("sizes", self.sizes) or [None]:
                     own = [] if size is None else [f"data.size={size}", *arm.get("at", {}).get(size, [])]
                     overrides = [*self.common, *arm["set"], *own, *arm.get("then", []), f"seed={seed}"]
                     yield Cell(name, seed, list({o.partition("=")[0]: o for o in overrides}.values()), size)

@@ -116,7 +116,7 @@ def test_an_offline_study_collects_runs_and_is_told(tmp_path: Path, monkeypatch:
                 "at": {90: ["learner.gradient_steps=200", "learner.alpha=0.3"]},
                 "then": ["learner.alpha=0.5"],
             },
-            "none": {"seeds": 1, "sizes": False, "set": ["learner=random", "env_steps=8"]},
+            "none": {"seeds": 1, "sizes": [], "set": ["learner=random", "env_steps=8"]},
         },
     )
     plan = Study.read(file)
