@@ -20,9 +20,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from llmrl.collect import parse_order
 from llmrl.config import compose, run_id, run_name
 from llmrl.run.files import publish
 from llmrl.run.folder import is_complete, own_folder
+from scripts import offline
 from scripts.study import Study, table
 from scripts.tiny.ladder import RUNGS
 
@@ -39,6 +41,9 @@ ORDER: dict[str, dict[str, str]] = {  # study -> its tables: how its arms begin,
     "homes_memory": {"": "none"},
     "homes_pick": {"": "dqn"},
     "homes_examine": {"": "dqn"},
+    "offline_salad": {"": "cql"},
+    "offline_kitchen": {"": "cql"},
+    "offline_home": {"": "cql"},
 }
 # That read what tiny-2 read: the width, layers and steps of each.
 READ_HOMES = {"h-s": (64, 2, 1500), "h-1000": (128, 3, 1000)}
@@ -69,11 +74,14 @@ def models() -> Iterator[Step]:
 
 
 def study(name: str, seeds: int | None, jobs: int) -> Step:
-    """Needs the models: what is in them names the runs."""
+    """Needs the models and the data, which the study collects first: what is in them names the runs."""
     found = Study.read(STUDIES / f"{name}.yaml")
     runs = RUNS / name
-    cells = [compose(cell.overrides) for cell in found.cells(seeds=seeds)]
-    done = sum(is_complete(own_folder(runs, run_name(cfg), run_id(cfg))) for cfg in cells)
+    cells = list(found.cells(seeds=seeds))
+    done = 0
+    if all(parse_order(words)[0].out.exists() for words in found.collect):
+        composed = map(compose, (cell.overrides for cell in cells))
+        done = sum(is_complete(own_folder(runs, run_name(cfg), run_id(cfg))) for cfg in composed)
     command = ["scripts.study", str(STUDIES / f"{name}.yaml"), "--runs", str(runs), "--jobs", str(jobs)]
     return Step(f"study {name}", [*command, *(["--seeds", str(seeds)] if seeds else [])], done, len(cells))
 
@@ -126,7 +134,8 @@ def write_tables(name: str) -> Path | None:
     for prefix, against in ORDER[name].items():
         own = [arm for arm in found.arms if arm.startswith(prefix)]
         try:
-            parts.append("\n".join(table(found, RUNS / name, against, own)) + "\n")
+            lines = _offline(found, against) if found.sizes else table(found, RUNS / name, against, own)
+            parts.append("\n".join(lines) + "\n")
         except (SystemExit, ValueError) as error:  # too few runs, or made by uncommitted code
             print(f"no table of {prefix or name} against {against}: {error}", flush=True)
     if not parts:
@@ -134,6 +143,14 @@ def write_tables(name: str) -> Path | None:
     TABLES.mkdir(parents=True, exist_ok=True)
     publish(TABLES / f"{name}.md", "\n".join(parts))
     return TABLES / f"{name}.md"
+
+
+def _offline(found: Study, against: str) -> list[str]:
+    """Its table; its figure lies beside it."""
+    arms = offline.found(found, RUNS / found.name)
+    lines = list(offline.table(arms, against))
+    TABLES.mkdir(parents=True, exist_ok=True)
+    return [*lines, "", f"figure: {offline.draw(found, arms, TABLES / f'{found.name}.png')}"]
 
 
 def _run(step: Step) -> bool:
