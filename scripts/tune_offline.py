@@ -4,8 +4,10 @@
     python -m scripts.tune_offline cql cql_prior bc_data --sizes 100 1000 10000 --print
 
 A search is `llmrl tune --space SPACE data.size=SIZE --out OUT/SPACE_SIZE`; what is finished is not run again, so that
-the same command goes on after a stop. Before it, what the tasks learn from is collected, where it is missing. The tasks
-are the space's, or those of `--task`, with `--set` for what else they need:
+the same command goes on after a stop. The best trials of each are then run with more seeds, and the best of these is
+told (`llmrl.tune.search.confirm`): with one seed, many a size has several trials at 100 %. What the tasks learn from is
+collected before, where it is missing. The tasks are the space's, or those of `--task`, with `--set` for what else they
+need:
 
     python -m scripts.tune_offline cql cql_prior --sizes 100 1000 --out tune_homes --set lm=tiny-2 \
       --task "env=household/pick env.split=dev env.count=28 env.memory=none data.file=data/dev_home.parquet"
@@ -41,14 +43,18 @@ def orders(tasks: Sequence[str]) -> Iterator[list[str]]:
         yield [*(word for word in words if not word.startswith("data")), f"out={files[-1]}", *DATA]
 
 
-def tune(space: str, size: int, args: argparse.Namespace) -> list[dict[str, Any]]:
-    """The log of one search, begun or continued."""
+def tune(space: str, size: int, args: argparse.Namespace) -> None:
+    """One search, begun or continued, and its best trials again."""
     from llmrl.tune.plan import plan
     from llmrl.tune.screen import Screen
-    from llmrl.tune.search import search
+    from llmrl.tune.search import confirm, search
 
     planned = plan(space, [*args.set, f"data.size={size}"], tasks=args.task, trials=args.trials)
-    return search(planned, folder(args.out, space, size), args.jobs, Screen(quiet=False))
+    out = folder(args.out, space, size)
+    search(planned, out, args.jobs, Screen(quiet=False))
+    seeds = range(max(planned.seeds) + 1, max(planned.seeds) + 1 + args.more_seeds)
+    for row in confirm(planned, out, args.confirm, list(seeds), args.jobs) if args.confirm and args.more_seeds else ():
+        print(f"trial {row['number']:>3}  {row['value']:.3f} over {len(row['runs'])} runs", flush=True)
 
 
 def folder(out: Path, space: str, size: int) -> Path:
@@ -67,7 +73,8 @@ def told(space: Space, logs: Mapping[int, Sequence[Mapping[str, Any]]]) -> Itera
             yield f"  # {size}: no trial is complete"
             continue
         overrides = yaml.safe_dump(space.overrides_of(row["parameters"]), default_flow_style=True, width=10_000).strip()
-        yield f"  {size}: {overrides} # trial {row['number']} of {len(rows)}: {100 * row['value']:.1f} %"
+        over = f"{len(row['runs'])} run{'s' if len(row['runs']) > 1 else ''}"
+        yield f"  {size}: {overrides} # trial {row['number']}: {100 * row['value']:.1f} % over {over}"
 
 
 def main() -> None:
@@ -79,6 +86,8 @@ def main() -> None:
     )
     parser.add_argument("--set", nargs="+", default=[], metavar="OVERRIDE", help="settings of every trial")
     parser.add_argument("--trials", type=int, help="the budget of each search; by default the space's")
+    parser.add_argument("--confirm", type=int, default=4, help="best trials that are run with more seeds (default: 4)")
+    parser.add_argument("--more-seeds", type=int, default=3, help="how many more (default: 3)")
     parser.add_argument("--out", type=Path, default=Path("tune"))
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--print", action="store_true", help="print what there is so far, and do nothing")
@@ -104,9 +113,11 @@ def _space(name: str) -> Space:
 
 
 def _kept(out: Path) -> list[dict[str, Any]]:
+    """The trials that were run with more seeds; where there are none, all."""
     from llmrl.run.files import read_lines
+    from llmrl.tune.search import CONFIRMED
 
-    return list(read_lines(out / "trials.jsonl"))
+    return list(read_lines(out / CONFIRMED)) or list(read_lines(out / "trials.jsonl"))
 
 
 if __name__ == "__main__":

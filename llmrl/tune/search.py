@@ -7,11 +7,11 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,17 @@ import numpy as np
 from omegaconf import DictConfig
 
 from llmrl.config import ConfigError, run_name
+from llmrl.run.files import publish, to_json
 from llmrl.run.folder import RunInUse
 from llmrl.run.load import RunInfo
 from llmrl.run.versions import git_state
 from llmrl.train import train
-from llmrl.tune.log import Log, opened
+from llmrl.tune.log import Log, opened, ranked
 from llmrl.tune.plan import Plan
 from llmrl.tune.screen import Screen
 from llmrl.tune.space import AHEAD
+
+CONFIRMED = "confirmed.jsonl"
 
 
 def search(plan: Plan, out: Path, jobs: int = 1, screen: Screen | None = None) -> list[dict[str, Any]]:
@@ -46,12 +49,37 @@ def search(plan: Plan, out: Path, jobs: int = 1, screen: Screen | None = None) -
         while len(log.rows) < plan.trials:
             while len(under_way) < min(at_once, plan.trials - len(log.rows)):
                 number = len(log.rows) + len(under_way)
-                under_way.append(runs.start(number, plan.space.propose(number, log.rows, plan.sampler_seed)))
+                parameters = plan.space.propose(number, log.rows, plan.sampler_seed)
+                under_way.append(runs.start(number, parameters, may_fail=number > 0))
             row = under_way.popleft().row() | git
             log.add(row)
             screen.recorded(row, log.rows)
         screen.end(log.rows)
         return log.rows
+
+
+def confirm(plan: Plan, out: Path, top: int, seeds: Sequence[int], jobs: int = 1) -> list[dict[str, Any]]:
+    """The best `top` trials of the finished search in `out`, run again with more seeds; returned and kept best first.
+
+    The greatest of many noisy values flatters, and among equal ones the first is no better than the next. `value` is
+    the mean over tasks and all seeds, the search's own among them. One that fails with a new seed is left out.
+    """
+    rows = search(plan, out, jobs)
+    with opened(out), _workers(jobs) as workers:
+        runs = _Runs(workers, replace(plan, seeds=list(seeds)), out / "runs", lambda: None)
+        chosen = ranked(rows)[:top]
+        trials = [runs.start(row["number"], row["parameters"], may_fail=True) for row in chosen]
+        found = []
+        for row, trial in zip(chosen, trials, strict=True):
+            again = trial.row()
+            if again["state"] == "complete":
+                made = [*row["runs"], *again["runs"]]
+                value = float(np.mean([run["value"] for run in made]))
+                final = float(np.mean([run["final"] for run in made]))
+                found.append({**row, "value": value, "final": final, "runs": made})
+        best_first = [dict(row) for row in ranked(found)]
+        publish(out / CONFIRMED, "".join(f"{to_json(row)}\n" for row in best_first))
+        return best_first
 
 
 @dataclass(frozen=True)
@@ -79,12 +107,13 @@ class _Trial:
     overrides: list[str]
     runs: list[tuple[_Run, Future[None] | None]]  # no future: finished before
     refused: ConfigError | None
+    may_fail: bool  # not so trial 0 of a search, which has no settings of its own
 
     def row(self) -> dict[str, Any]:
         """The trial's row of the log, once its runs are done.
 
-        A config that is refused and a run that its settings break are a failed trial. Not so in trial 0, which has no
-        settings of its own: there the search ends.
+        A config that is refused and a run that its settings break are a failed trial; where none may fail, the search
+        ends.
         """
         made: list[dict[str, Any]] = []
         seconds, decisions = 0.0, 0
@@ -108,7 +137,7 @@ class _Trial:
             made.append({"task": run.task, "seed": run.seed, "run": info.name, **_figures(info)})
             seconds += info.cost.get("seconds", 0.0)
             decisions += info.summary["env_steps"]
-        if error is not None and self.number == 0:
+        if error is not None and not self.may_fail:
             raise error
         return {
             "number": self.number,
@@ -131,7 +160,7 @@ class _Runs:
         self.workers, self.plan, self.root, self.done = workers, plan, root, done
         self.given: dict[str, Future[None]] = {}
 
-    def start(self, number: int, parameters: dict[str, Any]) -> _Trial:
+    def start(self, number: int, parameters: dict[str, Any], may_fail: bool) -> _Trial:
         overrides = self.plan.space.overrides_of(parameters)
         try:
             wanted = [
@@ -143,8 +172,9 @@ class _Runs:
         except ConfigError as error:
             for _ in range(self.plan.runs):
                 self.done()
-            return _Trial(number, parameters, overrides, [], error)
-        return _Trial(number, parameters, overrides, [(run, self._future(run)) for run in wanted], None)
+            return _Trial(number, parameters, overrides, [], error, may_fail)
+        futures = [(run, self._future(run)) for run in wanted]
+        return _Trial(number, parameters, overrides, futures, None, may_fail)
 
     def _future(self, run: _Run) -> Future[None] | None:
         if run.run_id not in self.given:

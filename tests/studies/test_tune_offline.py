@@ -6,11 +6,15 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from llmrl.config import ConfigError
+from llmrl.run.files import read_lines
 from llmrl.run.load import load_runs
+from llmrl.tune.log import ranked
+from llmrl.tune.search import CONFIRMED
 from llmrl.tune.space import Space
 from scripts import tune_offline
 from scripts.study import Study
@@ -60,6 +64,27 @@ def test_a_size_is_searched_once_and_told_as_a_study_takes_it(
     assert all(set(arm["at"][cell.size]) <= set(cell.overrides) for cell in cells)
 
 
+def test_the_best_trials_are_run_with_more_seeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tune_offline, "DATA", ["size=60", "mix=expert,random"])
+    file = tmp_path / "small.yaml"
+    file.write_text(yaml.safe_dump(SPACE | {"overrides": ["learner=bc", *SPACE["overrides"][1:]],
+                                            "parameters": {"learner.alpha": {"low": 0.1, "high": 1.0}}}))  # fmt: skip
+    command = ["tune_offline", str(file), "--sizes", "20", "--set", "learner.gradient_steps=3", "--confirm", "2"]
+    monkeypatch.setattr(sys, "argv", [*command, "--more-seeds", "3"])
+    tune_offline.main()
+    trials = list(read_lines(tmp_path / "tune" / "small_20" / "trials.jsonl"))
+    confirmed = list(read_lines(tmp_path / "tune" / "small_20" / CONFIRMED))
+    assert [len(row["runs"]) for row in trials] == [1, 1, 1]
+    assert {row["number"] for row in confirmed} == {row["number"] for row in ranked(trials)[:2]}
+    assert all([run["seed"] for run in row["runs"]] == [100, 101, 102, 103] for row in confirmed)
+    assert confirmed[0]["value"] == max(np.mean([run["value"] for run in row["runs"]]) for row in confirmed)
+    told = f"# trial {confirmed[0]['number']}: {100 * confirmed[0]['value']:.1f} % over 4 runs"
+    assert told in capsys.readouterr().out
+
+
 def test_other_tasks_and_settings_take_the_place_of_the_spaces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -73,7 +98,7 @@ def test_other_tasks_and_settings_take_the_place_of_the_spaces(
     tune_offline.main()
     assert "data/other.parquet: 60 transitions" in capsys.readouterr().out
     assert not Path("data/dev.parquet").exists()
-    (run,) = load_runs(tmp_path / "tune" / "small_20" / "runs")
+    run = load_runs(tmp_path / "tune" / "small_20" / "runs")[0]
     assert run.config["learner"]["lr"] == 0.01
     assert run.config["data"]["file"] == "data/other.parquet"
 
@@ -83,15 +108,15 @@ def test_the_best_trial_of_each_size_is_told(tmp_path: Path) -> None:
     file.write_text(yaml.safe_dump(SPACE))
     space = Space.read(file)
     rows = [
-        {"number": 0, "state": "complete", "value": 0.5, "parameters": {}},
-        {"number": 1, "state": "complete", "value": 0.75, "parameters": {"learner.gradient_steps": 4}},
+        {"number": 0, "state": "complete", "value": 0.5, "parameters": {}, "runs": [0]},
+        {"number": 1, "state": "complete", "value": 0.75, "parameters": {"learner.gradient_steps": 4}, "runs": [0, 1]},
         {"number": 2, "state": "failed", "value": None, "parameters": {"learner.gradient_steps": 2}},
     ]
     assert list(tune_offline.told(space, {10: rows[:1], 20: rows, 30: []})) == [
         "# small",
         "at:",
-        "  10: [] # trial 0 of 1: 50.0 %",
-        "  20: [learner.gradient_steps=4] # trial 1 of 3: 75.0 %",
+        "  10: [] # trial 0: 50.0 % over 1 run",
+        "  20: [learner.gradient_steps=4] # trial 1: 75.0 % over 2 runs",
         "  # 30: no trial is complete",
     ]
 
