@@ -5,8 +5,8 @@
     policy  E[ -min(exp(A/temperature), 100) log pi(a|s) ],  A = Q_target(s,a) - V(s)    cloning, by advantage       (3)
     pi(a|s) = w(a|s) exp(f(s,a)/alpha) / Z over the admissible actions; in (3), with w = 1 and alpha = 1
 
-(Kostrikov et al., "Offline Reinforcement Learning with Implicit Q-Learning", arXiv 2110.06169. There A is of the smaller
-of two Qs; here there is one, as in the other learners.) V reads the features of the state with an empty action.
+(Kostrikov et al., "Offline Reinforcement Learning with Implicit Q-Learning", arXiv 2110.06169. There A is of the
+smaller of two Qs; here there is one, as in the other learners.) V reads the features of the state with an empty action.
 """
 
 from __future__ import annotations

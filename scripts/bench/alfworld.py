@@ -5,10 +5,10 @@
 Needs the extra `alfworld`, and writes games of ours (one of each type of task by default) to a folder that is removed.
 Both engines play the same games with the same commands and are held to the same texts, in turns, so that what else the
 machine does falls on both; figures are CPU time. Games are loaded as `env=alfworld/*` does: the package's own grammar,
-and the game's sentence. `very first` is the first load and reset of a process, which parses the grammar; `first reset`
-is any other game's first. Both are measured twice, with nothing kept on disk and with what that left there. `again` is
-of a game that was played before, with another one in between, as in training. Memory is what a fresh process grows by:
-over games in a row, and over environments that are made, played and closed, both counted from the second.
+and the game's sentence. `very first` is the first load and reset of a process, of one game, which parses the grammar;
+`first reset` is any other game's first. Both are measured twice, with nothing kept on disk and with what that left there.
+`again` is of a game that was played before, with another one in between, as in training. Memory is what a fresh process
+grows by: over games in a row, and over environments that are made, played and closed, both counted from the second.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def speed(folder: Path, number: int, steps: int) -> None:
     found = collect(folder, "train").games
     games = found[:: max(1, len(found) // number)][:number]  # of all types
     engines = {"stock": Engine(fast=False), "fast": Engine()}
-    counts = {"very first": 1, "first reset": len(games) - 1, "again": len(games), "steps": len(games) * steps}
+    counts = {"very first": 1, "first reset": len(games) - 1, "again": len(games) - 1, "steps": len(games) * steps}
     seconds = {name: dict.fromkeys(counts, 0.0) for name in engines}
     for number, game in enumerate(games):
         said: dict[str, list[Shown]] = {}
@@ -67,7 +67,7 @@ def speed(folder: Path, number: int, steps: int) -> None:
                 said[name].append(engine.step(rng.choice(said[name][-1].commands)))
             seconds[name]["steps"] += time.process_time() - clock
         assert said["stock"] == said["fast"], f"the engines differ in {game.name}"
-        for name, engine in engines.items():
+        for name, engine in engines.items() if number else ():
             shown(engine, games[number - 1])
             clock = time.process_time()
             shown(engine, game)

@@ -167,14 +167,18 @@ def _read(folder: Path, name: str) -> GameFile:
     sentence = _SENTENCE.search(game["grammar"])
     if sentence is None:
         raise _LeftOut("without a sentence that says what is asked")
-    return GameFile(name, folder, task, json.loads(f'"{sentence[1]}"'), hashlib.sha256(data).hexdigest())
+    try:
+        said = json.loads(f'"{sentence[1]}"')
+    except ValueError:
+        raise _LeftOut("with a sentence that cannot be read") from None
+    return GameFile(name, folder, task, said, hashlib.sha256(data).hexdigest())
 
 
 def _json(file: Path) -> tuple[bytes, dict[str, Any]]:
     try:
         data = file.read_bytes()
         found = json.loads(data)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         raise _LeftOut("torn") from None
     if not isinstance(found, dict):
         raise _LeftOut("torn")

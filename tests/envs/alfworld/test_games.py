@@ -62,13 +62,21 @@ def test_what_the_original_leaves_out_is_left_out_named_and_counted(tmp_path: Pa
 
 
 @pytest.mark.parametrize("file", ["traj_data.json", "game.tw-pddl"])
-@pytest.mark.parametrize("text", ["", "[]", '{"task_type": ', '{"task_type": "other"}'])
+@pytest.mark.parametrize("text", ["", "[]", '{"task_type": ', '{"task_type": "other"}', '{"a": ' + "[" * 100_000])
 def test_files_that_are_no_games_are_no_games(file: str, text: str, tmp_path: Path) -> None:
     write_game(tmp_path, small_game(GOALS[0]))
     (write_game(tmp_path, small_game(GOALS[3])) / file).write_text(text)
     found = collect(tmp_path, "train")
     assert [game.task for game in found.games] == ["pick"]
     assert sum(map(len, found.left_out.values())) == 1
+
+
+def test_a_sentence_that_cannot_be_read_leaves_its_game_out(tmp_path: Path) -> None:
+    write_game(tmp_path, small_game(GOALS[0]))
+    write_game(tmp_path, small_game(GOALS[3]), grammar='task :: "Your task is to: put it \\q there"')
+    found = collect(tmp_path, "train")
+    assert [game.task for game in found.games] == ["pick"]
+    assert {why: len(names) for why, names in found.left_out.items()} == {"with a sentence that cannot be read": 1}
 
 
 def test_a_file_that_is_mended_is_read_again(tmp_path: Path) -> None:
