@@ -6,9 +6,10 @@ Needs the extra `alfworld`, and writes games of ours (one of each type of task b
 Both engines play the same games with the same commands and are held to the same texts, in turns, so that what else the
 machine does falls on both; figures are CPU time. Games are loaded as `env=alfworld/*` does: the package's own grammar,
 and the game's sentence. `very first` is the first load and reset of a process, of one game, which parses the grammar;
-`first reset` is any other game's first. Both are measured twice, with nothing kept on disk and with what that left there.
-`again` is of a game that was played before, with another one in between, as in training. Memory is what a fresh process
-grows by: over games in a row, and over environments that are made, played and closed, both counted from the second.
+`first reset` is any other game's first. Both are measured twice, with nothing kept on disk and with what that left
+there. `again` is of a game that was played before, with another one in between, as in training. Memory is what a fresh
+process grows by: over games in a row, and over environments that are made, played and closed, both counted from the
+second.
 """
 
 from __future__ import annotations
