@@ -36,6 +36,7 @@ def test_without_the_extra_one_message_says_how_to_get_it(monkeypatch: pytest.Mo
     [
         ("textworld", "1.6.2", "textworld 1.6.2 instead of 1.7.0"),
         ("tatsu", "5.9.0", "tatsu 5.9.0 instead of 5.8.3"),
+        ("fast-downward-textworld", "20.6.5", "fast-downward-textworld 20.6.5 instead of 20.6.4"),
         ("alfworld", "0.3.5", "alfworld 0.3.5 instead of 0.4.x"),
     ],
 )
