@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -33,18 +34,30 @@ SPACE = {
 }  # fmt: skip
 
 
-def test_a_size_is_searched_once_and_told_as_a_study_takes_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+Called = Callable[..., None]
+
+
+@pytest.fixture
+def called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Called:
+    """The script in an empty folder, with SPACE but for what is changed in it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tune_offline, "DATA", ["size=60", "mix=expert,random"])
-    file = tmp_path / "small.yaml"
+
+    def call(changes: dict[str, object], *arguments: str) -> None:
+        (tmp_path / "small.yaml").write_text(yaml.safe_dump(SPACE | changes))
+        monkeypatch.setattr(sys, "argv", ["tune_offline", "small.yaml", *arguments])
+        tune_offline.main()
+
+    return call
+
+
+def test_a_size_is_searched_once_and_told_as_a_study_takes_it(
+    tmp_path: Path, called: Called, capsys: pytest.CaptureFixture[str]
+) -> None:
     few = SPACE["overrides"] + ["learner.gradient_steps=3"]  # type: ignore[operator]
     parameters = {"learner.backup": {"choices": ["max", "soft"]}, "learner.c": {"low": 0.1, "high": 1.0}}
-    file.write_text(yaml.safe_dump(SPACE | {"overrides": few, "parameters": parameters}))
-    command = ["tune_offline", str(file), "--sizes", "40", "20", "--trials", "2"]
-    monkeypatch.setattr(sys, "argv", command)
-    tune_offline.main()
+    space = {"overrides": few, "parameters": parameters}
+    called(space, "--sizes", "40", "20", "--trials", "2")
     first = capsys.readouterr().out
     assert "data/dev.parquet: 60 transitions" in first
     logs = {size: (tmp_path / "tune" / f"small_{size}" / "trials.jsonl").read_bytes() for size in (20, 40)}
@@ -54,8 +67,7 @@ def test_a_size_is_searched_once_and_told_as_a_study_takes_it(
     assert all(isinstance(settings, list) for settings in arm["at"].values())
 
     shutil.rmtree(tmp_path / "data")  # nothing of it is needed any more
-    monkeypatch.setattr(sys, "argv", [*command, "--print"])
-    tune_offline.main()
+    called(space, "--sizes", "40", "20", "--trials", "2", "--print")
     assert capsys.readouterr().out == "# small\n" + first.partition("# small\n")[2]
 
     study = tmp_path / "study.yaml"
@@ -65,16 +77,11 @@ def test_a_size_is_searched_once_and_told_as_a_study_takes_it(
 
 
 def test_the_best_trials_are_run_with_more_seeds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, called: Called, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(tune_offline, "DATA", ["size=60", "mix=expert,random"])
-    file = tmp_path / "small.yaml"
-    file.write_text(yaml.safe_dump(SPACE | {"overrides": ["learner=bc", *SPACE["overrides"][1:]],
-                                            "parameters": {"learner.alpha": {"low": 0.1, "high": 1.0}}}))  # fmt: skip
-    command = ["tune_offline", str(file), "--sizes", "20", "--set", "learner.gradient_steps=3", "--confirm", "2"]
-    monkeypatch.setattr(sys, "argv", [*command, "--more-seeds", "3"])
-    tune_offline.main()
+    few = ["learner=bc", *SPACE["overrides"][1:], "learner.gradient_steps=3"]  # type: ignore[index]
+    space = {"overrides": few, "parameters": {"learner.alpha": {"low": 0.1, "high": 1.0}}}
+    called(space, "--sizes", "20", "--confirm", "2", "--more-seeds", "3")
     trials = list(read_lines(tmp_path / "tune" / "small_20" / "trials.jsonl"))
     confirmed = list(read_lines(tmp_path / "tune" / "small_20" / CONFIRMED))
     assert [len(row["runs"]) for row in trials] == [1, 1, 1]
@@ -86,16 +93,11 @@ def test_the_best_trials_are_run_with_more_seeds(
 
 
 def test_other_tasks_and_settings_take_the_place_of_the_spaces(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, called: Called, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(tune_offline, "DATA", ["size=60", "mix=expert,random"])
-    file = tmp_path / "small.yaml"
-    file.write_text(yaml.safe_dump(SPACE | {"trials": 1, "parameters": {"learner.c": {"low": 0.1, "high": 1.0}}}))
+    space = {"trials": 1, "parameters": {"learner.c": {"low": 0.1, "high": 1.0}}}
     task = KITCHEN.replace("dev.parquet", "other.parquet")
-    told = ["--task", task, "--set", "learner.gradient_steps=3", "learner.lr=0.01"]
-    monkeypatch.setattr(sys, "argv", ["tune_offline", str(file), "--sizes", "20", *told])
-    tune_offline.main()
+    called(space, "--sizes", "20", "--task", task, "--set", "learner.gradient_steps=3", "learner.lr=0.01")
     assert "data/other.parquet: 60 transitions" in capsys.readouterr().out
     assert not Path("data/dev.parquet").exists()
     run = load_runs(tmp_path / "tune" / "small_20" / "runs")[0]
