@@ -284,6 +284,16 @@ def data_contents(file: str) -> str:
         raise ConfigError(f"data={error}") from None
 
 
+def data_world(file: str) -> dict[str, Any] | None:
+    """The world that a data set was collected in, as a config's `env`; None where the file does not say."""
+    from llmrl.data.files import DataError, world_of
+
+    try:
+        return world_of(Path(file))
+    except DataError as error:
+        raise ConfigError(f"data={error}") from None
+
+
 def _data(raw: dict[str, Any] | None) -> dict[str, Any] | None:
     if raw is None or raw.get("file") is not None:
         return raw

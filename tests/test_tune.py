@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 
 import llmrl.tune.search
 from llmrl.config import ConfigError, compose, config_folder, run_id, run_name
-from llmrl.data.dataset import DataError
 from llmrl.run.folder import METRICS, RunFolder
 from llmrl.run.load import RunInfo, load_runs
 from llmrl.tune.log import OtherSearch, best
@@ -592,7 +591,7 @@ def test_data_of_a_world_that_is_reported_are_refused(
     assert plan("cql", tasks=[task.format(with_data / "data" / "dev1.parquet")]).env_steps == 0
     with pytest.raises(ConfigError, match=r"data of test\.parquet were collected where split test is what results"):
         plan("cql", tasks=[task.format("test.parquet")])
-    with pytest.raises(DataError, match=r"none\.parquet: there is no such file"):
+    with pytest.raises(ConfigError, match=r"none\.parquet: there is no such file"):
         plan("cql", tasks=[task.format("none.parquet")])
 
 

@@ -74,6 +74,12 @@ def content_of(path: Path) -> str:
     return str(read_about(path)["content"])
 
 
+def world_of(path: Path) -> dict[str, Any] | None:
+    """The settings of the world that a .parquet file was collected in; None for an imported one. Raises DataError."""
+    _refuse_ending(path, (".parquet",))
+    return read_about(path).get("env")
+
+
 def _refuse_ending(path: Path, endings: tuple[str, ...]) -> None:
     if path.suffix not in endings:
         convert = "; `llmrl data convert` makes one of another" if path.suffix in READ else ""

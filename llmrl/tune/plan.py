@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from llmrl.config import compose, config_folder
+from llmrl.config import compose, config_folder, data_world
 from llmrl.overrides import ConfigError, ConfigFolders, one_of, parse, unknown_key
 from llmrl.run.files import flatten
 from llmrl.tune.space import AHEAD, STARTUP, Space
@@ -146,13 +146,10 @@ def _refuse_other_than_env(task: str) -> None:
 
 
 def _refuse_reported(cfg: DictConfig, task: str) -> None:
-    """Settings chosen on what is reported would make the report worthless. Raises DataError for a file that is none."""
+    """Settings chosen on what is reported would make the report worthless."""
     reason = _reported(cfg.env)
-    if cfg.data is not None and not reason:
-        from llmrl.data.parquet import read_about
-
-        collected = read_about(Path(cfg.data.file)).get("env")  # an imported file does not say
-        reason = collected and _reported(collected)
+    if cfg.data is not None and not reason and (collected := data_world(cfg.data.file)) is not None:
+        reason = _reported(collected)
         reason = reason and f"the data of {cfg.data.file} were collected where {reason}"
     if reason:
         raise ConfigError(
