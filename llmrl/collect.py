@@ -330,11 +330,9 @@ def parse_order(words: Sequence[str]) -> tuple[Order, list[str]]:
             raise ConfigError(f"mix={given['mix']}: {part}: how often it acts has to be above 0")
     low, _, high = given.get("noise", "0").partition(":")
     noise = _number("noise", low, low), _number("noise", high or low, high or low)
-    success = (
-        None
-        if given.get("success") in (None, "null")
-        else _number("success", given["success"].removesuffix("%"), given["success"]) / 100
-    )
+    success = None
+    if (share := given.get("success")) not in (None, "null"):
+        success = _number("success", share.removesuffix("%"), share) / 100
     size = _number("size", given["size"], given["size"])
     if not (size >= 1 and size == int(size)):
         raise ConfigError(f"size={given['size']}: it must be a whole number, at least 1")

@@ -30,13 +30,13 @@ from scripts.study import Cell, Study
 
 @dataclass(frozen=True)
 class Found:
-    """An arm's finished runs. `limits`: of its runs at the largest size, the mean of what limits them."""
+    """An arm's finished runs. `limits`: of its runs at the largest size, the mean of what limits them. `alone`: success
+    of its prior without data; NaN where that was not measured, None where it has no prior.
+    """
 
     arm: Arm
     limits: dict[str, float | None]
-    alone: (
-        float | None
-    )  # success of its prior without data; NaN where that was not measured, None where it has no prior
+    alone: float | None
 
 
 def found(study: Study, runs: Path, names: list[str] | None = None) -> dict[str, Found]:

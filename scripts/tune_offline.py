@@ -51,9 +51,11 @@ def tune(space: str, size: int, args: argparse.Namespace) -> None:
 
     planned = plan(space, [*args.set, f"data.size={size}"], tasks=args.task, trials=args.trials)
     out = folder(args.out, space, size)
-    search(planned, out, args.jobs, Screen(quiet=False))
-    seeds = range(max(planned.seeds) + 1, max(planned.seeds) + 1 + args.more_seeds)
-    for row in confirm(planned, out, args.confirm, list(seeds), args.jobs) if args.confirm and args.more_seeds else ():
+    rows = search(planned, out, args.jobs, Screen(quiet=False))
+    if not (args.confirm and args.more_seeds):
+        return
+    first = max(planned.seeds) + 1
+    for row in confirm(planned, rows, out, args.confirm, range(first, first + args.more_seeds), args.jobs):
         print(f"trial {row['number']:>3}  {row['value']:.3f} over {len(row['runs'])} runs", flush=True)
 
 

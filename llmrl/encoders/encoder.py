@@ -74,6 +74,11 @@ class FeatureTable:
             self._learn(unknown)
         return np.fromiter((self._by_state[s] for s in states), dtype=np.int64, count=len(states))
 
+    def first_rows(self, states: Sequence[TextState]) -> np.ndarray:
+        """int64 [states]: the feature row of each state's first action."""
+        ids = self.ids(states)  # may put a longer `first_row` in its place, so that is looked at afterwards
+        return self.first_row[ids]
+
     def first_row_of(self, state: TextState) -> int:
         """The feature row of the state's first action."""
         if state not in self._by_state:

@@ -39,9 +39,7 @@ class IQL(FromData):
         returns, discounts, after = data.n_step(cfg.n_step, cfg.gamma, cfg.discount_by == "primitive_steps")
         self.returns, self.discounts = returns.astype(np.float32), discounts.astype(np.float32)
         self.after = np.maximum(after, 0)  # where the episode terminated the discount is 0: any state will do
-        alone = [replace(s, actions=("",)) for s in data.states]
-        ids = self.table.ids(alone)  # which may make the table anew, so first
-        self.row_S = self.table.first_row[ids]
+        self.row_S = self.table.first_rows([replace(s, actions=("",)) for s in data.states])
 
     def loss(self, rows: np.ndarray) -> tuple[Tensor, dict[str, Tensor]]:
         state, action = self.data.state[rows], self.data.action[rows]

@@ -104,8 +104,7 @@ class FromData:
 
     def study(self, data: OfflineData) -> None:
         self.data = data
-        ids = self.table.ids(data.states)  # which may make the table anew, so first
-        self.first_row_S = self.table.first_row[ids]
+        self.first_row_S = self.table.first_rows(data.states)
         self._place_A = np.arange(data.candidates.p_SA.shape[1])
         self._asked, self._number = np.zeros(self.table.size, dtype=bool), np.zeros(self.table.size, dtype=np.int64)
 

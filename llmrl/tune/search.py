@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -58,13 +58,14 @@ def search(plan: Plan, out: Path, jobs: int = 1, screen: Screen | None = None) -
         return log.rows
 
 
-def confirm(plan: Plan, out: Path, top: int, seeds: Sequence[int], jobs: int = 1) -> list[dict[str, Any]]:
-    """The best `top` trials of the finished search in `out`, run again with more seeds; returned and kept best first.
+def confirm(
+    plan: Plan, rows: Sequence[Mapping[str, Any]], out: Path, top: int, seeds: Sequence[int], jobs: int = 1
+) -> list[dict[str, Any]]:
+    """The best `top` of `rows`, the log of the search in `out`, again with more seeds; returned and kept best first.
 
     The greatest of many noisy values flatters, and among equal ones the first is no better than the next. `value` is
     the mean over tasks and all seeds, the search's own among them. One that fails with a new seed is left out.
     """
-    rows = search(plan, out, jobs)
     with opened(out), _workers(jobs) as workers:
         runs = _Runs(workers, replace(plan, seeds=list(seeds)), out / "runs", lambda: None)
         chosen = ranked(rows)[:top]
