@@ -1,19 +1,20 @@
 """The table and the figure of an offline study, from its finished runs.
 
     python -m scripts.offline scripts/studies/offline_salad.yaml --against cql
-    python -m scripts.offline scripts/studies/offline_salad.yaml --against cql --arms cql_prior cql --out figure.png
+    python -m scripts.offline scripts/studies/offline_*.yaml --against cql --arms cql_prior iql --out figure.png
 
-Rows are arms; N* is the number of transitions to a level of success, with its 95 % interval; the ratio is that of the
-other side over the arm's, by seeds that drew the same data. Where success was sampled, intervals hold the noise of its
-episodes too, and the last line says of how many. An arm is read at the sizes that all its seeds have finished. `alone`
-names the arm that is its prior without data, in the study's file.
+A table per study, and one figure with a panel for each. Rows are arms; N* is the number of transitions to a level of
+success, with its 95 % interval; the ratio is that of the other side over the arm's, by seeds that drew the same data.
+Where success was sampled, intervals hold the noise of its episodes too, and the last line says of how many. An arm is
+read at the sizes that all its seeds have finished. `alone` names the arm that is its prior without data, in the study's
+file.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,8 @@ def _asks(run: RunInfo) -> bool:
 def table(arms: dict[str, Found], against: str) -> Iterator[str]:
     """Markdown, and below it what may be claimed."""
     if against not in arms:
-        raise SystemExit(f"{against} has no finished seed of two sizes; there are {', '.join(arms) or 'no arms'}")
+        there = ", ".join(arms) or "no arms"
+        raise SystemExit(f"error: {against} has no finished seed of two sizes; there are {there}")
     steps = [f"N* to {100 * level:g} %" for level in LEVELS]
     fewer = [f"times fewer than {against}, to {100 * level:g} %" for level in LEVELS]
     columns = [
@@ -120,10 +122,11 @@ def table(arms: dict[str, Found], against: str) -> Iterator[str]:
         yield f"- success is sampled, episodes a run: {told}; the intervals hold their noise"
 
 
-def draw(study: Study, arms: dict[str, Found], out: Path) -> Path:
+def draw(studies: Mapping[str, Mapping[str, Found]], out: Path) -> Path:
+    """One picture, a panel per study."""
     from llmrl.report.plots import samples
 
-    return samples([own.arm for own in arms.values()], out, study.name, LEVELS)
+    return samples({study: [own.arm for own in arms.values()] for study, arms in studies.items()}, out, LEVELS)
 
 
 def _id(cell: Cell, composed: dict[tuple[str, ...], DictConfig]) -> str:
@@ -162,18 +165,26 @@ def _percent(value: float | None) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", type=Path)
+    parser.add_argument("studies", type=Path, nargs="+", metavar="STUDY")
     parser.add_argument("--against", required=True, help="the arm that the others are compared with")
     parser.add_argument("--arms", nargs="+", help="only these")
-    parser.add_argument("--runs", type=Path, help="default: runs/STUDY")
+    parser.add_argument("--runs", type=Path, nargs="+", help="a folder per study; default: runs/STUDY")
     parser.add_argument("--out", type=Path, help="a figure: .png, .svg or .pdf")
     args = parser.parse_args()
-    study = Study.read(args.study)
-    arms = found(study, args.runs or Path("runs") / study.name, args.arms and [*args.arms, args.against])
-    print("\n".join(table(arms, args.against)))
+    studies = [Study.read(file) for file in args.studies]
+    folders = args.runs or [Path("runs") / study.name for study in studies]
+    if len(folders) != len(studies):
+        raise SystemExit(f"error: --runs: {len(folders)} folders for {len(studies)} studies; name one for each")
+    tables = {}
+    for study, folder in zip(studies, folders, strict=True):
+        tables[study.name] = found(study, folder, args.arms and [*args.arms, args.against])
+        print(f"## {study.name}\n" * (len(studies) > 1), *table(tables[study.name], args.against), "", sep="\n")
     if args.out:
-        print(draw(study, arms, args.out))
+        print(draw(tables, args.out))
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ValueError as error:  # an arm's settings that do not fit together, data that are not collected
+        raise SystemExit(f"error: {error}") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
 from llmrl.report.groups import TITLES, grouped, points, rows
@@ -51,7 +52,7 @@ def curve(runs: Sequence[RunInfo], out: Path, metric: str = "eval/success", x: s
         has = f"they have {', '.join(known)}" if known else "nothing was evaluated yet"
         raise ValueError(f"no run has {metric} over {x}: {has}")
     worlds = dict.fromkeys(str((run.config.get("env") or {}).get("name")) for run in runs)
-    return _draw(curves, out, metric, x, ", ".join(worlds), _seeds)
+    return _draw({", ".join(worlds): curves}, out, metric, x, _seeds)
 
 
 def run_curve(folder: Path) -> Path | None:
@@ -62,13 +63,13 @@ def run_curve(folder: Path) -> Path | None:
     curves = [c for label, m in names.items() if (c := _curve(label, [points(run, m, x)]))]
     if not curves:
         return None
-    return _draw(curves, folder / "curve.png", "eval/success", x, run.name, lambda c: c.label)
+    return _draw({run.name: curves}, folder / "curve.png", "eval/success", x, lambda c: c.label)
 
 
-def samples(arms: Sequence[Arm], out: Path, title: str, levels: Sequence[float]) -> Path:
-    """Success over the number of transitions that were learned from, one line per arm."""
-    curves = [Curve(arm.label, arm.sizes, arm.success_SN) for arm in arms]
-    return _draw(curves, out, "eval/success", "transitions", title, _seeds, levels, log=True)
+def samples(panels: Mapping[str, Sequence[Arm]], out: Path, levels: Sequence[float]) -> Path:
+    """Success over the number of transitions that were learned from: a panel per study, and in it a line per arm."""
+    drawn = {name: [Curve(arm.label, arm.sizes, arm.success_SN) for arm in arms] for name, arms in panels.items()}
+    return _draw(drawn, out, "eval/success", "transitions", _seeds, levels, log=True)
 
 
 def comparison(found: Comparison, out: Path) -> Path:
@@ -83,7 +84,7 @@ def comparison(found: Comparison, out: Path) -> Path:
     ]
     if not curves:
         raise ValueError(f"nothing to draw over {found.x}: no stretch of it is common to all seeds of a group")
-    return _draw(curves, out, found.metric, found.x, found.world, _seeds, found.levels, found.log)
+    return _draw({found.world: curves}, out, found.metric, found.x, _seeds, found.levels, found.log)
 
 
 def interval(y_SX: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -106,29 +107,51 @@ def _seeds(c: Curve) -> str:
 
 
 def _draw(
-    curves: Sequence[Curve],
+    panels: Mapping[str, Sequence[Curve]],
     out: Path,
     metric: str,
     x: str,
-    title: str,
     label: Callable[[Curve], str],
     levels: Sequence[float] = (),
     log: bool = False,
 ) -> Path:
-    figure = Figure(figsize=(8, 4.6), dpi=100, layout="constrained")
-    axes: Axes = figure.subplots()
-    for level in levels:
-        axes.axhline(level, color="#777777", linewidth=0.9, linestyle=(0, (1, 3)))
-    for i, c in enumerate(curves):
-        colour, style = COLOURS[i % len(COLOURS)], STYLES[i % len(STYLES)]
-        if len(c.y_SX) > 1:
-            low, high = interval(c.y_SX)
-            axes.fill_between(c.x_X, low, high, color=colour, alpha=0.2, linewidth=0)
-            axes.plot(c.x_X, c.y_SX.T, color=colour, linewidth=0.6, alpha=0.45, linestyle=style)
-        marker = "o" if c.x_X.size <= 25 else None
-        axes.plot(
-            c.x_X, c.y_SX.mean(0), style, color=colour, linewidth=2.2, marker=marker, markersize=4, label=label(c)
-        )
+    """A label has one colour in all panels. Where there are several, seeds are not drawn one by one."""
+    figure = Figure(figsize=(8 if len(panels) == 1 else 4.4 * len(panels), 4.6), dpi=100, layout="constrained")
+    labels = list(dict.fromkeys(label(c) for curves in panels.values() for c in curves))
+    lines: dict[str, Line2D] = {}
+    for axes, (title, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        for level in levels:
+            axes.axhline(level, color="#777777", linewidth=0.9, linestyle=(0, (1, 3)))
+        for c in curves:
+            i = labels.index(label(c))
+            line = _line(axes, c, COLOURS[i % len(COLOURS)], STYLES[i % len(STYLES)], each=len(panels) == 1)
+            lines.setdefault(label(c), line)
+        _scales(axes, metric, x, log)
+        axes.set_title(title, fontsize=12 if len(title) < 60 else 10)
+    widest = LEGEND_LINE + LEGEND_CHARACTER * max(map(len, labels))
+    columns = max(1, min(3 * len(panels), len(labels), int(figure.bbox.width / widest)))
+    handles = [lines[name] for name in labels]
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=11, frameon=False)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=out.suffix.removeprefix(".") or "png")
+    publish(out, drawn.getvalue())
+    return out
+
+
+def _line(axes: Axes, c: Curve, colour: str, style: str, each: bool) -> Line2D:
+    """The mean over seeds, its interval, and where `each` is set the seeds."""
+    if len(c.y_SX) > 1:
+        low, high = interval(c.y_SX)
+        axes.fill_between(c.x_X, low, high, color=colour, alpha=0.2 if each else 0.12, linewidth=0)
+    if len(c.y_SX) > 1 and each:
+        axes.plot(c.x_X, c.y_SX.T, color=colour, linewidth=0.6, alpha=0.45, linestyle=style)
+    marker = "o" if c.x_X.size <= 25 else None
+    (line,) = axes.plot(c.x_X, c.y_SX.mean(0), style, color=colour, linewidth=2.2, marker=marker, markersize=4)
+    return line
+
+
+def _scales(axes: Axes, metric: str, x: str, log: bool) -> None:
     if metric.endswith("/success"):
         axes.set_ylim(-0.02, 1.02)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
@@ -139,15 +162,6 @@ def _draw(
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.set_xlabel(TITLES.get(x, x), fontsize=12)
     axes.set_ylabel(TITLES.get(metric, metric), fontsize=12)
-    axes.set_title(title, fontsize=12 if len(title) < 60 else 10)
     axes.tick_params(labelsize=11)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    widest = LEGEND_LINE + LEGEND_CHARACTER * max(len(label(c)) for c in curves)
-    columns = max(1, min(3, len(curves), int(figure.bbox.width / widest)))
-    figure.legend(loc="outside lower center", ncols=columns, fontsize=11, frameon=False)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format=out.suffix.removeprefix(".") or "png")
-    publish(out, drawn.getvalue())
-    return out
