@@ -140,7 +140,7 @@ def test_an_offline_study_collects_runs_and_is_told(tmp_path: Path, monkeypatch:
     lines = list(offline.table(arms, "cql"))
     assert [line.split(" | ")[0] for line in lines[2:4]] == ["| cql", "| bc"]
     assert lines[-1].startswith("- bc, to 95 %: no claim")
-    assert offline.draw(plan, arms, tmp_path / "figure.png").stat().st_size > 1000
+    assert offline.draw({"a": arms, "b": arms}, tmp_path / "figure.png").stat().st_size > 1000
     shutil.rmtree(next((tmp_path / "runs").glob("*-random-*")))
     unmeasured = offline.found(plan, tmp_path / "runs")
     assert all("was not measured" in line for line in list(offline.table(unmeasured, "cql"))[-3:])
