@@ -12,6 +12,9 @@ need:
     python -m scripts.tune_offline cql cql_prior --sizes 100 1000 --out tune_homes --set lm=tiny-2 \
       --task "env=household/pick env.split=dev env.count=28 env.memory=none data.file=data/dev_home.parquet"
 
+A size in `--between` is not searched: it takes the better of the settings that were found for the size below and the
+one above, each run there with all of those seeds.
+
 Small sizes come first. A trial is one run for each task of the space; in it, gradient steps cost most, so that a search
 is as dear as its range of `learner.gradient_steps`.
 """
@@ -59,6 +62,21 @@ def tune(space: str, size: int, args: argparse.Namespace) -> None:
         print(f"trial {row['number']:>3}  {row['value']:.3f} over {len(row['runs'])} runs", flush=True)
 
 
+def between(space: str, size: int, args: argparse.Namespace) -> None:
+    """What was found for the searched sizes around this one, both run at this one."""
+    from llmrl.tune.log import best
+    from llmrl.tune.plan import plan
+    from llmrl.tune.search import confirm
+
+    below, above = [s for s in args.sizes if s < size], [s for s in args.sizes if s > size]
+    found = {s: best(_kept(folder(args.out, space, s))) for s in (*below[-1:], *above[:1])}
+    rows = [{**row, "number": s, "of": s, "runs": []} for s, row in found.items() if row is not None]
+    planned = plan(space, [*args.set, f"data.size={size}"], tasks=args.task, trials=1)
+    seeds = range(min(planned.seeds), max(planned.seeds) + 1 + args.more_seeds)
+    for row in confirm(planned, rows, folder(args.out, space, size), len(rows), seeds, args.jobs):
+        print(f"as of {row['of']:>7,}  {row['value']:.3f} over {len(row['runs'])} runs", flush=True)
+
+
 def folder(out: Path, space: str, size: int) -> Path:
     return out / f"{Path(space).stem}_{size}"
 
@@ -76,13 +94,17 @@ def told(space: Space, logs: Mapping[int, Sequence[Mapping[str, Any]]]) -> Itera
             continue
         overrides = yaml.safe_dump(space.overrides_of(row["parameters"]), default_flow_style=True, width=10_000).strip()
         over = f"{len(row['runs'])} run{'s' if len(row['runs']) > 1 else ''}"
-        yield f"  {size}: {overrides} # trial {row['number']}: {100 * row['value']:.1f} % over {over}"
+        which = f"as of {row['of']:,}" if "of" in row else f"trial {row['number']}"
+        yield f"  {size}: {overrides} # {which}: {100 * row['value']:.1f} % over {over}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("spaces", nargs="+", help="names in configs/tune/, or YAML files")
     parser.add_argument("--sizes", type=int, nargs="+", required=True, help="transitions")
+    parser.add_argument(
+        "--between", type=int, nargs="+", default=[], help="more sizes, which take a neighbour's settings"
+    )
     parser.add_argument(
         "--task", nargs="+", default=[], help="development worlds and their data, instead of the spaces'"
     )
@@ -95,15 +117,16 @@ def main() -> None:
     parser.add_argument("--print", action="store_true", help="print what there is so far, and do nothing")
     args = parser.parse_args()
     spaces = {name: _space(name) for name in args.spaces}
-    sizes = sorted(set(args.sizes))
+    args.sizes = sorted(set(args.sizes))
+    sizes = sorted({*args.sizes, *args.between})
     if not args.print:
         tasks = [task for space in spaces.values() for task in args.task or space.tasks]
         for words in dict.fromkeys(map(tuple, orders(tasks))):
             print(collected([*words], Path("runs")), flush=True)
-        for size in sizes:
+        for size in [*args.sizes, *args.between]:
             for name in spaces:
                 print(f"{name}, {size:,} transitions", flush=True)
-                tune(name, size, args)
+                (tune if size in args.sizes else between)(name, size, args)
     for name, space in spaces.items():
         logs = {size: _kept(folder(args.out, name, size)) for size in sizes}
         print("\n".join(told(space, logs)))

@@ -92,6 +92,24 @@ def test_the_best_trials_are_run_with_more_seeds(
     assert told in capsys.readouterr().out
 
 
+def test_a_size_between_takes_the_better_of_its_neighbours(
+    tmp_path: Path, called: Called, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = ["learner=bc", *SPACE["overrides"][1:], "learner.gradient_steps=3"]  # type: ignore[index]
+    space = {"overrides": few, "parameters": {"learner.alpha": {"low": 0.1, "high": 1.0}}, "trials": 2}
+    more = ["--between", "20", "--confirm", "1", "--more-seeds", "1"]
+    called(space, "--sizes", "40", "10", *more)
+    rows = {size: list(read_lines(tmp_path / "tune" / f"small_{size}" / CONFIRMED)) for size in (10, 20, 40)}
+    assert not (tmp_path / "tune" / "small_20" / "trials.jsonl").exists()
+    assert {row["of"]: row["parameters"] for row in rows[20]} == {s: rows[s][0]["parameters"] for s in (10, 40)}
+    assert all([run["seed"] for run in row["runs"]] == [100, 101] for row in rows[20])
+    best = max(rows[20], key=lambda row: row["value"])
+    assert best["value"] == np.mean([run["value"] for run in best["runs"]])
+    said = capsys.readouterr().out
+    assert f"# as of {best['of']}: {100 * best['value']:.1f} % over 2 runs" in said
+    assert list(yaml.safe_load(said.partition("# small\n")[2])["at"]) == [10, 20, 40]
+
+
 def test_other_tasks_and_settings_take_the_place_of_the_spaces(
     tmp_path: Path, called: Called, capsys: pytest.CaptureFixture[str]
 ) -> None:
