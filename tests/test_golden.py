@@ -95,6 +95,7 @@ CURVES = {
         *DATA,
         *MODEL,
     ],
+    "cql_prior_soft": ["learner=cql_prior_soft", *DATA, *MODEL],
     "cql_prior_paper": ["learner=cql_prior_paper", *DATA, *PAPER_MODEL],
     "iql": ["learner=iql", *DATA],
     "dqn_pretrained": ["learner=dqn_pretrained", *LEARNS],

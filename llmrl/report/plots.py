@@ -63,13 +63,14 @@ def run_curve(folder: Path) -> Path | None:
     curves = [c for label, m in names.items() if (c := _curve(label, [points(run, m, x)]))]
     if not curves:
         return None
-    return _draw({run.name: curves}, folder / "curve.png", "eval/success", x, lambda c: c.label)
+    return _draw({run.name: curves}, folder / "curve.png", "eval/success", x, _arm)
 
 
 def samples(panels: Mapping[str, Sequence[Arm]], out: Path, levels: Sequence[float]) -> Path:
     """Success over the number of transitions that were learned from: a panel per study, and in it a line per arm."""
     drawn = {name: [Curve(arm.label, arm.sizes, arm.success_SN) for arm in arms] for name, arms in panels.items()}
-    return _draw(drawn, out, "eval/success", "transitions", _seeds, levels, log=True)
+    label = _seeds if len(panels) == 1 else _arm  # an arm may have other seeds in another study
+    return _draw(drawn, out, "eval/success", "transitions", label, levels, log=True)
 
 
 def comparison(found: Comparison, out: Path) -> Path:
@@ -106,6 +107,10 @@ def _seeds(c: Curve) -> str:
     return f"{c.label} ({len(c.y_SX)} seed{'s' if len(c.y_SX) > 1 else ''})"
 
 
+def _arm(c: Curve) -> str:
+    return c.label
+
+
 def _draw(
     panels: Mapping[str, Sequence[Curve]],
     out: Path,
@@ -126,7 +131,7 @@ def _draw(
             i = labels.index(label(c))
             line = _line(axes, c, COLOURS[i % len(COLOURS)], STYLES[i % len(STYLES)], each=len(panels) == 1)
             lines.setdefault(label(c), line)
-        _scales(axes, metric, x, log)
+        _scales(axes, metric, x, log, narrow=len(panels) > 1)
         axes.set_title(title, fontsize=12 if len(title) < 60 else 10)
     widest = LEGEND_LINE + LEGEND_CHARACTER * max(map(len, labels))
     columns = max(1, min(3 * len(panels), len(labels), int(figure.bbox.width / widest)))
@@ -151,13 +156,13 @@ def _line(axes: Axes, c: Curve, colour: str, style: str, each: bool) -> Line2D:
     return line
 
 
-def _scales(axes: Axes, metric: str, x: str, log: bool) -> None:
+def _scales(axes: Axes, metric: str, x: str, log: bool, narrow: bool) -> None:
     if metric.endswith("/success"):
         axes.set_ylim(-0.02, 1.02)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     if log:
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_locator(LogLocator(subs=(1,) if narrow else (1, 2, 5)))
         axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.set_xlabel(TITLES.get(x, x), fontsize=12)
