@@ -150,7 +150,7 @@ def _offline(found: Study, against: str) -> list[str]:
     arms = offline.found(found, RUNS / found.name)
     lines = list(offline.table(arms, against))
     TABLES.mkdir(parents=True, exist_ok=True)
-    return [*lines, "", f"figure: {offline.draw(found, arms, TABLES / f'{found.name}.png')}"]
+    return [*lines, "", f"figure: {offline.draw({found.name: arms}, TABLES / f'{found.name}.png')}"]
 
 
 def _run(step: Step) -> bool:
