@@ -72,7 +72,8 @@ def between(space: str, size: int, args: argparse.Namespace) -> None:
     found = {s: best(_kept(folder(args.out, space, s))) for s in (*below[-1:], *above[:1])}
     rows = [{**row, "number": s, "of": s, "runs": []} for s, row in found.items() if row is not None]
     planned = plan(space, [*args.set, f"data.size={size}"], tasks=args.task, trials=1)
-    seeds = range(min(planned.seeds), max(planned.seeds) + 1 + args.more_seeds)
+    first = max(planned.seeds) + 1
+    seeds = [*planned.seeds, *range(first, first + args.more_seeds)]
     for row in confirm(planned, rows, folder(args.out, space, size), len(rows), seeds, args.jobs):
         print(f"as of {row['of']:>7,}  {row['value']:.3f} over {len(row['runs'])} runs", flush=True)
 
