@@ -23,6 +23,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
 )
 for name, commands in (("runs", runs), ("cache", cache), ("data", data), ("lm", lm), ("worlds", worlds)):
     app.add_typer(commands.app, name=name)

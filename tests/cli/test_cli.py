@@ -240,6 +240,7 @@ def test_runs_are_listed_shown_and_plotted(llmrl: Llmrl, tmp_path: Path) -> None
 def test_help_and_doctor(llmrl: Llmrl) -> None:
     for command in ("train", "runs", "plot", "doctor"):
         assert command in llmrl("--help").stdout
+    assert llmrl("train", "-h").stdout == llmrl("train", "--help").stdout
     found = llmrl("doctor").stdout
     assert "answer cache" in found
     assert "broken" not in found
