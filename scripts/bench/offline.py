@@ -1,6 +1,7 @@
 """How fast offline learners take gradient steps, and where the time of one run goes.
 
     python -m scripts.bench.offline data/salad.parquet --size 10000
+    python -m scripts.bench.offline data/home.parquet env=household/pick learner.batch=64 --size 10000
 
 Samples are rows of batches: a gradient step on a batch of 128 is 128 of them. Seconds are of this process on one
 thread, so that what else the machine does hardly counts. Median of five.
