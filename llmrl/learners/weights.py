@@ -81,7 +81,7 @@ def network(dim: int, hidden: Sequence[int]) -> nn.Sequential:
     sizes = [dim, *hidden]
     layers: list[nn.Module] = []
     for i, o in pairwise(sizes):
-        layers += [nn.Linear(i, o), nn.ReLU()]
+        layers += [nn.Linear(i, o), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers, nn.Linear(sizes[-1], 1))
 
 

@@ -1,10 +1,10 @@
 """How fast offline learners take gradient steps, and where the time of one run goes.
 
     python -m scripts.bench.offline data/salad.parquet --size 10000
-    python -m scripts.bench.offline data/home.parquet env=household/pick learner.batch=64 --size 10000
+    python -m scripts.bench.offline data/home.parquet env=household/pick --size 10000 --threads 2
 
-Samples are rows of batches: a gradient step on a batch of 128 is 128 of them. Seconds are of this process on one
-thread, so that what else the machine does hardly counts. Median of five.
+Samples are rows of batches: a gradient step on a batch of 128 is 128 of them. Median of five. With one thread, seconds
+are those this process computed, so that what else the machine does hardly counts; with more they are those that passed.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -33,31 +35,31 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=10_000)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--learners", nargs="+", default=LEARNERS)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("overrides", nargs="*")
-    args = parser.parse_args()
-    torch.set_num_threads(1)
+    args = parser.parse_intermixed_args()
+    torch.set_num_threads(args.threads)
+    seconds_of = partial(_timed, time.process_time if args.threads == 1 else time.perf_counter)
     print(f"| learner | samples/s | read, ask, encode | {args.steps} steps | evaluation | the same again |")
     print("|---|--:|--:|--:|--:|--:|")
     for learner in args.learners:
-        own = [f"learner={learner}", f"data={args.data}", f"data.size={args.size}", *SAME_HISTORY, *args.overrides]
+        own = [f"learner={learner}", f"data={args.data}", f"data.size={args.size}", f"threads={args.threads}"]
         with tempfile.TemporaryDirectory() as runs:
-            cfg = compose([*own, f"paths.runs={runs}"])
+            cfg = compose([*own, *SAME_HISTORY, *args.overrides, f"paths.runs={runs}"])
             with RunFolder.open(Path(runs), run_name(cfg), run_id(cfg)) as folder:
-                start = time.process_time()
                 run = OfflineTraining(cfg, folder, Silent())
-                run.begin()
-                ready = time.process_time() - start
-                seconds = [_timed(lambda: list(steps_of(run.learner, args.steps))) for _ in range(5)]  # noqa: B023
-                first, again = _timed(run.evaluate), _timed(run.evaluate)
+                ready = seconds_of(run.begin)
+                seconds = [seconds_of(lambda: list(steps_of(run.learner, args.steps))) for _ in range(5)]  # noqa: B023
+                first, again = seconds_of(run.evaluate), seconds_of(run.evaluate)
                 run.close()
         rate = args.steps * cfg.learner.batch / median(seconds)
         print(f"| {learner} | {rate:,.0f} | {ready:.2f} s | {median(seconds):.2f} s | {first:.2f} s | {again:.2f} s |")
 
 
-def _timed(what: object) -> float:
-    start = time.process_time()
-    what()  # type: ignore[operator]
-    return time.process_time() - start
+def _timed(clock: Callable[[], float], what: Callable[[], object]) -> float:
+    start = clock()
+    what()
+    return clock() - start
 
 
 if __name__ == "__main__":
