@@ -36,14 +36,14 @@ from scripts.study import collected
 DATA = ["size=100000", "mix=expert,random:0.3", "success=75", "noise=0.3:0.8"]  # as the studies collect theirs
 
 
-def orders(tasks: Sequence[str]) -> Iterator[list[str]]:
+def orders(tasks: Sequence[str], collect: Sequence[str]) -> Iterator[list[str]]:
     """What `llmrl collect` is told for each file that a task names as its data."""
     for task in tasks:
         words = shlex.split(task)
         files = [word.partition("=")[2] for word in words if word.startswith(("data=", "data.file="))]
         if not files:
             raise ConfigError(f"task {task!r} names no data: add data.file=FILE")
-        yield [*(word for word in words if not word.startswith("data")), f"out={files[-1]}", *DATA]
+        yield [*(word for word in words if not word.startswith("data")), f"out={files[-1]}", *collect]
 
 
 def tune(space: str, size: int, args: argparse.Namespace) -> None:
@@ -109,6 +109,9 @@ def main() -> None:
     parser.add_argument(
         "--task", nargs="+", default=[], help="development worlds and their data, instead of the spaces'"
     )
+    parser.add_argument(
+        "--collect", nargs="+", default=DATA, metavar="WORD", help=f"how their data are collected ({' '.join(DATA)})"
+    )
     parser.add_argument("--set", nargs="+", default=[], metavar="OVERRIDE", help="settings of every trial")
     parser.add_argument("--trials", type=int, help="the budget of each search; by default the space's")
     parser.add_argument("--confirm", type=int, default=4, help="best trials that are run with more seeds (default: 4)")
@@ -122,7 +125,7 @@ def main() -> None:
     sizes = sorted({*args.sizes, *args.between})
     if not args.print:
         tasks = [task for space in spaces.values() for task in args.task or space.tasks]
-        for words in dict.fromkeys(map(tuple, orders(tasks))):
+        for words in dict.fromkeys(map(tuple, orders(tasks, args.collect))):
             print(collected([*words], Path("runs")), flush=True)
         for size in [*args.sizes, *args.between]:
             for name in spaces:
