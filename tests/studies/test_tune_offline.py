@@ -142,9 +142,9 @@ def test_the_best_trial_of_each_size_is_told(tmp_path: Path) -> None:
 
 
 def test_what_tasks_learn_from_is_collected_as_they_say() -> None:
-    assert list(tune_offline.orders([KITCHEN])) == [
+    assert list(tune_offline.orders([KITCHEN], tune_offline.DATA)) == [
         ["env=overcooked_random", "env.ingredients=1", "env.max_decisions=8", "out=data/dev.parquet",
          *tune_offline.DATA]
     ]  # fmt: skip
     with pytest.raises(ConfigError, match="names no data"):
-        list(tune_offline.orders(["env=overcooked_random"]))
+        list(tune_offline.orders(["env=overcooked_random"], tune_offline.DATA))
