@@ -9,7 +9,7 @@ told (`llmrl.tune.search.confirm`): with one seed, many a size has several trial
 collected before, where it is missing. The tasks are the space's, or those of `--task`, with `--set` for what else they
 need:
 
-    python -m scripts.tune_offline cql cql_prior --sizes 100 1000 --out tune_homes --set lm=tiny-2 \
+    python -m scripts.tune_offline cql cql_prior --sizes 100 1000 --out tune_homes --set lm=tiny-2 \\
       --task "env=household/pick env.split=dev env.count=28 env.memory=none data.file=data/dev_home.parquet"
 
 A size in `--between` is not searched: it takes the better of the settings that were found for the size below and the
@@ -110,7 +110,11 @@ def main() -> None:
         "--task", nargs="+", default=[], help="development worlds and their data, instead of the spaces'"
     )
     parser.add_argument(
-        "--collect", nargs="+", default=DATA, metavar="WORD", help=f"how their data are collected ({' '.join(DATA)})"
+        "--collect",
+        nargs="+",
+        default=DATA,
+        metavar="WORD",
+        help=f"how their data are collected, in full (default: {' '.join(DATA)})",
     )
     parser.add_argument("--set", nargs="+", default=[], metavar="OVERRIDE", help="settings of every trial")
     parser.add_argument("--trials", type=int, help="the budget of each search; by default the space's")

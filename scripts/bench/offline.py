@@ -3,8 +3,9 @@
     python -m scripts.bench.offline data/salad.parquet --size 10000
     python -m scripts.bench.offline data/home.parquet env=household/pick --size 10000 --threads 2
 
-Samples are rows of batches: a gradient step on a batch of 128 is 128 of them. Median of five. With one thread, seconds
-are those this process computed, so that what else the machine does hardly counts; with more they are those that passed.
+Samples are rows of batches: a gradient step on a batch of 128 is 128 of them; their seconds are the median of five.
+With one thread, seconds are those this process computed, so that what else the machine does hardly counts; with more
+they are those that passed.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=10_000)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--learners", nargs="+", default=LEARNERS)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1, help="of torch; with more than one, time is by the clock")
     parser.add_argument("overrides", nargs="*")
     args = parser.parse_intermixed_args()
     torch.set_num_threads(args.threads)

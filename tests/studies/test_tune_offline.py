@@ -146,5 +146,7 @@ def test_what_tasks_learn_from_is_collected_as_they_say() -> None:
         ["env=overcooked_random", "env.ingredients=1", "env.max_decisions=8", "out=data/dev.parquet",
          *tune_offline.DATA]
     ]  # fmt: skip
+    (few,) = tune_offline.orders([KITCHEN], ["size=10", "success=25"])
+    assert few[-3:] == ["out=data/dev.parquet", "size=10", "success=25"]
     with pytest.raises(ConfigError, match="names no data"):
         list(tune_offline.orders(["env=overcooked_random"], tune_offline.DATA))
