@@ -44,6 +44,7 @@ ORDER: dict[str, dict[str, str]] = {  # study -> its tables: how its arms begin,
     "offline_salad": {"": "cql"},
     "offline_kitchen": {"": "cql"},
     "offline_home": {"": "cql"},
+    "offline_home_quarter": {"": "cql"},
 }
 # That read what tiny-2 read: the width, layers and steps of each.
 READ_HOMES = {"h-s": (64, 2, 1500), "h-1000": (128, 3, 1000)}
