@@ -168,10 +168,7 @@ class Connection:
         return self._loop.start(work)
 
     def close(self) -> None:
-        if self._loop.runs:
-            with suppress(Exception):  # nothing depends on it any more
-                self._loop.start(self.lanes.close())()
-            self._loop.stop()
+        self._loop.stop(self.lanes.close)
 
     # ---- inside the loop ---------------------------------------------------------------------------------------------
 

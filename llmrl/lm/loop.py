@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -17,10 +18,6 @@ class Loop:
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-
-    @property
-    def runs(self) -> bool:
-        return self._loop is not None
 
     def start(self, work: Coroutine[Any, Any, T]) -> Callable[[], T]:
         if self._loop is None:
@@ -38,21 +35,24 @@ class Loop:
 
         return result
 
-    def stop(self) -> None:
+    def stop(self, last: Callable[[], Awaitable[None]]) -> None:
+        """`last` is awaited when all other work was dropped: it may take away what that work needs."""
         if self._loop is None or self._thread is None:
             return
         loop, self._loop = self._loop, None
-        asyncio.run_coroutine_threadsafe(_drop_all(), loop).result()
+        asyncio.run_coroutine_threadsafe(_end(last), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         self._thread.join()
         loop.close()
 
 
-async def _drop_all() -> None:
+async def _end(last: Callable[[], Awaitable[None]]) -> None:
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+    with suppress(Exception):  # nothing depends on it any more
+        await last()
 
 
 async def together(questions: Sequence[Awaitable[T]]) -> list[T]:

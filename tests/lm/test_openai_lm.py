@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -338,6 +339,21 @@ def test_a_server_that_is_down_for_a_minute_is_waited_for(
     assert distance(served.score(PROMPTS, [TEXTS] * 4), scores) < 1e-4
     assert time.time >= 60
     assert served.counters()["lm/outages"] == len(time.waits) > 3
+
+
+def test_what_is_asked_when_a_client_is_closed_is_not_asked_again(
+    server: SmallServer, client: Client, time: OwnTime
+) -> None:
+    asked = threading.Event()
+    server.on_stall = asked.set
+    served = client()
+    served.probe()
+    server.misbehave("stall")
+    served.start_score(PROMPTS, [TEXTS] * 4)
+    assert asked.wait(60)
+    served.close()
+    assert served.counters()["lm/outages"] == 0
+    assert not time.waits
 
 
 def test_patience_ends(server: SmallServer, client: Client, time: OwnTime) -> None:
