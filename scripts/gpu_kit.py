@@ -1,12 +1,13 @@
-"""vLLM for a GPU machine without network that has torch 2.11 (CUDA 13), transformers 5.17 and Python 3.12.
+"""vLLM and what llmrl needs, for a GPU machine without network: torch 2.11 (CUDA 13), transformers 5.17, Python 3.12.
 
-    python -m scripts.gpu_kit gather KIT          where there is a network: KIT/part-000, ... of at most 60 MB
-    python scripts/gpu_kit.py start KIT [ARGS]    on the GPU machine, with its Python 3.12: unpacks, starts the server
+    python -m scripts.gpu_kit gather KIT          where there is a network: KIT/part-000, ... of at most 50 MB
+    python scripts/gpu_kit.py unpack KIT          on the GPU machine, with its Python 3.12: makes KIT/bin/python
+    PYTHON=KIT/bin/python scripts/bench/gpu.sh KIT
 
-vllm 0.25.0 is the newest release built for that torch. Its wheel and the small packages that it needs are gathered;
-what the target has, and kernels for other machines and inputs, are left out. `start` needs no pip: wheels are unpacked
-beside each other into KIT/site, which goes before the machine's own packages. ARGS are vLLM's, as in
-`--model FOLDER --load-format dummy`. Only the standard library is used, so that this file can be copied there alone.
+vllm 0.25.0 is the newest release built for that torch. It is gathered with what it and llmrl require and the target has
+not; kernels for other machines and inputs are left out. `unpack` needs the standard library alone: KIT/bin/python is
+the machine's own, with KIT/site before its packages. vLLM 0.25 computes the log-probabilities of named tokens, but its
+completions API has no field for them, as that of 0.32 has; `named_tokens`, a plugin of vLLM's, hands it through.
 """
 
 from __future__ import annotations
@@ -14,34 +15,37 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
+import tomllib
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 VLLM = "0.25.0"
 PYTHON = "3.12"
 PLATFORMS = ("manylinux_2_31_x86_64", "manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
-PART = 60 * 10**6  # bytes
+PART = 50 * 10**6  # bytes
 MANIFEST = "kit.json"
-# What the target has: these, and all that begins with nvidia.
+# What the target has: these, and all that begins with nvidia. Its numpy is newer than vLLM's numba allows.
 THERE = {
-    "filelock", "fsspec", "hf-xet", "huggingface-hub", "jinja2", "markupsafe", "mpmath", "networkx", "numpy",
-    "packaging", "pip", "pyyaml", "regex", "requests", "safetensors", "setuptools", "sympy", "tokenizers", "torch",
-    "tqdm", "transformers", "triton", "typing-extensions", "certifi", "charset-normalizer", "idna", "urllib3",
+    "certifi", "filelock", "fsspec", "hf-xet", "huggingface-hub", "jinja2", "markupsafe", "matplotlib", "mpmath",
+    "networkx", "packaging", "pip", "pyarrow", "pyyaml", "regex", "safetensors", "setuptools", "sympy", "tokenizers",
+    "torch", "tqdm", "transformers", "triton", "typing-extensions",
 }  # fmt: skip
 # Kernels for other machines, and what reads pictures, sound and films. vLLM looks whether they are there.
 LEFT_OUT = {
     "fastsafetensors", "flashinfer-cubin", "flashinfer-python", "humming-kernels", "opencv-python-headless",
     "pynvvideocodec", "quack-kernels", "tilelang", "tokenspeed-mla", "torchaudio", "torchcodec", "torchvision",
 }  # fmt: skip
-# These require torch, which cannot be resolved for another machine: what else they require, besides.
-ALONE = {"compressed-tensors": ("loguru",), "xgrammar": ()}
+# These require torch, which cannot be resolved for another machine: which ones, and what else they require, besides.
+ALONE = {"compressed-tensors": ("==0.17.0", ("loguru",)), "xgrammar": ("==0.2.1", ())}  # later: another tvm-ffi
+FROM_SOURCE = ("antlr4-python3-runtime==4.9.3",)  # what Hydra requires; there is no wheel of it
 # On Hopper FlashAttention 3 is used; 2 is a third of the wheel.
 UNUSED_FILES = ("vllm/vllm_flash_attn/_vllm_fa2_C.abi3.so",)
 
@@ -51,63 +55,53 @@ def gather(kit: Path, every_gpu: bool) -> None:
     if any(kit.iterdir()):
         raise SystemExit(f"{kit} is not empty: name another folder")
     with tempfile.TemporaryDirectory() as scratch:
-        wheels = Path(scratch)
-        _pip("download", "--no-deps", "--dest", scratch, f"vllm=={VLLM}")
+        wheels, site = Path(scratch, "wheels"), Path(scratch, "site")
+        _pip("wheel", "--no-deps", "--wheel-dir", str(wheels), *FROM_SOURCE)
+        _pip("download", *_target(wheels), "--no-deps", "--dest", str(wheels), f"vllm=={VLLM}")
         (vllm,) = wheels.glob("vllm-*.whl")
-        wanted = needed(vllm)
-        print(f"vllm {VLLM} needs {len(wanted)} packages more: {', '.join(wanted)}")
-        _pip("download", "--no-deps", "--dest", scratch, *wanted)
-        if not every_gpu:
-            _without(vllm, UNUSED_FILES)
-        archive = wheels / "wheels.tar"
-        with tarfile.open(archive, "w") as tar:
-            for wheel in sorted(wheels.glob("*.whl")):
-                tar.add(wheel, wheel.name)
-        parts = split(archive, kit)
+        wanted = needed(vllm, wheels)
+        print(f"vllm {VLLM} and llmrl need {len(wanted)} packages more: {', '.join(wanted)}")
+        _pip("download", *_target(wheels), "--no-deps", "--dest", str(wheels), *wanted)
+        for wheel in sorted(wheels.glob("*.whl")):
+            with zipfile.ZipFile(wheel) as packed:
+                packed.extractall(site)
+        for name in () if every_gpu else UNUSED_FILES:
+            (site / name).unlink()
+        parts = pack(site, kit)
     about = {"vllm": VLLM, "python": PYTHON, "parts": parts}
     (kit / MANIFEST).write_text(json.dumps(about, indent=2) + "\n")
     size = sum(file.stat().st_size for file in kit.iterdir())
     print(f"{kit}: {len(parts)} parts, {size / 1e6:.0f} MB; copy all of it, and this file, to the GPU machine")
 
 
-def start(kit: Path, arguments: Sequence[str]) -> None:
-    site = unpack(kit)
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, (str(site), os.environ.get("PYTHONPATH")))),
-        "HF_HUB_OFFLINE": "1",
-        "VLLM_NO_USAGE_STATS": "1",
-        "DO_NOT_TRACK": "1",
-        "VLLM_USE_FLASHINFER_SAMPLER": "0",
-    }
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--host", "127.0.0.1"]
-    command += ["--generation-config", "vllm", "--enable-prefix-caching", *arguments]
-    print(" ".join(command), flush=True)
-    os.execve(sys.executable, command, environment)
-
-
-def needed(vllm: Path) -> list[str]:
-    """name==version of what this wheel and its requirements require, beside what is there and what is left out."""
+def needed(vllm: Path, wheels: Path) -> list[str]:
+    """name==version of all that vLLM and llmrl require, beside what is there and what is left out."""
     with zipfile.ZipFile(vllm) as wheel:
         (name,) = (n for n in wheel.namelist() if n.endswith(".dist-info/METADATA"))
         lines = wheel.read(name).decode().splitlines()
     required = [line.removeprefix("Requires-Dist: ") for line in lines if line.startswith("Requires-Dist: ")]
-    direct = {re.split(r"[^\w.-]", r)[0]: r for r in required if "extra ==" not in r}
-    alone = [direct.pop(name).partition(";")[0] for name in ALONE]
-    direct |= {name: name for others in ALONE.values() for name in others}
+    direct = {_name(r): r for r in required if "extra ==" not in r}
+    alone = [name + version for name, (version, _) in ALONE.items() if direct.pop(name)]
+    direct |= {name: name for _, others in ALONE.values() for name in others}
     wanted = [r.partition(";")[0] for name, r in direct.items() if not _unwanted(name)]
+    about = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
+    wanted += [r for r in about["project"]["dependencies"] if not _unwanted(_name(r))]
     with tempfile.NamedTemporaryFile(suffix=".json") as report:
-        _pip("install", "--dry-run", "--ignore-installed", "--target", "nowhere", "--report", report.name, *wanted)
+        resolve = ["install", *_target(wheels), "--dry-run", "--ignore-installed", "--target", "nowhere"]
+        _pip(*resolve, "--report", report.name, *wanted)
         found = json.loads(Path(report.name).read_text())["install"]
     names = [(item["metadata"]["name"], item["metadata"]["version"]) for item in found]
     return sorted([*alone, *(f"{name}=={version}" for name, version in names if not _unwanted(name))])
 
 
-def split(archive: Path, kit: Path, size: int = PART) -> dict[str, str]:
-    """Writes the parts of a file; name -> SHA-256."""
-    parts: dict[str, str] = {}
-    with archive.open("rb") as file:
-        for block in iter(lambda: file.read(size), b""):
+def pack(site: Path, kit: Path, size: int = PART) -> dict[str, str]:
+    """Writes a folder as parts of one compressed archive; name -> SHA-256."""
+    with tempfile.TemporaryFile() as archive:
+        with tarfile.open(fileobj=archive, mode="w:xz", preset=3) as tar:
+            tar.add(site, ".")
+        archive.seek(0)
+        parts: dict[str, str] = {}
+        for block in iter(lambda: archive.read(size), b""):
             name = f"part-{len(parts):03}"
             (kit / name).write_bytes(block)
             parts[name] = hashlib.sha256(block).hexdigest()
@@ -120,18 +114,60 @@ def unpack(kit: Path) -> Path:
     if (site / ".whole").exists():
         return site
     parts: dict[str, str] = json.loads((kit / MANIFEST).read_text())["parts"]
-    with tempfile.TemporaryDirectory(dir=kit) as scratch:
-        archive = Path(scratch) / "wheels.tar"
-        with archive.open("wb") as whole:
-            for block in _blocks(kit, parts):
-                whole.write(block)
-        with tarfile.open(archive) as tar:
-            tar.extractall(scratch, filter="data")
-        for wheel in sorted(Path(scratch).glob("*.whl")):
-            with zipfile.ZipFile(wheel) as packed:
-                packed.extractall(site)
+    with tempfile.TemporaryFile() as archive:
+        for block in _blocks(kit, parts):
+            archive.write(block)
+        archive.seek(0)
+        with tarfile.open(fileobj=archive, mode="r:xz") as tar:
+            tar.extractall(site, filter="data")
+    _plugin(site)
+    python = kit / "bin" / "python"
+    python.parent.mkdir(exist_ok=True)
+    python.write_text(f"""#!/bin/sh
+export PYTHONPATH="{site.absolute()}${{PYTHONPATH:+:$PYTHONPATH}}" VLLM_USE_FLASHINFER_SAMPLER=0
+exec "{sys.executable}" "$@"
+""")
+    python.chmod(0o755)
     (site / ".whole").touch()
     return site
+
+
+def named_tokens() -> None:
+    """Of vLLM 0.25: `logprob_token_ids` of a completion is given to the engine, and all that it found is answered.
+
+    An unknown field of a request is kept beside the known ones. Called by vLLM in each of its processes.
+    """
+    from vllm.entrypoints.openai.completion.protocol import CompletionRequest  # type: ignore[import-not-found]
+    from vllm.entrypoints.openai.completion.serving import OpenAIServingCompletion  # type: ignore[import-not-found]
+
+    asked, answered = CompletionRequest.to_sampling_params, OpenAIServingCompletion._create_completion_logprobs
+    if asked.__name__ == "with_named_tokens":
+        return
+
+    def with_named_tokens(self: Any, *args: Any, **kwargs: Any) -> Any:
+        params = asked(self, *args, **kwargs)
+        ids = (self.model_extra or {}).get("logprob_token_ids")
+        if ids:
+            params.logprob_token_ids, params.logprobs = ids, None  # whose limit is for the likeliest ones
+        return params
+
+    def all_of_them(
+        self: Any, token_ids: Any, top_logprobs: Any, num_output_top_logprobs: int, *rest: Any, **more: Any
+    ) -> Any:
+        count = max((len(step or ()) for step in top_logprobs), default=0)
+        return answered(self, token_ids, top_logprobs, max(count, num_output_top_logprobs), *rest, **more)
+
+    CompletionRequest.to_sampling_params = with_named_tokens
+    OpenAIServingCompletion._create_completion_logprobs = all_of_them
+
+
+def _plugin(site: Path) -> None:
+    """This file, as a package that vLLM asks for plugins."""
+    shutil.copy(__file__, site / "gpu_kit.py")
+    about = site / "gpu_kit-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: gpu-kit\nVersion: 1\n")
+    (about / "entry_points.txt").write_text("[vllm.general_plugins]\nnamed_tokens = gpu_kit:named_tokens\n")
 
 
 def _blocks(kit: Path, parts: dict[str, str]) -> Iterator[bytes]:
@@ -145,24 +181,22 @@ def _blocks(kit: Path, parts: dict[str, str]) -> Iterator[bytes]:
         yield block
 
 
+def _name(requirement: str) -> str:
+    return re.split(r"[^\w.-]", requirement)[0]
+
+
 def _unwanted(name: str) -> bool:
     name = re.sub(r"[-_.]+", "-", name).lower()
     return name in THERE | LEFT_OUT or name.startswith("nvidia") or name.startswith("cuda-")
 
 
-def _without(wheel: Path, files: Sequence[str]) -> None:
-    slim = wheel.with_suffix(".slim")
-    with zipfile.ZipFile(wheel) as old, zipfile.ZipFile(slim, "w", zipfile.ZIP_DEFLATED) as new:
-        for item in old.infolist():
-            if item.filename not in files:
-                new.writestr(item, old.read(item), zipfile.ZIP_DEFLATED)
-    slim.replace(wheel)
+def _target(wheels: Path) -> Sequence[str]:
+    platforms = [word for platform in PLATFORMS for word in ("--platform", platform)]
+    return ["--python-version", PYTHON, "--only-binary", ":all:", "--find-links", str(wheels), *platforms]
 
 
 def _pip(command: str, *arguments: str) -> None:
-    platforms = [word for platform in PLATFORMS for word in ("--platform", platform)]
-    target = ["--python-version", PYTHON, "--only-binary", ":all:", *platforms]
-    subprocess.run([sys.executable, "-m", "pip", command, "--quiet", *target, *arguments], check=True)
+    subprocess.run([sys.executable, "-m", "pip", command, "--quiet", *arguments], check=True)
 
 
 def main() -> None:
@@ -171,15 +205,13 @@ def main() -> None:
     here = commands.add_parser("gather", help="where there is a network")
     here.add_argument("kit", type=Path)
     here.add_argument("--every-gpu", action="store_true", help="with the kernels of GPUs before and after Hopper")
-    there = commands.add_parser("start", help="on the GPU machine")
+    there = commands.add_parser("unpack", help="on the GPU machine")
     there.add_argument("kit", type=Path)
-    args, rest = parser.parse_known_args()
+    args = parser.parse_args()
     if args.command == "gather":
-        if rest:
-            parser.error(f"{' '.join(rest)}: there is no such option")
         gather(args.kit, args.every_gpu)
     else:
-        start(args.kit, rest)
+        print(unpack(args.kit))
 
 
 if __name__ == "__main__":

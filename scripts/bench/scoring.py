@@ -35,7 +35,7 @@ ANSWERS, ANSWER_TOKENS = 10, 16
 def main() -> None:
     args = _arguments()
     with tempfile.TemporaryDirectory() as folder:
-        model = args.model or _random_llama(folder, args.width, args.layers, args.dtype)
+        model = args.model or _random_llama(folder, args)
         lm = TransformersLM(model, dtype=args.dtype, device=args.device, threads=args.threads)
     rng = random.Random(0)
     parameters = sum(p.numel() for p in lm.network.parameters())
@@ -125,7 +125,8 @@ def _text(lm: TransformersLM, rng: random.Random, tokens: int) -> str:
     return " ".join(words)
 
 
-def _random_llama(folder: str, width: int, layers: int, dtype: str) -> str:
+def _random_llama(folder: str, args: argparse.Namespace) -> str:
+    width, layers = args.width, args.layers
     vocabulary = {word: i for i, word in enumerate([*WORDS, *(f"word{i}" for i in range(2048 - len(WORDS)))])}
     backend = Tokenizer(models.WordLevel(vocabulary, unk_token="word0"))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -137,7 +138,9 @@ def _random_llama(folder: str, width: int, layers: int, dtype: str) -> str:
         num_attention_heads=width // 64, max_position_embeddings=1024, tie_word_embeddings=True,
         bos_token_id=None, eos_token_id=None, pad_token_id=None,
     )  # fmt: skip
-    LlamaForCausalLM(config).to(getattr(torch, dtype)).save_pretrained(folder)
+    with torch.device(args.device):  # where billions of parameters are drawn in a second
+        network = LlamaForCausalLM(config)
+    network.to(getattr(torch, args.dtype)).save_pretrained(folder)
     return folder
 
 

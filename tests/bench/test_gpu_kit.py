@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import json
-import tarfile
-import zipfile
+import random
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from scripts.gpu_kit import MANIFEST, _without, split, unpack
+from scripts.gpu_kit import MANIFEST, pack, unpack
+
+ANSWERS = """
+import alpha, gpu_kit
+from importlib.metadata import entry_points
+(plugin,) = entry_points(group="vllm.general_plugins", name="named_tokens")
+print(alpha.NAME, plugin.load() is gpu_kit.named_tokens)
+"""
 
 
 @pytest.fixture
 def kit(tmp_path: Path) -> Path:
-    """Two packages, in parts of 500 bytes."""
-    for name in ("alpha", "beta"):
-        with zipfile.ZipFile(tmp_path / f"{name}-1-py3-none-any.whl", "w") as wheel:
-            wheel.writestr(f"{name}/__init__.py", f"NAME = {name!r}  # {'x' * 700}\n")
-            wheel.writestr(f"{name}/kernel.so", "k" * 700)
-    _without(tmp_path / "beta-1-py3-none-any.whl", ["beta/kernel.so"])
-    with tarfile.open(tmp_path / "wheels.tar", "w") as tar:
-        for wheel in tmp_path.glob("*.whl"):
-            tar.add(wheel, wheel.name)
-    kit = tmp_path / "kit"
+    """A package, in parts of 500 bytes."""
+    package, kit = tmp_path / "packages" / "alpha", tmp_path / "kit"
+    package.mkdir(parents=True)
     kit.mkdir()
-    (kit / MANIFEST).write_text(json.dumps({"parts": split(tmp_path / "wheels.tar", kit, size=500)}))
+    (package / "__init__.py").write_text("NAME = 'alpha'\n")
+    (package / "kernel.so").write_bytes(random.Random(0).randbytes(1500))
+    (kit / MANIFEST).write_text(json.dumps({"parts": pack(package.parent, kit, size=500)}))
     return kit
 
 
@@ -33,8 +35,9 @@ def test_a_kit_is_unpacked_as_it_was_and_only_once(kit: Path) -> None:
     assert len(list(kit.glob("part-*"))) > 3
     assert max(part.stat().st_size for part in kit.glob("part-*")) <= 500
     site = unpack(kit)
-    found = {str(file.relative_to(site)) for file in site.rglob("*.*") if file.name != ".whole"}
-    assert found == {"alpha/__init__.py", "alpha/kernel.so", "beta/__init__.py"}
+    assert (site / "alpha" / "kernel.so").read_bytes() == random.Random(0).randbytes(1500)
+    told = subprocess.run([kit / "bin" / "python", "-c", ANSWERS], capture_output=True, text=True, check=True)
+    assert told.stdout == "alpha True\n"
     for part in kit.glob("part-*"):
         part.unlink()
     assert unpack(kit) == site
