@@ -32,7 +32,8 @@ PYTHON = "3.12"
 PLATFORMS = ("manylinux_2_31_x86_64", "manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 PART = 50 * 10**6  # bytes
 MANIFEST = "kit.json"
-# What the target has: these, and all that begins with nvidia. Its numpy is newer than vLLM's numba allows.
+# What the target has: these, and all that begins with nvidia (and pandas, which vLLM's own client reads prompts with). Its
+# numpy is newer than vLLM's numba allows.
 THERE = {
     "certifi", "filelock", "fsspec", "hf-xet", "huggingface-hub", "jinja2", "markupsafe", "matplotlib", "mpmath",
     "networkx", "packaging", "pip", "pyarrow", "pyyaml", "regex", "safetensors", "setuptools", "sympy", "tokenizers",
@@ -44,7 +45,10 @@ LEFT_OUT = {
     "pynvvideocodec", "quack-kernels", "tilelang", "tokenspeed-mla", "torchaudio", "torchcodec", "torchvision",
 }  # fmt: skip
 # These require torch, which cannot be resolved for another machine: which ones, and what else they require, besides.
-ALONE = {"compressed-tensors": ("==0.17.0", ("loguru",)), "xgrammar": ("==0.2.1", ())}  # later: another tvm-ffi
+ALONE = {
+    "compressed-tensors": ("==0.17.0", ("loguru",)),
+    "xgrammar": ("==0.2.1", ()),
+}  # later ones want a newer tvm-ffi
 FROM_SOURCE = ("antlr4-python3-runtime==4.9.3",)  # what Hydra requires; there is no wheel of it
 # On Hopper FlashAttention 3 is used; 2 is a third of the wheel.
 UNUSED_FILES = ("vllm/vllm_flash_attn/_vllm_fa2_C.abi3.so",)
@@ -71,7 +75,7 @@ def gather(kit: Path, every_gpu: bool) -> None:
     about = {"vllm": VLLM, "python": PYTHON, "parts": parts}
     (kit / MANIFEST).write_text(json.dumps(about, indent=2) + "\n")
     size = sum(file.stat().st_size for file in kit.iterdir())
-    print(f"{kit}: {len(parts)} parts, {size / 1e6:.0f} MB; copy all of it, and this file, to the GPU machine")
+    print(f"{kit}: {len(parts)} parts, {size / 1e6:.0f} MB; copy all of it, and this repository, to the GPU machine")
 
 
 def needed(vllm: Path, wheels: Path) -> list[str]:
@@ -111,24 +115,23 @@ def pack(site: Path, kit: Path, size: int = PART) -> dict[str, str]:
 def unpack(kit: Path) -> Path:
     """The folder with all packages, made once. Raises SystemExit for a part that is missing or damaged."""
     site = kit / "site"
-    if (site / ".whole").exists():
-        return site
-    parts: dict[str, str] = json.loads((kit / MANIFEST).read_text())["parts"]
-    with tempfile.TemporaryFile() as archive:
-        for block in _blocks(kit, parts):
-            archive.write(block)
-        archive.seek(0)
-        with tarfile.open(fileobj=archive, mode="r:xz") as tar:
-            tar.extractall(site, filter="data")
-    _plugin(site)
-    python = kit / "bin" / "python"
+    if not (site / ".whole").exists():
+        parts: dict[str, str] = json.loads((kit / MANIFEST).read_text())["parts"]
+        with tempfile.TemporaryFile() as archive:
+            for block in _blocks(kit, parts):
+                archive.write(block)
+            archive.seek(0)
+            with tarfile.open(fileobj=archive, mode="r:xz") as tar:
+                tar.extractall(site, filter="data")
+        _plugin(site)
+        (site / ".whole").touch()
+    python = kit / "bin" / "python"  # which knows where the kit lies, so that it is written anew where that has changed
     python.parent.mkdir(exist_ok=True)
     python.write_text(f"""#!/bin/sh
 export PYTHONPATH="{site.absolute()}${{PYTHONPATH:+:$PYTHONPATH}}" VLLM_USE_FLASHINFER_SAMPLER=0
 exec "{sys.executable}" "$@"
 """)
     python.chmod(0o755)
-    (site / ".whole").touch()
     return site
 
 
@@ -165,7 +168,7 @@ def _plugin(site: Path) -> None:
     """This file, as a package that vLLM asks for plugins."""
     shutil.copy(__file__, site / "gpu_kit.py")
     about = site / "gpu_kit-1.dist-info"
-    about.mkdir()
+    about.mkdir(exist_ok=True)
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: gpu-kit\nVersion: 1\n")
     (about / "entry_points.txt").write_text("[vllm.general_plugins]\nnamed_tokens = gpu_kit:named_tokens\n")
 

@@ -6,7 +6,6 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -51,8 +50,7 @@ async def _end(last: Callable[[], Awaitable[None]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    with suppress(Exception):  # nothing depends on it any more
-        await last()
+    await last()
 
 
 async def together(questions: Sequence[Awaitable[T]]) -> list[T]:

@@ -30,6 +30,7 @@ import llmrl
 from llmrl.config import compose
 from llmrl.lm.connection import Connection
 from llmrl.lm.language_model import PROBES
+from llmrl.train import EVALUATION_ENVS
 
 T = TypeVar("T")
 
@@ -41,8 +42,8 @@ def main() -> None:
         cfg = compose([
             "env=overcooked_random", "env.count=64", "env.max_decisions=20", "prompt.history_turns=6",
             f"env_steps={steps}", f"rollout.num_envs={args.envs}", f"rollout.pipeline={str(args.pipeline).lower()}",
-            "evaluation.exact_up_to=0", "evaluation.episodes=1", f"evaluation.every={steps}", "progress=false",
-            f"checkpoint_every={steps}", "learner=dqn_prior", f"prior={args.prior}", "lm=vllm",
+            "evaluation.exact_up_to=0", f"evaluation.episodes={EVALUATION_ENVS}", f"evaluation.every={steps}",
+            "progress=false", f"checkpoint_every={steps}", "learner=dqn_prior", f"prior={args.prior}", "lm=vllm",
             f"lm.model={args.model}", "lm.tokenizer=declared", f"lm.url={args.url}", f"lm.dtype={args.dtype}",
             f"paths.runs={scratch}/runs", f"paths.cache={scratch}/kept.sqlite3",
             *(["prior.limit=0"] if args.prior == "generated" else []),

@@ -32,7 +32,7 @@ if [[ $STEPS == *3* ]]; then
             | tee "$OUT/in-process-$size.txt" || echo "in process, $size: not run" | tee "$OUT/in-process-$size.txt"
     done
 fi
-[[ $STEPS == *[12]* ]] || exit 0
+[[ $STEPS == *[12]* ]] || { echo "== done: $OUT"; exit 0; }
 
 echo "== vLLM starts"
 "$VLLM_ENV/bin/python" -m vllm.entrypoints.openai.api_server --model "$OUT/shapes-7B" --served-model-name shapes-7B \
@@ -40,7 +40,7 @@ echo "== vLLM starts"
     --max-model-len 2048 --max-num-seqs 512 --enable-prefix-caching --disable-uvicorn-access-log > "$OUT/vllm.log" 2>&1 &
 SERVER=$!
 trap 'kill $SERVER 2>/dev/null; wait $SERVER 2>/dev/null || true' EXIT
-until "$PYTHON" -c "import urllib.request as u; u.urlopen('http://127.0.0.1:$PORT/v1/models')" 2> /dev/null; do
+until "$PYTHON" -c "import urllib.request as u; u.urlopen('http://127.0.0.1:$PORT/v1/models', timeout=5)" 2> /dev/null; do
     kill -0 $SERVER 2>/dev/null || { tail -40 "$OUT/vllm.log"; exit 1; }
     sleep 2
 done
@@ -69,6 +69,6 @@ fi
 if [[ $STEPS == *2* ]]; then
     echo "== 2. the trie against prompt_logprobs"
     "$PYTHON" -m scripts.bench.serving trie --url "$URL" --model shapes-7B --dtype bfloat16 --declared \
-        | tee "$OUT/trie.txt" || echo "the trie: not run (vLLM before 0.32 names no tokens)" | tee "$OUT/trie.txt"
+        | tee "$OUT/trie.txt" || echo "the trie: not run" | tee "$OUT/trie.txt"
 fi
 echo "== done: $OUT"

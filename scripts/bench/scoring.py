@@ -138,9 +138,10 @@ def _random_llama(folder: str, args: argparse.Namespace) -> str:
         num_attention_heads=width // 64, max_position_embeddings=1024, tie_word_embeddings=True,
         bos_token_id=None, eos_token_id=None, pad_token_id=None,
     )  # fmt: skip
+    torch.set_default_dtype(getattr(torch, args.dtype))
     with torch.device(args.device):  # where billions of parameters are drawn in a second
-        network = LlamaForCausalLM(config)
-    network.to(getattr(torch, args.dtype)).save_pretrained(folder)
+        LlamaForCausalLM(config).save_pretrained(folder)
+    torch.set_default_dtype(torch.float32)
     return folder
 
 

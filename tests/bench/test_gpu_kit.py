@@ -38,6 +38,8 @@ def test_a_kit_is_unpacked_as_it_was_and_only_once(kit: Path) -> None:
     assert (site / "alpha" / "kernel.so").read_bytes() == random.Random(0).randbytes(1500)
     told = subprocess.run([kit / "bin" / "python", "-c", ANSWERS], capture_output=True, text=True, check=True)
     assert told.stdout == "alpha True\n"
+    (site / ".whole").unlink()  # as where it was cut short
+    assert unpack(kit) == site
     for part in kit.glob("part-*"):
         part.unlink()
     assert unpack(kit) == site
