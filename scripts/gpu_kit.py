@@ -32,7 +32,7 @@ PYTHON = "3.12"
 PLATFORMS = ("manylinux_2_31_x86_64", "manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 PART = 50 * 10**6  # bytes
 MANIFEST = "kit.json"
-# What the target has: these, and all that begins with nvidia (and pandas, which vLLM's own client reads prompts with). Its
+# What the target has: these, all that begins with nvidia, and pandas, with which vLLM's own client reads prompts. Its
 # numpy is newer than vLLM's numba allows.
 THERE = {
     "certifi", "filelock", "fsspec", "hf-xet", "huggingface-hub", "jinja2", "markupsafe", "matplotlib", "mpmath",
