@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -163,6 +164,7 @@ def evaluate(
         from llmrl.evaluations import Asked, evaluate_run, plan_all
         from llmrl.report.games import evaluations_table
         from llmrl.report.select import select
+        from llmrl.serve import served_for
 
         if config_dir is not None:
             sys.path.insert(0, str(Path.cwd()))
@@ -173,8 +175,11 @@ def evaluate(
                 "which run? llmrl evaluate RUN... [KEY=VALUE]..., where KEY=VALUE is what is to be other than in "
                 "training; `llmrl runs list` shows the runs there are"
             )
+        say = partial(typer.echo, err=True)
         planned = plan_all(select(names, runs), Asked(overrides, episodes, policy.value), config_dir)
-        judged = [evaluate_run(each, lambda text: typer.echo(text, err=True)) for each in planned]
+        with served_for([each.cfg for each in planned if each.known() is None], say) as environment:
+            os.environ.update(environment)  # so that runs with the same model share its server
+            judged = [evaluate_run(each, say) for each in planned]
         show(evaluations_table(judged))
         for each in judged:
             typer.echo(each.path)

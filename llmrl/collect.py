@@ -10,6 +10,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,6 +29,7 @@ from llmrl.run.checkpoint import checkpoint_steps, read_weights
 from llmrl.run.files import to_json
 from llmrl.run.load import find_run
 from llmrl.run.seeding import integer, stream
+from llmrl.serve import served
 
 PATIENCE = 3000  # episodes in a row that the share of successes leaves out, before it is given up
 TELL_EVERY = 10.0  # seconds
@@ -61,25 +63,26 @@ def collect(cfg: DictConfig, order: Order, runs: Path, tell: Callable[[str], Non
     """
     if order.out.suffix != ".parquet":
         raise ConfigError(f"out={order.out}: expected a file that ends in .parquet")
-    agents = {name: _agent(name, cfg, runs) for name in order.mix}
-    about = _about(cfg, order, agents)
-    if order.out.exists():
-        there = read_about(order.out)
-        if all(there.get(key) == value for key, value in _plain(about).items()):
-            return f"{order.out} is there already: nothing to collect"
-        raise ConfigError(f"{order.out} holds what was collected otherwise: name another out=FILE, or move it away")
-    order.out.parent.mkdir(parents=True, exist_ok=True)
-    part = order.out.with_suffix(".part")
-    writer = FrameWriter(part, about)
-    pool = build_pool(cfg, cfg.rollout.num_envs, cfg.rollout.workers)
-    try:
-        tried = _fill(writer, _Episodes(cfg, order, agents, pool), order, tell)
-    finally:
-        writer.close()
-        pool.close()
+    with ExitStack() as opened:
+
+        def ready(cfg: DictConfig) -> DictConfig:
+            return cfg if order.out.exists() else opened.enter_context(served(cfg, tell))
+
+        agents = {name: _agent(name, cfg, runs, ready) for name in order.mix}
         for agent in agents.values():
-            if isinstance(agent, _ByParts) and agent.parts.cache is not None:
-                agent.parts.cache.close()
+            if isinstance(agent, _ByParts):
+                agent.close_with(opened)
+        about = _about(cfg, order, agents)
+        if order.out.exists():
+            there = read_about(order.out)
+            if all(there.get(key) == value for key, value in _plain(about).items()):
+                return f"{order.out} is there already: nothing to collect"
+            raise ConfigError(f"{order.out} holds what was collected otherwise: name another out=FILE, or move it away")
+        order.out.parent.mkdir(parents=True, exist_ok=True)
+        part = order.out.with_suffix(".part")
+        writer = opened.enter_context(closing(FrameWriter(part, about)))
+        pool = opened.enter_context(closing(build_pool(cfg, cfg.rollout.num_envs, cfg.rollout.workers)))
+        tried = _fill(writer, _Episodes(cfg, order, agents, pool), order, tell)
     data = read(part)
     write(order.out, type(data)(data.texts, data.menus, data.columns, {**data.about, "episodes_tried": tried}))
     part.unlink()
@@ -244,6 +247,11 @@ class _ByParts:
         self.parts, self.about, self.learns = parts, about, learns
         self.history_turns = parts.history_turns
 
+    def close_with(self, opened: ExitStack) -> None:
+        for part in (self.parts.cache, self.parts.answers):
+            if part is not None:
+                opened.callback(part.close)
+
     def chances(self, states: Sequence[TextState], experts: Experts) -> list[np.ndarray]:
         proposals = self.parts.prior.proposals(states, experts, "evaluation" if self.learns else "behaviour")
         found = None
@@ -256,7 +264,8 @@ class _ByParts:
         return found
 
 
-def _agent(name: str, cfg: DictConfig, runs: Path) -> Agent:
+def _agent(name: str, cfg: DictConfig, runs: Path, ready: Callable[[DictConfig], DictConfig]) -> Agent:
+    """`ready` starts the server that a config asks for."""
     if name == "random":
         return _Random()
     if name == "expert":
@@ -265,7 +274,7 @@ def _agent(name: str, cfg: DictConfig, runs: Path) -> Agent:
         if cfg.prior.source == "uniform":
             raise ConfigError("mix=prior: prior=uniform is nobody's; choose one, as in prior=scored, or mix=random")
         settings = named_settings(cfg)
-        return _ByParts(build(cfg), {part: settings[part] for part in ("prior", "lm", "prompt")}, learns=False)
+        return _ByParts(build(ready(cfg)), {part: settings[part] for part in ("prior", "lm", "prompt")}, learns=False)
     try:
         run = find_run(name, runs)
     except ValueError as error:
@@ -273,7 +282,7 @@ def _agent(name: str, cfg: DictConfig, runs: Path) -> Agent:
     steps = checkpoint_steps(run.path)
     if not steps:
         raise ValueError(f"{run.name} has no checkpoint yet, so that it cannot act")
-    parts = build(check(OmegaConf.create({**run.config, "paths": OmegaConf.to_container(cfg.paths)})))
+    parts = build(ready(check(OmegaConf.create({**run.config, "paths": OmegaConf.to_container(cfg.paths)}))))
     parts.learner.load_state_dict(read_weights(run.path / "checkpoints" / str(steps[-1])))
     return _ByParts(parts, {"run_id": run.summary["run_id"], "checkpoint": steps[-1]}, learns=True)
 

@@ -33,6 +33,7 @@ from llmrl.run.folder import read_object
 from llmrl.run.judged import FOLDER, Judged
 from llmrl.run.load import RunInfo
 from llmrl.run.provenance import provenance
+from llmrl.serve import served
 from llmrl.train import EVALUATION_ENVS, episode_row
 
 FORMAT = 1  # raised when the same settings would give other episodes
@@ -107,6 +108,7 @@ def _played(planned: Planned, tell: Callable[[str], None]) -> Judged:
     torch.set_num_threads(cfg.threads)
     started = told = time.monotonic()
     with ExitStack() as opened:
+        cfg = opened.enter_context(served(cfg, tell))
         pool = build_pool(cfg, EVALUATION_ENVS, cfg.rollout.workers)
         opened.callback(pool.close)
         parts = build(cfg)

@@ -18,7 +18,13 @@ PROCESSES = "LLMRL_SERVER_PROCESSES"  # and what they are: JSON, address -> proc
 
 @contextmanager
 def served(cfg: DictConfig, say: Callable[[str], None]) -> Iterator[DictConfig]:
-    """`cfg` with the address of its server: one that the sweep has started, or one that runs for this block."""
+    """`cfg` with the address of its server: one that the sweep has started, or one that runs for this block.
+
+    As it is, where no server is to be started for it.
+    """
+    if not _wants(cfg):
+        yield cfg
+        return
     known = json.loads(os.environ.get(URLS, "{}"))
     if (key := _key(cfg)) in known:
         pid, log = json.loads(os.environ.get(PROCESSES, "{}"))[known[key]]
@@ -37,7 +43,7 @@ def served_for(cfgs: Sequence[DictConfig], say: Callable[[str], None]) -> Iterat
         urls: dict[str, str] = {}
         processes: dict[str, tuple[int, str]] = {}
         for cfg in cfgs:
-            if cfg.lm is not None and cfg.lm.get("serve") is not None and not cfg.cached_only and _key(cfg) not in urls:
+            if _wants(cfg) and _key(cfg) not in urls:
                 server = stack.enter_context(serving(find_vllm(cfg.lm.serve_env), _what(cfg), say, needed=False))
                 urls[_key(cfg)] = server.url
                 processes[server.url] = (server.process.pid, str(server.log))
@@ -50,6 +56,10 @@ def _runs(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def _wants(cfg: DictConfig) -> bool:
+    return cfg.lm is not None and cfg.lm.get("serve") is not None and not cfg.cached_only
 
 
 def _what(cfg: DictConfig) -> Serving:

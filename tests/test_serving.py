@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ast
 import importlib
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,9 +18,12 @@ from small_server import ModelBackend, SmallServer
 from typer.testing import CliRunner, Result
 
 import llmrl
+from llmrl import serve
 from llmrl.cli import app
 from llmrl.config import ConfigError, compose
+from llmrl.data.files import read
 from llmrl.lm import connection
+from llmrl.lm.server import Server, Serving
 from llmrl.lm.transformers_lm import TransformersLM
 from llmrl.run.checkpoint import checkpoint_steps
 from llmrl.run.folder import Paused, read_object
@@ -245,6 +251,37 @@ def test_a_model_that_is_replaced_in_the_middle_pauses_the_run(
     assert not time.waits
     assert trained(tmp_path, server, PRIORS["sampled"])["status"] == "complete"
     assert files(tmp_path) == expected["sampled"]
+
+
+def test_collecting_and_evaluating_start_the_server_that_is_asked_for_once(
+    server: SmallServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str | None] = []
+
+    @contextmanager
+    def serving(vllm: object, what: Serving, *_: object, **__: object) -> Iterator[Server]:
+        started.append(what.model)
+        yield Server(server.url, "lm", "float32", tmp_path / "log", SimpleNamespace(pid=os.getpid()))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(serve, "serving", serving)
+    monkeypatch.setattr(serve, "find_vllm", lambda environment: None)
+    for name in (serve.URLS, serve.PROCESSES):
+        monkeypatch.setenv(name, "{}")
+    for seed in (0, 1):
+        trained(tmp_path, server, [*PRIORS["sampled"], f"seed={seed}"])
+    asked = [f"lm.serve={GOLDEN_LM}", f"paths.cache={tmp_path / 'others.sqlite3'}"]
+    out = tmp_path / "few.parquet"
+    collect = ["collect", *RUN, *PRIORS["sampled"], *asked, f"out={out}", "size=20", "mix=prior"]
+    for _ in range(2):  # the second finds it done, and starts nothing
+        done = CliRunner().invoke(app, collect)
+        assert done.exit_code == 0, done.output
+    assert started == [str(GOLDEN_LM)]
+    assert len(read(out)) == 20
+    evaluate = ["evaluate", f"{tmp_path}/runs/*", "--runs", str(tmp_path / "runs"), *asked, "--episodes", "1"]
+    for _ in range(2):
+        done = CliRunner().invoke(app, evaluate)
+        assert done.exit_code == 0, done.output
+    assert started == [str(GOLDEN_LM)] * 2  # one for both runs, and none for what was played
 
 
 @pytest.mark.parametrize("command", ["score", "sample"])
