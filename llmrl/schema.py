@@ -303,6 +303,7 @@ class BCConfig:
     weights: str | None = "???"  # a file that scripts/clone.py wrote; its contents name the run. null with data
     hidden: list[int] = field(default_factory=lambda: [128, 128])
     alpha: float = 1.0  # temperature of the cloned policy
+    product: bool = since(False)  # ... of w exp(f) as a whole; else of f alone, which is the same without a prior
     # with data:
     gradient_steps: int = since(2000)  # in all
     batch: int = since(128)

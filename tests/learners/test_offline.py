@@ -17,7 +17,7 @@ from llmrl.learners.bc import BC
 from llmrl.learners.cql import CQL
 from llmrl.learners.iql import IQL
 from llmrl.learners.offline import OfflineLearner
-from llmrl.priors.candidates import Proposal
+from llmrl.priors.candidates import Candidates, Proposal
 from llmrl.schema import BCConfig, CQLConfig, EncoderConfig, IQLConfig
 
 ROOMS = [TextState("Go.", f"room {i}", ("east", "west", "wait")) for i in range(3)]
@@ -157,6 +157,27 @@ def test_cloning_times_a_prior_is_a_product_of_experts() -> None:
     flat = bc(data(weights=np.full(3, 1 / 3)))
     cloned = F.cross_entropy(q_of(flat, "policy")[[0, 1, 2, 0]], torch.tensor([0, 0, 2, 1]))
     assert flat.loss(EVERY)[0].item() == pytest.approx(cloned.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0, 1.7])
+def test_what_sharpens_a_product_sharpens_both_experts(alpha: float) -> None:
+    learner = bc(data(), product=True, alpha=alpha)
+    states = data().states
+    w = [np.array([0.7, 0.3, 0.0]), np.array([0.01, 0.98, 0.01])]
+    f = learner.values(states[:2])
+    with np.errstate(divide="ignore"):
+        product = [np.log(w_A) + f_A for w_A, f_A in zip(w, f, strict=True)]
+    proposals = [Proposal(w_A, None) for w_A in w]
+    for greedy in (False, True):
+        pi = learner.policy(states[:2], proposals, greedy)
+        for pi_A, x_A in zip(pi, product, strict=True):
+            expected = np.exp((x_A - x_A.max()) / alpha) if alpha and not greedy else (x_A == x_A.max()).astype(float)
+            assert pi_A == pytest.approx(expected / expected.sum(), abs=1e-6)
+    candidates = [Candidates(np.flatnonzero(w_A), np.log(w_A[w_A > 0])) for w_A in w]
+    rng = np.random.default_rng(0)
+    drawn = np.array([learner.evaluate(states[:2], candidates, rng, greedy=False) for _ in range(3000)])
+    for pi_A, taken in zip(learner.policy(states[:2], proposals, greedy=False), drawn.T, strict=True):
+        assert np.bincount(taken, minlength=3) / 3000 == pytest.approx(pi_A, abs=0.04)
 
 
 def test_filtered_cloning_draws_from_what_succeeded() -> None:
