@@ -1,7 +1,8 @@
 """Data sets in files, by their ending: .parquet (the published form), .jsonl (for people and other tools), .part (while
 it is collected), and .pkl, the tuple layout of the released code of arXiv 2410.07927, which is only read.
 
-A .jsonl file has on its first line how the set came about, {"llmrl_data": 1, ...}, and then a row on each line.
+A .jsonl file has on its first line how the set came about, {"llmrl_data": 1, ...}, and then a row on each line. The
+first line may say how many (`rows`): without it, nobody can tell a file that was cut between two episodes from a whole.
 """
 
 from __future__ import annotations
@@ -34,15 +35,22 @@ def read(path: Path, cut: int | None = None) -> DataSet:
     if path.suffix == ".parquet":
         return read_parquet(path)
     about: dict[str, Any]
+    expected: Any = None
     if path.suffix == ".part":
         about, rows = read_frames(path)
     elif path.suffix == ".jsonl":
         about, rows = _read_jsonl(path)
+        expected = about.pop("rows", None)
     else:
         about, rows = {"imported": path.name, "cut": cut}, read_official(path, cut)
     builder = Builder(str(path))
     for row in rows:
         builder.add(row)
+    if expected is not None and len(builder) != expected:
+        raise DataError(
+            f"{path}, line 1: it says {expected!r} rows, and {len(builder):,} follow: the file was cut off (or changed on "
+            'purpose: then correct "rows", or leave it out)'
+        )
     return builder.done(about)
 
 
@@ -52,7 +60,7 @@ def write(path: Path, data: DataSet) -> None:
     if path.suffix == ".parquet":
         write_parquet(path, data)
         return
-    lines = [to_json({"llmrl_data": FORMAT, **data.about}), *(_line(row) for row in data.rows())]
+    lines = [to_json({"llmrl_data": FORMAT, "rows": len(data), **data.about}), *(_line(row) for row in data.rows())]
     publish(path, "\n".join(lines) + "\n")
 
 

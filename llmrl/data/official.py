@@ -68,7 +68,7 @@ def _fits(name: str, value: Any) -> bool:
     if name in ("admissible", "next admissible"):
         return isinstance(value, list | tuple) and all(isinstance(text, str) for text in value)
     if name == "reward":
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        return isinstance(value, float) or (type(value) is int and abs(value) < 1 << 53)
     if name == "done":
         return isinstance(value, bool) or value in (0, 1)
     return isinstance(value, str)

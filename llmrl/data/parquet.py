@@ -1,4 +1,4 @@
-"""Data sets as Parquet files: any reader of Parquet shows the rows, with each text stored once per file.
+"""Data sets as Parquet files: any reader of Parquet shows the rows, with each text stored once in a column.
 
 The columns are those of `llmrl.data.dataset`; texts are dictionary-encoded. The schema's metadata hold, under "llmrl",
 JSON with `format` (1), `content` (the hash of the rows) and whatever tells how the set came about.

@@ -74,7 +74,8 @@ def test_a_file_that_was_cut_off_is_named_wherever_it_was(form: str, tmp_path: P
     path = tmp_path / form
     _framed(path, rows(2, 3)) if form == "a.part" else write(path, built(rows(2, 3)))
     whole = path.read_bytes()
-    for length in {0, 1, 10, len(whole) // 2, len(whole) - 30, len(whole) - 1}:
+    lines = [i + 1 for i, byte in enumerate(whole[:-1]) if byte == ord("\n")] if form == "a.jsonl" else []
+    for length in {0, 1, 10, len(whole) // 2, len(whole) - 30, len(whole) - 1, *lines}:
         path.write_bytes(whole[:length])
         with pytest.raises(DataError, match=str(path)):
             read(path)
@@ -272,6 +273,7 @@ def test_a_pickle_that_wants_more_than_containers(
         ([*_tuples(1), ("t", "o", 3, "n", 0.0, True, ["a"], ["a"])], "row 1: action is 3"),
         ([("t", "o", "b", "n", 0.0, True, ["a"], ["a"])], "row 0: its action is not on its menu"),
         ([("t", "o", "a", "n", float("nan"), True, ["a"], ["a"])], "row 0: its reward is no finite number"),
+        ([("t", "o", "a", "n", 10**400, True, ["a"], ["a"])], "row 0: reward is 1000"),
     ],
 )
 def test_tuples_that_are_none(value: Any, said: str, tmp_path: Path) -> None:
