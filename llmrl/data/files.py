@@ -48,8 +48,8 @@ def read(path: Path, cut: int | None = None) -> DataSet:
         builder.add(row)
     if expected is not None and len(builder) != expected:
         raise DataError(
-            f"{path}, line 1: it says {expected!r} rows, and {len(builder):,} follow: the file was cut off (or changed on "
-            'purpose: then correct "rows", or leave it out)'
+            f"{path}, line 1: it says {expected!r} rows, and {len(builder):,} follow: the file was cut off "
+            '(or changed on purpose: then correct "rows", or leave it out)'
         )
     return builder.done(about)
 
