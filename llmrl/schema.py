@@ -304,6 +304,7 @@ class BCConfig:
     hidden: list[int] = field(default_factory=lambda: [128, 128])
     alpha: float = 1.0  # temperature of the cloned policy
     product: bool = since(False)  # ... of w exp(f) as a whole; else of f alone, which is the same without a prior
+    learned_weight: float = since(1.0)  # with product: of f beside log w when it acts; below 1 it trusts w more
     # with data:
     gradient_steps: int = since(2000)  # in all
     batch: int = since(128)
@@ -520,6 +521,7 @@ RANGES: dict[str, Range] = {
     "env.ingredients": Range(1, 3),
     **{key: Range(1) for key in ("lm.batch_size", "lm.concurrency")},
     **{key: Range(0, above=True) for key in ("lm.attempt_s", "lm.patience_s", "lm.probe_tolerance")},
+    "learner.learned_weight": Range(0),
     "prompt.history_turns": Range(0),
     "prompt.think_tokens": Range(1),
     **{f"prior.{use}.k": Range(1) for use in ("behaviour", "target", "evaluation")},

@@ -1,11 +1,12 @@
-"""BC, behaviour cloning: pi(a|s) ~ [w(a|s) exp f(s,a)]^(1/alpha), f learned from what somebody did.
+"""BC, behaviour cloning: pi(a|s) ~ [w(a|s) exp(lambda f(s,a))]^(1/alpha), f learned from what somebody did.
 
-    L = -mean_B log pi(a|s)   over the admissible actions, with alpha = 1
+    L = -mean_B log pi(a|s)   over the admissible actions, with alpha = lambda = 1
 
 From data (`data=FILE`) f is learned in the run. With a prior over the actions it is a product of experts: f learns what
-w lacks, and is small where there are few data, so that the prior then decides. Such an f says nothing without its w, so
-that alpha sharpens both (`product`), and the greedy policy takes the best of w exp f. `successful` learns from episodes
-that succeeded alone (filtered BC). With prior=uniform it is cloning alone.
+w lacks. Such an f says nothing without its w, so that alpha sharpens both (`product`), and the greedy policy takes the
+best of w exp(lambda f). Where data are few, f holds much that is chance, and lambda < 1 (`learned_weight`) trusts the
+prior more. `successful` learns from episodes that succeeded alone (filtered BC). With prior=uniform it is cloning
+alone.
 
 From a file of weights f is as `scripts/clone.py` fitted it to the walkthroughs that the embedded model read: what this
 corpus is worth without a language model and without learning by doing. Nothing is then learned in the run.
@@ -49,7 +50,7 @@ class BC(FromData):
             for i, c in enumerate(candidates):
                 log_w_A = np.full(values[i].size, -np.inf)
                 log_w_A[c.actions] = c.log_weights
-                values[i] = sharpened(values[i], log_w_A, alpha)
+                values[i] = self._sharpened(values[i], log_w_A, alpha)
         return choose(values, candidates, alpha, rng)
 
     def policy(self, states: Sequence[TextState], proposals: Sequence[Proposal], greedy: bool) -> list[np.ndarray]:
@@ -57,8 +58,16 @@ class BC(FromData):
         if self.cfg.product:
             with np.errstate(divide="ignore"):
                 pairs = zip(values, proposals, strict=True)
-                values = [sharpened(f_A, np.log(p.weights), alpha) for f_A, p in pairs]
+                values = [self._sharpened(f_A, np.log(p.weights), alpha) for f_A, p in pairs]
         return choice_probabilities(values, proposals, alpha)
+
+    def _sharpened(self, f_A: np.ndarray, log_w_A: np.ndarray, alpha: float) -> np.ndarray:
+        """v with w exp(v/alpha) ~ [w exp(lambda f)]^(1/alpha): lambda f + (1 - alpha) log w, float64 [actions].
+
+        With alpha = 0, where the largest v is taken, that is lambda f + log w.
+        """
+        log_w_A = np.where(log_w_A > -np.inf, log_w_A, 0.0)
+        return self.cfg.learned_weight * f_A.astype(np.float64) + (1 - alpha) * log_w_A
 
     def study(self, data: OfflineData) -> None:
         super().study(data)
@@ -84,11 +93,3 @@ class BC(FromData):
         assert log_pi_B.shape == (len(rows),)
         loss = -log_pi_B.mean()
         return loss, {"policy": loss}
-
-
-def sharpened(f_A: np.ndarray, log_w_A: np.ndarray, alpha: float) -> np.ndarray:
-    """v with w exp(v/alpha) ~ (w exp f)^(1/alpha): f + (1 - alpha) log w, float64 [actions].
-
-    With alpha = 0, where the largest v is taken, that is f + log w.
-    """
-    return f_A.astype(np.float64) + (1 - alpha) * np.where(log_w_A > -np.inf, log_w_A, 0.0)

@@ -159,14 +159,14 @@ def test_cloning_times_a_prior_is_a_product_of_experts() -> None:
     assert flat.loss(EVERY)[0].item() == pytest.approx(cloned.item(), rel=1e-5)
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0, 1.7])
-def test_what_sharpens_a_product_sharpens_both_experts(alpha: float) -> None:
-    learner = bc(data(), product=True, alpha=alpha)
+@pytest.mark.parametrize(("alpha", "weight"), [(0.0, 0.5), (0.3, 1.0), (1.0, 1.0), (1.7, 0.4)])
+def test_what_sharpens_a_product_sharpens_both_experts(alpha: float, weight: float) -> None:
+    learner = bc(data(), product=True, alpha=alpha, learned_weight=weight)
     states = data().states
     w = [np.array([0.7, 0.3, 0.0]), np.array([0.01, 0.98, 0.01])]
     f = learner.values(states[:2])
     with np.errstate(divide="ignore"):
-        product = [np.log(w_A) + f_A for w_A, f_A in zip(w, f, strict=True)]
+        product = [np.log(w_A) + weight * f_A for w_A, f_A in zip(w, f, strict=True)]
     proposals = [Proposal(w_A, None) for w_A in w]
     for greedy in (False, True):
         pi = learner.policy(states[:2], proposals, greedy)
