@@ -86,7 +86,7 @@ CURVES = {
     "bc_prior": ["learner=bc_prior", *DATA, *MODEL],
     "cql": ["learner=cql", "learner.n_step=3", "learner.discount_by=primitive_steps", *DATA],
     "cql_prior": ["learner=cql_prior", *DATA, *MODEL],
-    "cql_prior-joined": [
+    "cql_prior-whole": [
         "learner=cql_prior",
         "prior=scored",
         "learner.join=true",
@@ -95,6 +95,7 @@ CURVES = {
         *DATA,
         *MODEL,
     ],
+    "cql_prior_joined": ["learner=cql_prior_joined", *DATA, *MODEL],
     "cql_prior_soft": ["learner=cql_prior_soft", *DATA, *MODEL],
     "cql_prior_paper": ["learner=cql_prior_paper", *DATA, *PAPER_MODEL],
     "iql": ["learner=iql", *DATA],

@@ -91,6 +91,7 @@ EVERY = {  # visits, rewards, n steps, streams: all that one learner has
     "bc_prior": ["learner=bc_prior", *OFFLINE, *MODEL, *HISTORY],
     "cql": ["learner=cql", "learner.join=true", "learner.backup=soft", *OFFLINE, *HISTORY],
     "cql_prior": ["learner=cql_prior", *OFFLINE, *MODEL],
+    "cql_prior_joined": ["learner=cql_prior_joined", *OFFLINE, *MODEL],
     "cql_prior_soft": ["learner=cql_prior_soft", *OFFLINE, *MODEL],
     "cql_prior_paper": ["learner=cql_prior_paper", *OFFLINE, *MODEL],
     "iql": ["learner=iql", *OFFLINE],
