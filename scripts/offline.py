@@ -126,7 +126,13 @@ def draw(studies: Mapping[str, Mapping[str, Found]], out: Path) -> Path:
     """One picture, a panel per study."""
     from llmrl.report.plots import samples
 
-    return samples({study: [own.arm for own in arms.values()] for study, arms in studies.items()}, out, LEVELS)
+    panels = {study: [own.arm for own in arms.values()] for study, arms in studies.items()}
+    alone = {
+        study: max(known)
+        for study, arms in studies.items()
+        if (known := {own.alone for own in arms.values() if own.alone is not None and not np.isnan(own.alone)})
+    }
+    return samples(panels, out, LEVELS, alone)
 
 
 def _id(cell: Cell, composed: dict[tuple[str, ...], DictConfig]) -> str:
@@ -177,8 +183,8 @@ def main() -> None:
         raise SystemExit(f"error: --runs: {len(folders)} folders for {len(studies)} studies; name one for each")
     tables = {}
     for study, folder in zip(studies, folders, strict=True):
-        tables[study.name] = found(study, folder, args.arms and [*args.arms, args.against])
-        print(f"## {study.name}\n" * (len(studies) > 1), *table(tables[study.name], args.against), "", sep="\n")
+        tables[study.title] = found(study, folder, args.arms and [*args.arms, args.against])
+        print(f"## {study.name}\n" * (len(studies) > 1), *table(tables[study.title], args.against), "", sep="\n")
     if args.out:
         print(draw(tables, args.out))
 

@@ -48,6 +48,7 @@ class Cell:
 @dataclass(frozen=True)
 class Study:
     name: str
+    title: str  # above its panel of a figure
     common: list[str]
     seeds: int
     arms: dict[str, dict[str, Any]]
@@ -59,7 +60,7 @@ class Study:
     @classmethod
     def read(cls, file: Path) -> Study:
         judged = {"evaluate": {}, "matrix": {}, "judge": {}, "episodes": 2, "ceilings": []}
-        known = {"about", "common", "seeds", "sets", "arms", "empty_caches", "collect", "sizes", *judged}
+        known = {"about", "title", "common", "seeds", "sets", "arms", "empty_caches", "collect", "sizes", *judged}
         plain = yaml.safe_load(file.read_text())
         if wrong := set(plain) - known:
             raise SystemExit(f"{file}: unknown keys {sorted(wrong)}; there are {', '.join(sorted(known))}")
@@ -74,6 +75,7 @@ class Study:
             arms[name] = arm | {"set": list(_unfolded(arm["set"], sets, f"{file}: arms.{name}"))}
         return cls(
             file.stem,
+            plain.get("title", file.stem),
             plain.get("common", []),
             plain["seeds"],
             arms,

@@ -66,9 +66,17 @@ def run_curve(folder: Path) -> Path | None:
     return _draw({run.name: curves}, folder / "curve.png", "eval/success", x, _arm)
 
 
-def samples(panels: Mapping[str, Sequence[Arm]], out: Path, levels: Sequence[float]) -> Path:
-    """Success over the number of transitions that were learned from: a panel per study, and in it a line per arm."""
+def samples(
+    panels: Mapping[str, Sequence[Arm]], out: Path, levels: Sequence[float], alone: Mapping[str, float] | None = None
+) -> Path:
+    """Success over the number of transitions that were learned from: a panel per study, and in it a line per arm.
+
+    `alone`: of studies, the success of the prior without data; a level line.
+    """
     drawn = {name: [Curve(arm.label, arm.sizes, arm.success_SN) for arm in arms] for name, arms in panels.items()}
+    for name, success in (alone or {}).items():
+        sizes = np.unique(np.concatenate([arm.sizes for arm in panels[name]]))
+        drawn[name].append(Curve("prior alone", sizes, np.full((1, sizes.size), success)))
     label = _seeds if len(panels) == 1 else _arm  # an arm may have other seeds in another study
     return _draw(drawn, out, "eval/success", "transitions", label, levels, log=True)
 

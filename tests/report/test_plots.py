@@ -56,7 +56,7 @@ def test_a_legend_is_no_wider_than_its_picture(
     arms = [
         Arm("w" + "m" * (length // 3) + "i" * (length - length // 3 - 1), [0], np.array([1.0, 10.0]), np.ones((1, 2)))
     ]
-    plots.samples({"title": arms * curves}, tmp_path / "c.png", ())
+    plots.samples({"title": arms * curves}, tmp_path / "c.png", (), {"title": 0.3})
     (legend,) = made[0].legends
     assert legend.get_window_extent().x0 >= 0
     assert legend.get_window_extent().x1 <= made[0].bbox.width
