@@ -268,7 +268,13 @@ def _refuse_data(cfg: DictConfig, schema: type | None, folders: ConfigFolders) -
             f"prior.target.redraw={target.redraw}: all candidates are asked for before training, so that none come up "
             "on the way; use prior.target.redraw=never"
         )
-    if schema is BCConfig and (target.k is not None or (prior.source != "uniform" and prior.mix == 0)):
+    if schema is BCConfig and learner.learned_weight != 1 and not learner.product:
+        raise ConfigError(
+            f"learner.learned_weight={learner.learned_weight:g} is of a product of experts: add learner.product=true, "
+            "as learner=bc_prior has it, or leave it out"
+        )
+    draws = [target.k, prior.evaluation.k if learner.get("product") and prior.source != "uniform" else None]
+    if schema is BCConfig and (draws != [None, None] or (prior.source != "uniform" and prior.mix == 0)):
         raise ConfigError(
             f"learner={learner.name} multiplies with what the prior says of every action: use prior=scored, or "
             "prior.target.k=null prior.evaluation.k=null, with prior.mix above 0"

@@ -29,7 +29,7 @@ from llmrl.run.checkpoint import checkpoint_steps, read_weights
 from llmrl.run.files import to_json
 from llmrl.run.load import find_run
 from llmrl.run.seeding import integer, stream
-from llmrl.serve import served
+from llmrl.serve import served, served_by, wants, with_url
 
 PATIENCE = 3000  # episodes in a row that the share of successes leaves out, before it is given up
 TELL_EVERY = 10.0  # seconds
@@ -64,9 +64,14 @@ def collect(cfg: DictConfig, order: Order, runs: Path, tell: Callable[[str], Non
     if order.out.suffix != ".parquet":
         raise ConfigError(f"out={order.out}: expected a file that ends in .parquet")
     with ExitStack() as opened:
+        urls: dict[str, str] = {}  # of servers, by what they serve
 
         def ready(cfg: DictConfig) -> DictConfig:
-            return cfg if order.out.exists() else opened.enter_context(served(cfg, tell))
+            if order.out.exists() or not wants(cfg):
+                return cfg
+            if (key := served_by(cfg)) not in urls:
+                urls[key] = opened.enter_context(served(cfg, tell)).lm.url
+            return with_url(cfg, urls[key])
 
         agents = {name: _agent(name, cfg, runs, ready) for name in order.mix}
         for agent in agents.values():

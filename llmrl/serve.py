@@ -9,7 +9,6 @@ from contextlib import ExitStack, contextmanager
 
 from omegaconf import DictConfig, OmegaConf
 
-from llmrl.config import check
 from llmrl.lm.server import Serving, find_vllm, serving, watched
 
 URLS = "LLMRL_SERVERS"  # how a sweep tells its cells where its servers are: JSON, what is served -> address
@@ -22,18 +21,18 @@ def served(cfg: DictConfig, say: Callable[[str], None]) -> Iterator[DictConfig]:
 
     As it is, where no server is to be started for it.
     """
-    if not _wants(cfg):
+    if not wants(cfg):
         yield cfg
         return
     known = json.loads(os.environ.get(URLS, "{}"))
-    if (key := _key(cfg)) in known:
+    if (key := served_by(cfg)) in known:
         pid, log = json.loads(os.environ.get(PROCESSES, "{}"))[known[key]]
-        how = f"the sweep's vLLM ended by itself: its log is {log}"
+        how = f"its vLLM ended by itself: its log is {log}"
         with watched(known[key], lambda: None if _runs(pid) else how):
-            yield _with_url(cfg, known[key])
+            yield with_url(cfg, known[key])
         return
     with serving(find_vllm(cfg.lm.serve_env), _what(cfg), say, needed=False) as server:
-        yield _with_url(cfg, server.url)
+        yield with_url(cfg, server.url)
 
 
 @contextmanager
@@ -43,9 +42,9 @@ def served_for(cfgs: Sequence[DictConfig], say: Callable[[str], None]) -> Iterat
         urls: dict[str, str] = {}
         processes: dict[str, tuple[int, str]] = {}
         for cfg in cfgs:
-            if _wants(cfg) and _key(cfg) not in urls:
+            if wants(cfg) and served_by(cfg) not in urls:
                 server = stack.enter_context(serving(find_vllm(cfg.lm.serve_env), _what(cfg), say, needed=False))
-                urls[_key(cfg)] = server.url
+                urls[served_by(cfg)] = server.url
                 processes[server.url] = (server.process.pid, str(server.log))
         yield {URLS: json.dumps(urls), PROCESSES: json.dumps(processes)} if urls else {}
 
@@ -58,7 +57,7 @@ def _runs(pid: int) -> bool:
     return True
 
 
-def _wants(cfg: DictConfig) -> bool:
+def wants(cfg: DictConfig) -> bool:
     return cfg.lm is not None and cfg.lm.get("serve") is not None and not cfg.cached_only
 
 
@@ -66,12 +65,14 @@ def _what(cfg: DictConfig) -> Serving:
     return Serving(cfg.lm.serve, cfg.lm.revision, cfg.lm.dtype)
 
 
-def _key(cfg: DictConfig) -> str:
+def served_by(cfg: DictConfig) -> str:
+    """Names the server that it asks for: configs with the same one share it."""
     return json.dumps([cfg.lm[name] for name in ("serve", "revision", "dtype", "serve_env")])
 
 
-def _with_url(cfg: DictConfig, url: str) -> DictConfig:
+def with_url(cfg: DictConfig, url: str) -> DictConfig:
     cfg = cfg.copy()
     OmegaConf.set_readonly(cfg, False)
     cfg.lm.url = url
-    return check(cfg)
+    OmegaConf.set_readonly(cfg, True)
+    return cfg

@@ -119,6 +119,8 @@ def test_data_of_another_world_are_named(tmp_path: Path) -> None:
         (["learner=bc", "learner.weights=a", "learner.batch=3"], "nothing is learned in the run"),
         (["learner=cql_prior", f"data={FILE}", "prior.target.redraw=union"], "use prior.target.redraw=never"),
         (["learner=bc_prior", f"data={FILE}", "prior.target.k=3"], "what the prior says of every action"),
+        (["learner=bc_prior", f"data={FILE}", "prior.evaluation.k=3"], "what the prior says of every action"),
+        (["learner=bc", f"data={FILE}", "learner.learned_weight=0.5"], "of a product of experts"),
         (["learner=bc", f"data={FILE}", "prior.target.k=3"], "what the prior says of every action"),
         (["learner=cql", f"data={FILE}", "learner.c=-1"], "learner.c=-1"),
     ],

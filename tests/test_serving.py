@@ -268,20 +268,24 @@ def test_collecting_and_evaluating_start_the_server_that_is_asked_for_once(
     for name in (serve.URLS, serve.PROCESSES):
         monkeypatch.setenv(name, "{}")
     for seed in (0, 1):
-        trained(tmp_path, server, [*PRIORS["sampled"], f"seed={seed}"])
+        trained(tmp_path, server, [*PRIORS["sampled"], f"seed={seed}", f"lm.serve={GOLDEN_LM}"])
     asked = [f"lm.serve={GOLDEN_LM}", f"paths.cache={tmp_path / 'others.sqlite3'}"]
     out = tmp_path / "few.parquet"
-    collect = ["collect", *RUN, *PRIORS["sampled"], *asked, f"out={out}", "size=20", "mix=prior"]
+    first, *_ = (run.name for run in load_runs(tmp_path / "runs"))
+    here = ["--runs", str(tmp_path / "runs")]
+    collect = ["collect", *RUN, *PRIORS["sampled"], *asked, f"out={out}", "size=20", f"mix=prior,{first}", *here]
     for _ in range(2):  # the second finds it done, and starts nothing
         done = CliRunner().invoke(app, collect)
         assert done.exit_code == 0, done.output
     assert started == [str(GOLDEN_LM)]
     assert len(read(out)) == 20
-    evaluate = ["evaluate", f"{tmp_path}/runs/*", "--runs", str(tmp_path / "runs"), *asked, "--episodes", "1"]
+    offline = ["learner=cql_prior", "learner.gradient_steps=4", f"data={out}", "evaluation.every=4", *asked]
+    llmrl.train(compose([*RUN[:2], *RUN[6:12], *offline, f"paths.runs={tmp_path / 'runs'}", f"lm.url={server.url}"]))
+    evaluate = ["evaluate", f"{tmp_path}/runs/*", *here, *asked, "--episodes", "1"]
     for _ in range(2):
         done = CliRunner().invoke(app, evaluate)
         assert done.exit_code == 0, done.output
-    assert started == [str(GOLDEN_LM)] * 2  # one for both runs, and none for what was played
+    assert started == [str(GOLDEN_LM)] * 2  # one for all runs, and none for what was played
 
 
 @pytest.mark.parametrize("command", ["score", "sample"])

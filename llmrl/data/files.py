@@ -60,7 +60,7 @@ def write(path: Path, data: DataSet) -> None:
     if path.suffix == ".parquet":
         write_parquet(path, data)
         return
-    lines = [to_json({"llmrl_data": FORMAT, "rows": len(data), **data.about}), *(_line(row) for row in data.rows())]
+    lines = [to_json({"llmrl_data": FORMAT, **data.about, "rows": len(data)}), *(_line(row) for row in data.rows())]
     publish(path, "\n".join(lines) + "\n")
 
 

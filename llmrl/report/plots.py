@@ -66,6 +66,9 @@ def run_curve(folder: Path) -> Path | None:
     return _draw({run.name: curves}, folder / "curve.png", "eval/success", x, _arm)
 
 
+ALONE = "prior alone"  # the label of what is no arm, and has no seeds of its own
+
+
 def samples(
     panels: Mapping[str, Sequence[Arm]], out: Path, levels: Sequence[float], alone: Mapping[str, float] | None = None
 ) -> Path:
@@ -76,7 +79,7 @@ def samples(
     drawn = {name: [Curve(arm.label, arm.sizes, arm.success_SN) for arm in arms] for name, arms in panels.items()}
     for name, success in (alone or {}).items():
         sizes = np.unique(np.concatenate([arm.sizes for arm in panels[name]]))
-        drawn[name].append(Curve("prior alone", sizes, np.full((1, sizes.size), success)))
+        drawn[name].append(Curve(ALONE, sizes, np.full((1, sizes.size), success)))
     label = _seeds if len(panels) == 1 else _arm  # an arm may have other seeds in another study
     return _draw(drawn, out, "eval/success", "transitions", label, levels, log=True)
 
@@ -112,6 +115,8 @@ def _curve(label: str, points: Sequence[tuple[np.ndarray, np.ndarray]], log: boo
 
 
 def _seeds(c: Curve) -> str:
+    if c.label == ALONE:
+        return c.label
     return f"{c.label} ({len(c.y_SX)} seed{'s' if len(c.y_SX) > 1 else ''})"
 
 
