@@ -178,11 +178,12 @@ def model_identity(cfg: DictConfig, part: str = "lm") -> ModelIdentity | None:
     if node is None or _schema_of(node) not in (TransformersLMConfig, OpenAILMConfig, ModelEncoderConfig):
         return None
     from llmrl.lm.identify import identify, identify_served
+    from llmrl.lm.language_model import with_bos
 
     try:
         if _schema_of(node) is OpenAILMConfig:
             return identify_served(node.model, node.revision, node.dtype, node.tokenizer)
-        return identify(node.model, node.revision, node.dtype, part)
+        return with_bos(identify(node.model, node.revision, node.dtype, part), node.get("bos"))
     except ValueError as error:
         if not cfg.cached_only:
             raise ConfigError(str(error)) from error

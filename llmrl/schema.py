@@ -111,6 +111,7 @@ class TransformersLMConfig:
     dtype: str = "float32"
     device: str = free("auto")
     batch_size: int | None = free(None)  # states per forward; null: 1 on a CPU (no answer depends on another), else 16
+    bos: bool | None = since(None)  # begin each prompt with the beginning-of-text token; null: as the tokenizer does
 
 
 @dataclass

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
@@ -66,6 +70,38 @@ def build_windowed(folder: Path, window: int, seed: int = 0) -> str:
         bos_token_id=tokenizer.eos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.eos_token_id,
     )  # fmt: skip
     return _save(MistralForCausalLM, config, tokenizer, folder, seed)
+
+
+def build(
+    kind: str, settings: dict[str, Any], folder: Path, tokenizer: PreTrainedTokenizerFast | None = None, seed: int = 0
+) -> str:
+    """A model of any kind that transformers knows, its weights so large that a wrong mask or position shows."""
+    config = AutoConfig.for_model(kind, **settings)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(config)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.ndim >= 2:
+                    parameter.normal_(0, 2 / parameter.shape[-1] ** 0.5)
+        model.save_pretrained(folder)
+    (tokenizer or _tokenizer(bos=True)).save_pretrained(folder)
+    return str(folder)
+
+
+def word_tokenizer(dummy_prefix: bool = False, special: Sequence[str] = ()) -> PreTrainedTokenizerFast:
+    """A token a word, none at the beginning of a text. dummy_prefix: a space before each text, as in Llama 2."""
+    words = sorted({word for text in (*PROMPTS, *ACTIONS) for word in text.replace(".", "").replace(":", "").split()})
+    vocabulary = ["<s>", "</s>", "<unk>", "▁", *(f"▁{word}" if dummy_prefix else word for word in words)]
+    backend = Tokenizer(models.WordLevel({token: i for i, token in enumerate(vocabulary)}, unk_token="<unk>"))
+    if dummy_prefix:
+        backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+        backend.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
+    else:
+        backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>", pad_token="</s>")
+    tokenizer.add_special_tokens({"additional_special_tokens": list(special)})
+    return tokenizer
 
 
 def _tokenizer(bos: bool) -> PreTrainedTokenizerFast:

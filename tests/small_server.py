@@ -75,8 +75,8 @@ class ModelBackend:
 
     def generate(self, prompt: Sequence[int] | str, seeds: Sequence[int], sampling: Sampling) -> list[str]:
         with self._lock:
-            ids = self.lm._tokenize_prompts([prompt])[0] if isinstance(prompt, str) else list(prompt)
-            return self.lm._generate([ids], [seeds], sampling)[0]
+            ids = self.lm.texts.prompts([prompt])[0] if isinstance(prompt, str) else list(prompt)
+            return self.lm.generate([ids], [seeds], sampling)[0]
 
 
 class SmallServer:

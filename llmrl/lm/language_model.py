@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol, runtime_checkable
 
 
@@ -34,6 +34,13 @@ class ModelIdentity:
     revision: str  # a hub commit, or a hash of the weights of a local folder
     dtype: str  # "float32", "bfloat16"
     tokenizer: str  # a hash of the tokenizer
+
+
+def with_bos(identity: ModelIdentity, bos: bool | None) -> ModelIdentity:
+    """The identity of a model whose prompts are made to begin with its beginning-of-text token, or without it."""
+    if bos is None:
+        return identity
+    return replace(identity, tokenizer=f"{identity.tokenizer} {'with' if bos else 'without'} bos")
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ def load(
     kind = "causal language model" if architecture is AutoModelForCausalLM else "model"
     source, commit = (str(folder), None) if folder else (model, revision)
     try:
-        with _quiet():
+        with quiet():
             try:  # asking the hub about files that are here would cost half a minute where there is no network
                 tokenizer, (network, info) = _from_pretrained(architecture, source, commit, dtype, local=True)
             except OSError:
@@ -82,7 +82,7 @@ def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> fr
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No progress bars and no advice while a model loads; what matters is checked and raised."""
     log = transformers.utils.logging
     verbosity, bars = log.get_verbosity(), log.is_progress_bar_enabled()

@@ -223,8 +223,13 @@ class Answers:
         self.counts.scored_tokens += sum(score.tokens for score in scores)
         self.counts.calls += 1
         self.counts.computed += sum(map(len, named))
-        records = dict(zip(map(self._questions[sampling].text, missing), named, strict=True))
-        self._cache.add(records, with_version(self._loaded().provenance))
+        model = self._loaded()
+        paths = getattr(model, "paths", None) or [""] * len(named)  # how each prompt of its last call was computed
+        for path in dict.fromkeys(paths):
+            provenance = {**model.provenance, "path": path} if path else model.provenance
+            some = [(prompt, found) for prompt, found, its in zip(missing, named, paths, strict=True) if its == path]
+            records = {self._questions[sampling].text(prompt): answers for prompt, answers in some}
+            self._cache.add(records, with_version(provenance))
 
     def _missing(
         self, questions: Questions, wanted: Mapping[str, KeysView[str]]

@@ -40,7 +40,7 @@ def main() -> None:
     rng = random.Random(0)
     parameters = sum(p.numel() for p in lm.network.parameters())
     print(f"{parameters / 1e6:.1f}M parameters, {args.dtype}, {lm.provenance['device']}, {args.threads} thread(s), "
-          f"torch {lm.provenance['torch']}, method {lm.scoring}")  # fmt: skip
+          f"torch {lm.provenance['torch']}, tree proven: {lm.proof.tree}")  # fmt: skip
     print(f"calibration: a 1024x1024 float32 matrix product takes {1e3 * _calibration():.1f} ms")
     prompt = _text(lm, rng, args.prompt_tokens)
     for count, goal in ((10, 8), (50, 20)):
@@ -50,7 +50,7 @@ def main() -> None:
             count,
             goal,
             ours=lambda actions=actions: lm.score([prompt], [actions]),
-            plain=lambda actions=actions: lm.score_naive([prompt], [actions]),
+            plain=lambda actions=actions: lm.score_exactly([prompt], [actions]),
             args=args,
         )
     _compare(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,12 +45,11 @@ texts = st.text(alphabet="abcdefgh tomato\n1é", min_size=1, max_size=30)
     states=st.lists(st.tuples(texts, st.lists(texts, max_size=6)), max_size=5),
     batch_size=st.sampled_from([1, 3]),
 )
-def test_the_tree_agrees_with_the_naive_forward(lm: TransformersLM, states, batch_size: int):
-    assert lm.scoring == "tree"
+def test_the_tree_agrees_with_single_rows(lm: TransformersLM, states, batch_size: int):
     lm.batch_size = batch_size
     prompts, continuations = [p for p, _ in states], [c for _, c in states]
     found = lm.score(prompts, continuations)
-    assert max(differences(found, lm.score_naive(prompts, continuations)), default=0.0) < 1e-4
+    assert max(differences(found, lm.score_exactly(prompts, continuations)), default=0.0) < 1e-4
     lm.batch_size = 1
 
 
@@ -82,22 +82,21 @@ def test_a_window_is_kept(tmp_path: Path, windowed_folder: str):
     wide = TransformersLM(windowed_folder, device="cpu")
     prompt = PROMPTS[-1] * 2
     assert len(wide.tokenizer(prompt)["input_ids"]) > 40
-    assert wide.score([prompt], [ACTIONS]) == wide.score_naive([prompt], [ACTIONS])
+    assert wide.score([prompt], [ACTIONS]) == wide.score_exactly([prompt], [ACTIONS])
 
     narrow = TransformersLM(build_windowed(tmp_path / "narrow", window=8), device="cpu", batch_size=4)
-    assert narrow.scoring == "naive"
-    assert narrow.score(PROMPTS, [ACTIONS] * 4) == narrow.score_naive(PROMPTS, [ACTIONS] * 4)
-    # The window matters here, so the tree would have been wrong.
-    narrow.scoring = "tree"
-    narrow._window = None
-    assert max(differences(narrow.score(PROMPTS, [ACTIONS] * 4), narrow.score_naive(PROMPTS, [ACTIONS] * 4))) > 0.1
+    assert narrow.score(PROMPTS, [ACTIONS] * 4) == narrow.score_exactly(PROMPTS, [ACTIONS] * 4)
+    assert narrow.paths == ["rows"] * 4
+    # The window matters here: the tree would have been wrong.
+    narrow.proof = replace(narrow.proof, tree="beyond")
+    assert max(differences(narrow.score(PROMPTS, [ACTIONS] * 4), narrow.score_exactly(PROMPTS, [ACTIONS] * 4))) > 0.1
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 1.0), ("float16", 0.1)])
 def test_half_precision(gpt2_folder: str, dtype: str, tolerance: float):
     half = TransformersLM(gpt2_folder, device="cpu", dtype=dtype)
     full = TransformersLM(gpt2_folder, device="cpu")
-    assert half.scoring == "tree"
+    assert half.proof.tree != "no"
     assert half.identity.dtype == dtype
     difference = differences(half.score(PROMPTS, [ACTIONS] * 4), full.score(PROMPTS, [ACTIONS] * 4))
     assert 0 < max(difference) < tolerance
@@ -171,7 +170,10 @@ def test_answers_come_as_often_as_their_scores_say(llama: TransformersLM):
     draws = 3000
     [found] = llama.sample([PROMPTS[1]], [range(draws)], Sampling(1, stop=""))
     pieces = [llama.tokenizer.decode([token]) for token in range(len(llama.tokenizer))]
-    texts = [t for token, t in enumerate(pieces) if pieces.count(t) == 1 and llama._continuation(t) == [token]]
+    [ids] = llama.texts.prompts([PROMPTS[1]])
+    once = [text for text in pieces if pieces.count(text) == 1 and text]
+    tokens = llama.texts.continuations(PROMPTS[1], ids, once)
+    texts = [text for text, its in zip(once, tokens, strict=True) if len(its) == 1]
     assert len(texts) > 100
     [scores] = llama.score([PROMPTS[1]], [texts])
     probabilities = {text: float(np.exp(score.logprob)) for text, score in zip(texts, scores, strict=True)}

@@ -99,7 +99,7 @@ def folder_of(lm: TransformersLM) -> str:
 def test_a_conversation_is_scored_as_its_template_writes_it(talker: TransformersLM, said: list[Conversation]) -> None:
     rendered = [f"<system>Play.\n<user>{p}\n<me>" for p in PROMPTS]
     ids = [talker.tokenizer(text, add_special_tokens=False)["input_ids"] for text in rendered]
-    assert talker._tokenize_prompts(said) == ids
+    assert talker.texts.prompts(said) == ids
     assert json.loads(said[0]) == {"messages": list(said[0].messages), "template": "t"}
     more = said[0].and_then("I think.", "And now?")
     assert [m["role"] for m in more.messages] == ["system", "user", "assistant", "user"]
