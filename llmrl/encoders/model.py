@@ -23,6 +23,7 @@ from llmrl.encoders.encoder import RowStore
 from llmrl.lm.identify import identify
 from llmrl.lm.language_model import ModelIdentity
 from llmrl.lm.load import choose_device, describe_device, load
+from llmrl.lm.proof import prove
 from llmrl.schema import ModelEncoderConfig
 
 
@@ -82,6 +83,10 @@ class ModelEncoder:
         self.tokenizer, network = load(
             cfg.model, identity.revision, cfg.dtype, self.device, self.architecture, "encoder"
         )
+        if self.architecture is AutoModelForCausalLM:  # its attention and its batches as far as they are exact
+            proof = prove(network, self.device)
+            network.set_attn_implementation(proof.attention)
+            self._batch_size = 1 if proof.alone else self._batch_size
         self.network = cast(Any, network.base_model)
         self.network.config.use_cache = False  # nothing is generated
         config = self.network.config.get_text_config()

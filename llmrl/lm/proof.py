@@ -80,9 +80,15 @@ def prove(model: PreTrainedModel, device: str) -> Proof:
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()
     known = _read().get(key)
     if known is None:
-        known = asdict(_prove(model, copies, device))
+        known = asdict(prove_anew(model, device))
         _keep(key, known)
     return replace(Proof(**known), limit=limit)
+
+
+def prove_anew(model: PreTrainedModel, device: str) -> Proof:
+    """The proof by the first copy of `model` that can be made and asked."""
+    limit, copies = scaled_down(model.config)
+    return replace(_prove(model, copies, device), limit=limit)
 
 
 def _prove(model: PreTrainedModel, copies: list[dict[str, Any]], device: str) -> Proof:
