@@ -15,6 +15,7 @@ from llmrl.lm.token_trie import Row, requests, total, trie_nodes
 
 T = TypeVar("T")
 ROUNDING = 1e-3  # nats above zero that are rounding, and how far above one probabilities may sum
+LINE = 48  # characters of a prompt's end that a token may reach over
 CLAMPED = -9999.0  # how vLLM writes minus infinity
 
 
@@ -42,7 +43,8 @@ class Completions:
     def __init__(self, connection: Connection, model: str) -> None:
         self.connection, self.model = connection, model
         self.prompt_tokens = self.generated_tokens = 0
-        self._tokens: dict[str, asyncio.Task[list[int]]] = {}  # of continuations
+        self._tokens: dict[tuple[str, str], asyncio.Task[list[int]]] = {}  # of continuations after a line
+        self._lines: dict[str, list[int]] = {}
 
     async def ask(
         self, body: Any, read: Callable[[Any], T], patient: bool = True, path: str = "completions", **how: Any
@@ -71,13 +73,32 @@ class Completions:
             raise ValueError(f"the continuation {text!r} has no tokens, so it has no probability: give it some text")
         return tokens
 
-    async def _continuation(self, server: Server, text: str) -> list[int]:
-        """As `_tokenize`, each text once: menus repeat."""
-        known = self._tokens.get(text)
+    async def _continuation(self, server: Server, line: str, text: str) -> list[int]:
+        """The tokens that `text` has after a prompt's last line, the two tokenised as one; each pair is asked once.
+
+        Only the prompt's last line is tokenised with it: a token that reaches back further than a line is none. Where
+        the two share a token, and after a conversation, whose text only the server knows, `text` is tokenised apart.
+        """
+        key = line, text
+        known = self._tokens.get(key)
         if known is None or (known.done() and (known.cancelled() or known.exception() is not None)):
-            known = self._tokens[text] = asyncio.ensure_future(self.tokenize(server, text, is_prompt=False))
+            known = self._tokens[key] = asyncio.ensure_future(self._after(server, *key))
             known.add_done_callback(lambda task: task.cancelled() or task.exception())  # whoever still waits is told
         return await asyncio.shield(known)
+
+    async def _after(self, server: Server, line: str, text: str) -> list[int]:
+        if line:
+            before = await self.ids(server, line)
+            both = await self.tokenize(server, line + text, is_prompt=False)
+            if both[: len(before)] == before and len(both) > len(before):
+                return both[len(before) :]
+        return await self.tokenize(server, text, is_prompt=False)
+
+    async def ids(self, server: Server, line: str) -> list[int]:
+        """The tokens of a text that comes again and again, asked for once."""
+        if line not in self._lines:
+            self._lines[line] = await self.tokenize(server, line, is_prompt=False)
+        return self._lines[line]
 
     def _check_length(self, server: Server, asked: _Asked, tokens: int) -> None:
         more = 1 + max(map(len, asked.continuations))
@@ -106,13 +127,20 @@ class Completions:
                 "score actions: use prior=generated, a vLLM server from 0.32 on (`llmrl serve MODEL` starts one), or "
                 "the model in this process (lm=hf)"
             )
-        texts = list(dict.fromkeys(text for menu in menus for text in menu))
-        tokens = dict(zip(texts, await together([self._continuation(server, t) for t in texts]), strict=True))
-        asked = [_Asked(p, [tokens[text] for text in menu]) for p, menu in zip(prompts, menus, strict=True) if menu]
+        ends = list(
+            dict.fromkeys((_last_line(p), text) for p, menu in zip(prompts, menus, strict=True) for text in menu)
+        )
+        tokens = dict(zip(ends, await together([self._continuation(server, *end) for end in ends]), strict=True))
+        asked = [
+            _Asked(prompt, [tokens[_last_line(prompt), text] for text in menu])
+            for prompt, menu in zip(prompts, menus, strict=True)
+            if menu
+        ]
         by = self._by_trie if way == "trie" else self._by_prompt
         sums = iter(await by(server, asked, patient))
+        menu_tokens = iter(a.continuations for a in asked)
         return [
-            [Score(min(s, 0.0), len(tokens[t])) for s, t in zip(next(sums), menu, strict=True)] if menu else []
+            [Score(min(s, 0.0), len(its)) for s, its in zip(next(sums), next(menu_tokens), strict=True)] if menu else []
             for menu in menus
         ]
 
@@ -219,6 +247,14 @@ class Completions:
             return await self.ask(body, read, patient)
 
         return await together([one(a) for a in asked])
+
+
+def _last_line(prompt: str) -> str:
+    """The end of a prompt, with the line break before it: its last line that is not blank, at most LINE characters."""
+    if isinstance(prompt, Conversation):
+        return ""
+    start = prompt.rstrip().rfind("\n")
+    return prompt[max(start, len(prompt) - LINE, 0) :]
 
 
 def _read(read: Callable[[Any], T]) -> Callable[[Any], T]:

@@ -147,7 +147,10 @@ class OpenAILM:
 
         async def work() -> list[list[str]]:
             server = await self._connected()
-            return await together([self._sample(server, p, s, sampling) for p, s in zip(prompts, seeds, strict=True)])
+            # vLLM leaves special tokens out before it looks for a stop text, which may be one.
+            stops = await self._api.ids(server, sampling.stop) if sampling.stop and server.tokenizes else []
+            asked = zip(prompts, seeds, strict=True)
+            return await together([self._sample(server, prompt, some, sampling, stops) for prompt, some in asked])
 
         return self._start(work())
 
@@ -297,16 +300,20 @@ class OpenAILM:
 
     # ---- sampling ----------------------------------------------------------------------------------------------------
 
-    async def _sample(self, server: Server, prompt: str, seeds: Sequence[int], sampling: Sampling) -> list[str]:
+    async def _sample(
+        self, server: Server, prompt: str, seeds: Sequence[int], sampling: Sampling, stops: list[int]
+    ) -> list[str]:
         if not seeds:
             return []
         if sampling.temperature == 0:  # all seeds give the likeliest answer, and vLLM then gives only one
-            return await self._generate(server, prompt, seeds[0], 1, sampling) * len(seeds)
+            return await self._generate(server, prompt, seeds[0], 1, sampling, stops) * len(seeds)
         runs = list(_runs(seeds)) if server.many else [(seed, 1) for seed in seeds]
-        found = await together([self._generate(server, prompt, first, n, sampling) for first, n in runs])
+        found = await together([self._generate(server, prompt, first, n, sampling, stops) for first, n in runs])
         return [text for texts in found for text in texts]
 
-    async def _generate(self, server: Server, prompt: str, seed: int, n: int, sampling: Sampling) -> list[str]:
+    async def _generate(
+        self, server: Server, prompt: str, seed: int, n: int, sampling: Sampling, stops: list[int]
+    ) -> list[str]:
         """The prompt goes as text: the server makes of it the same tokens that scoring starts from.
 
         A conversation goes as its tokens; where the server does not say what they are, to its chat API.
@@ -324,6 +331,7 @@ class OpenAILM:
         }
         if sampling.stop:
             body["stop"] = [sampling.stop]
+        body |= {"stop_token_ids": stops} if len(stops) == 1 else {}
         if server.version:  # which else takes these from a file beside the weights
             body |= {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
 
