@@ -42,6 +42,7 @@ from llmrl.data.replay import NStepWindow, Replay
 from llmrl.data.transitions import Transition
 from llmrl.encoders.encoder import FeatureTable
 from llmrl.envs.state import TextState
+from llmrl.learners import backups
 from llmrl.learners.learner import refuse_divergence
 from llmrl.learners.posterior import choice_probabilities
 from llmrl.learners.weights import network, optimiser_state, read_weights, restore_optimiser
@@ -101,12 +102,12 @@ class DQN:
     ) -> np.ndarray:
         q_BC = self._q_of(self.table.ids(states), candidates)
         log_w_BC = torch.from_numpy(_padded([c.log_weights for c in candidates], -np.inf)).float()
-        picked = _categorical(self._logits(q_BC, log_w_BC, alpha), rng)
+        picked = backups.drawn(self._logits(q_BC, log_w_BC, alpha), rng)
         return np.array([c.actions[i] for c, i in zip(candidates, picked, strict=True)])
 
     def _logits(self, q_BC: Tensor, log_w_BC: Tensor, alpha: float) -> Tensor:
         """log pi up to a constant."""
-        return (_product if self.cfg.combine == "product" else _posterior)(q_BC, log_w_BC, alpha)
+        return (backups.product if self.cfg.combine == "product" else backups.posterior)(q_BC, log_w_BC, alpha)
 
     @torch.no_grad()
     def _q_of(self, ids: np.ndarray, candidates: Sequence[Candidates]) -> Tensor:
@@ -207,23 +208,18 @@ class DQN:
     @torch.no_grad()
     def _backup(self, rows_BC: Tensor, log_w_BC: Tensor) -> Tensor:
         """B_{a' in S'} Q_target(s',a') [B]."""
-        alpha = self.cfg.alpha
-        needs_online = self.cfg.backup in ("expected", "sampled") or (self.cfg.backup == "max" and self.cfg.double_q)
-        q_target_BC, *online = self._values(rows_BC, self.target, *([self.q] if needs_online else []))
-        if self.cfg.backup == "max":
-            if not self.cfg.double_q:
-                return q_target_BC.amax(-1)
-            return q_target_BC.gather(-1, online[0].argmax(-1, keepdim=True)).squeeze(-1)
-        if self.cfg.backup == "soft":
-            if alpha == 0:  # the limit: the best action that w allows
-                return q_target_BC.masked_fill(log_w_BC == -torch.inf, -torch.inf).amax(-1)
-            return alpha * (log_w_BC + q_target_BC / alpha).logsumexp(-1)
+        kind, alpha = self.cfg.backup, self.cfg.alpha
+        needs_online = kind in ("expected", "sampled") or (kind == "max" and self.cfg.double_q)
+        target_BC, *online = self._values(rows_BC, self.target, *([self.q] if needs_online else []))
+        if kind == "max":
+            return backups.hard(target_BC, log_w_BC > -torch.inf, *online)
+        if kind == "soft":
+            return backups.soft(target_BC, log_w_BC, alpha)
         logits_BC = self._logits(online[0], log_w_BC, alpha)
-        if self.cfg.backup == "expected":
-            return (logits_BC.softmax(-1) * q_target_BC.masked_fill(rows_BC < 0, 0.0)).sum(-1)
-        assert self.cfg.backup == "sampled"
-        picked = torch.from_numpy(_categorical(logits_BC, self.backup))
-        return q_target_BC.gather(-1, picked.unsqueeze(-1)).squeeze(-1)
+        if kind == "expected":
+            return backups.expected(target_BC, logits_BC)
+        assert kind == "sampled"
+        return backups.at(target_BC, torch.from_numpy(backups.drawn(logits_BC, self.backup)))
 
     # ---- what is kept -----------------------------------------------------------------------------------------------
 
@@ -277,36 +273,11 @@ def _initialised(cfg: DQNConfig, table: FeatureTable, seed: int) -> nn.Sequentia
     return q
 
 
-def _posterior(q_BC: Tensor, log_w_BC: Tensor, alpha: float) -> Tensor:
-    """log of equation (1) up to a constant; alpha=0 keeps the best of Q, ties by w."""
-    if alpha == 0:
-        return _best(q_BC, log_w_BC)
-    return log_w_BC + torch.where(log_w_BC == -torch.inf, 0.0, q_BC / alpha)
-
-
-def _product(q_BC: Tensor, log_w_BC: Tensor, alpha: float) -> Tensor:
-    """The mode of w exp(Q/alpha), ties by w."""
-    return _best(log_w_BC + q_BC / alpha, log_w_BC)
-
-
 def _modes_of_product(proposals: Sequence[Proposal], q: Sequence[np.ndarray], alpha: float) -> list[np.ndarray]:
     with np.errstate(divide="ignore"):
         log_w_BC = torch.from_numpy(_padded([np.log(p.weights) for p in proposals], -np.inf)).float()
-    pi_BC = _product(torch.from_numpy(_padded(q, -np.inf)).float(), log_w_BC, alpha).double().softmax(-1).numpy()
+    pi_BC = backups.product(torch.from_numpy(_padded(q, -np.inf)).float(), log_w_BC, alpha).double().softmax(-1).numpy()
     return [pi_C[: p.weights.size] for pi_C, p in zip(pi_BC, proposals, strict=True)]
-
-
-def _best(score_BC: Tensor, log_w_BC: Tensor) -> Tensor:
-    best = score_BC.masked_fill(log_w_BC == -torch.inf, -torch.inf)
-    return torch.where(best == best.amax(-1, keepdim=True), log_w_BC, -torch.inf)
-
-
-def _categorical(logits_BC: Tensor, rng: np.random.Generator) -> np.ndarray:
-    """int64 [B]: one draw a row, by inverting the cumulative distribution."""
-    p = logits_BC.double().softmax(-1).numpy()
-    cumulative = p.cumsum(-1)
-    u = rng.random((len(p), 1)) * cumulative[:, -1:]
-    return (cumulative <= u).sum(-1).clip(max=p.shape[1] - 1).astype(np.int64)
 
 
 def _padded(rows: Sequence[np.ndarray], fill: float) -> np.ndarray:

@@ -20,7 +20,7 @@ class Candidates:
     """A support S(s) and its weights w."""
 
     actions: np.ndarray  # int64 [C], distinct indices into `state.actions`, ascending; C >= 1
-    log_weights: np.ndarray  # float64 [C], log w; the w sum to 1
+    log_weights: np.ndarray  # float64 [C], log w; the w sum to 1. -inf: never chosen and never valued
 
     def __post_init__(self) -> None:
         assert self.actions.shape == self.log_weights.shape
@@ -28,6 +28,11 @@ class Candidates:
         # Not by numpy, whose calls cost more than a handful of numbers.
         total = sum(map(math.exp, self.log_weights.tolist()))
         assert abs(total - 1) < 1e-6, "an action prior is normalised over its support"
+
+    @property
+    def possible(self) -> np.ndarray:
+        """int64 [<= C]: the actions of positive weight."""
+        return self.actions[self.log_weights > -np.inf]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from llmrl.data.transitions import Transition
 from llmrl.encoders.encoder import FeatureTable
 from llmrl.encoders.hash import HashEncoder
 from llmrl.envs.state import TextState
-from llmrl.learners.dqn import DQN, _categorical, _posterior, _product
+from llmrl.learners.dqn import DQN
 from llmrl.learners.learner import Diverged
 from llmrl.learners.weights import network, write_weights
 from llmrl.priors.candidates import Candidates, Proposal
@@ -65,27 +65,6 @@ def test_the_posterior_multiplies_the_prior_and_the_likelihood() -> None:
     q, pi = agent.posterior(STATE, weighted(list(w)))
     expected = w * np.exp(q / 0.1)
     assert pi == pytest.approx(expected / expected.sum(), rel=1e-4)
-
-
-def test_zero_temperature_is_greedy_and_ties_go_by_weight() -> None:
-    q = torch.tensor([[1.0, 2.0, 2.0, 0.0]])
-    log_w = torch.log(torch.tensor([[0.4, 0.1, 0.3, 0.2]]))
-    assert _posterior(q, log_w, 0.0).softmax(-1)[0].tolist() == pytest.approx([0, 0.25, 0.75, 0])
-
-
-def test_a_padded_or_weightless_candidate_is_never_drawn() -> None:
-    logits = _posterior(torch.tensor([[5.0, -torch.inf, 9.0]]), torch.tensor([[0.0, -torch.inf, -torch.inf]]), 0.5)
-    rng = np.random.default_rng(0)
-    assert {int(_categorical(logits, rng)[0]) for _ in range(50)} == {0}
-
-
-@given(st.lists(st.floats(-3, 3), min_size=2, max_size=6), st.integers(0, 2**31))
-@settings(max_examples=30)
-def test_draws_follow_their_distribution(logits: list[float], seed: int) -> None:
-    p = torch.tensor([logits], dtype=torch.float64).softmax(-1)[0].numpy()
-    drawn = _categorical(torch.tensor([logits] * 4000), np.random.default_rng(seed))
-    share = np.bincount(drawn, minlength=p.size) / drawn.size
-    assert np.abs(share - p).max() < 0.05  # more than six standard deviations
 
 
 def backup(agent: DQN, candidates: Candidates) -> float:
@@ -248,26 +227,6 @@ def test_a_policy_is_the_same_alone_and_among_thousands() -> None:
 
 
 # ---- what it may have instead of a prior, or beside it -------------------------------------------------------------
-
-
-VALUES = st.lists(st.floats(-2, 2, width=32), min_size=4, max_size=4)
-
-
-@given(VALUES, st.lists(st.integers(0, 5), min_size=4, max_size=4))
-def test_a_product_takes_the_mode_of_the_prior_times_the_likelihood(q: list[float], counts: list[int]) -> None:
-    w = np.array(counts) + 0.01
-    w[counts.index(min(counts))] = 0.0  # never taken
-    w /= w.sum()
-    with np.errstate(divide="ignore"):
-        pi = _product(torch.tensor([q]), torch.from_numpy(np.log(w)).float()[None], 0.3).softmax(-1)[0].numpy()
-    score = w * np.exp(np.array(q) / 0.3)
-    assert (score[pi > 0] >= score.max() * (1 - 1e-5)).all()
-    assert pi[w == 0] == pytest.approx(0)
-
-
-def test_a_product_whose_values_are_equal_is_the_mode_of_the_prior_and_equals_share_by_weight() -> None:
-    log_w = torch.log(torch.tensor([[0.4, 0.1, 0.4, 0.1]]))
-    assert _product(torch.full((1, 4), 0.7), log_w, 0.3).softmax(-1)[0].tolist() == pytest.approx([0.5, 0, 0.5, 0])
 
 
 def test_a_product_explores_by_the_prior() -> None:
