@@ -313,11 +313,6 @@ def _refuse_learner(cfg: DictConfig) -> None:
             f"learner.importance={learner.importance:g}: replay is uniform and does not read this; "
             "add learner.priority=0.6"
         )
-    if learner.weights is not None and learner.optimism != 0:
-        raise ConfigError(
-            f"learner.optimism={learner.optimism:g}: Q starts from {learner.weights} and does not read this; "
-            "leave one of the two out"
-        )
 
 
 def _learners(folders: ConfigFolders) -> dict[str, list[str]]:

@@ -244,7 +244,7 @@ class DQNConfig:
     n_step: int = 5
     # the network and its optimiser
     hidden: list[int] = field(default_factory=lambda: [128, 128])
-    optimism: float = 0.0  # added to Q at initialisation
+    optimism: float = 0.0  # added to Q where it acts and in targets: optimism / (visits of (s, a) + 1)^2
     lr: float = 1e-3
     weight_decay: float = 0.0
     loss: str = "huber"  # huber | mse
@@ -261,7 +261,7 @@ class DQNConfig:
     learning_starts: int = 200  # units before the first round
     # what a no-prior learner may have instead of a prior
     combine: str = since("posterior")  # posterior: w exp(Q/alpha) | product: its mode (SayCan)
-    count_bonus: float = since(0.0)  # added to the reward: count_bonus / sqrt(visits of (s, a))
+    count_bonus: float = since(0.0)  # added to the reward: count_bonus / sqrt(visits of (s, a) by now)
     priority: float = since(0.0)  # exponent of prioritised replay; 0: uniform
     importance: float = since(0.4)  # prioritised replay: exponent of the importance weights
     prefill: int = since(0)  # the first decisions are drawn from w alone

@@ -310,7 +310,6 @@ def test_every_name_is_of_a_setting() -> None:
         ("learner=saycan learner.alpha_eval=0", ["combine=product", "above 0"]),
         ("learner.importance=0.7", ["learner.importance=0.7", "does not read", "learner.priority=0.6"]),
         ("learner=dqn_pretrained", ["learner=dqn_pretrained", "add learner.weights=FILE, made by scripts/clone.py"]),
-        ("learner.weights=q.safetensors learner.optimism=1", ["learner.optimism=1", "q.safetensors", "leave one"]),
         ("lm.device=gpu", ["lm.device=gpu", "auto, cpu, cuda"]),
         ("prompt.template='{{goal}}'", ["names goal", "a template may use task, observation, actions, history"]),
         ("~env", ["env is missing: add env="]),

@@ -165,11 +165,6 @@ def test_epsilon_decays_to_its_final_value() -> None:
     assert agent._epsilon() == pytest.approx(0.1)
 
 
-def test_optimism_raises_every_value() -> None:
-    q = learner().posterior(STATE, weighted([1, 1, 1, 1]))[0]
-    assert learner(optimism=2.0).posterior(STATE, weighted([1, 1, 1, 1]))[0] == pytest.approx(q + 2, rel=1e-5)
-
-
 # ---- the chances of its actions, computed --------------------------------------------------------------------------
 
 
@@ -237,22 +232,107 @@ def test_a_product_explores_by_the_prior() -> None:
     assert np.bincount(explored) / 4000 == pytest.approx(np.full(4, 0.25), abs=0.04)  # more than five deviations
 
 
-def test_a_count_bonus_falls_with_the_root_of_the_visits_of_the_rendered_pair() -> None:
+def bonuses(agent: DQN, places: list[int]) -> list[float]:
+    """What the returns that lie at `places` are raised by now."""
+    agent.replay.rng = Places(places)  # type: ignore[assignment]
+    return agent._bonuses(agent.replay.sample(len(places))).tolist()
+
+
+class Places:
+    """In place of a generator: these places of the ring."""
+
+    def __init__(self, places: list[int]) -> None:
+        self.places = np.array(places)
+
+    def integers(self, high: int, size: int) -> np.ndarray:
+        return self.places
+
+
+def test_a_count_bonus_is_by_the_visits_up_to_now() -> None:
     agent = learner(n_step=1, count_bonus=0.5)
-    paid = [transition(1.0) for _ in range(3)]
+    paid = [transition(1.0) for _ in range(400)]
     agent.observe(paid[:2])
-    agent.observe(paid[2:])
-    assert agent.replay._returns[:3].tolist() == pytest.approx([1 + 0.5 / n**0.5 for n in (1, 2, 3)])
-    assert [t.reward for t in paid] == [1.0] * 3  # what was paid stays what was paid
-    other = Transition(0, NEXT, 1, 0.0, 1, True, False, STATE, None)
-    agent.observe([other])
-    assert agent.replay._returns[3] == pytest.approx(0.5)
+    assert bonuses(agent, [0, 1]) == pytest.approx([0.5 / 2**0.5] * 2)
+    for t in paid[2:]:
+        agent.observe([t])
+    agent.observe([Transition(0, NEXT, 1, 0.0, 1, True, False, STATE, None)])  # another pair has visits of its own
+    assert bonuses(agent, [*range(400), 400]) == pytest.approx([0.5 * 0.050] * 400 + [0.5])
+    assert (agent.replay._returns[:400] == 1.0).all()  # what was paid stays what was paid
 
 
 def test_a_count_bonus_enters_every_reward_of_an_n_step_return() -> None:
-    agent = learner(n_step=2, gamma=0.5, count_bonus=1.0)
-    agent.observe([transition(0.0), transition(0.0)])
-    assert agent.replay._returns[0] == pytest.approx(1 + 0.5 / 2**0.5)
+    agent = learner(n_step=3, gamma=0.5, count_bonus=1.0, discount_by="primitive_steps")  # each takes two of them
+    other = Transition(0, NEXT, 2, 0.0, 2, True, False, STATE, None)
+    agent.observe([transition(0.0), transition(0.0), other])
+    first, rest = 1 / 2**0.5, 1.0  # two visits, one visit
+    shares = [first + first / 4 + rest / 16, first + rest / 4, rest]
+    assert bonuses(agent, [0, 1, 2]) == pytest.approx(shares)
+
+
+def test_a_replayed_return_is_learned_from_with_the_bonus_of_now() -> None:
+    """Of one pair that always pays 0.2 and ends: Q tends to 0.2 + c / sqrt(N)."""
+    agent = learner(n_step=1, batch=8, lr=0.01, count_bonus=0.5, learning_starts=10_000, hidden=[])
+    for _ in range(100):
+        agent.observe([transition(0.2, terminated=True)])
+    for _ in range(400):
+        agent._gradient_step()
+    assert agent.posterior(STATE, weighted([1], [1]))[0][0] == pytest.approx(0.2 + 0.05, abs=1e-3)
+
+
+def optimistic(agent: DQN, state: TextState) -> np.ndarray:
+    """What it thinks of each action where it acts."""
+    return agent._q_of(agent.table.ids([state]), [weighted([1, 1, 1, 1])], optimistic=True)[0].numpy()
+
+
+def test_what_was_never_tried_stays_optimistic_and_what_was_tried_often_is_what_was_learned() -> None:
+    agent = learner(n_step=1, batch=16, lr=0.003, alpha=0.0, optimism=1.0, update_every=1)
+    tried, everything = [weighted([1, 1, 1], [0, 1, 2])] * 8, [weighted([1, 1, 1, 1])] * 8
+    rng = np.random.default_rng(0)
+
+    def decide(n: int, candidates: list[Candidates], pay: list[float]) -> None:
+        for _ in range(n // 8):
+            states = [STATE, NEXT] * 4
+            actions = [int(rng.choice(c.actions)) for c in candidates]
+            agent.observe(
+                [Transition(e, s, a, pay[a], 1, True, False, s, None)
+                 for e, (s, a) in enumerate(zip(states, actions, strict=True))]
+            )  # fmt: skip
+            agent.update()
+
+    decide(400, tried, [0.1, 0.2, 0.3, 0.25])
+    for state in (STATE, NEXT):
+        q = agent.posterior(state, everything[0])[0]
+        assert optimistic(agent, state)[3] == pytest.approx(q[3] + 1, abs=1e-6)
+        assert optimistic(agent, state)[:3] == pytest.approx([0.1, 0.2, 0.3], abs=0.05)
+        assert optimistic(agent, state)[3] > 0.8
+        assert agent.act([state], everything[:1]).tolist() == [3]
+        assert agent.evaluate([state], everything[:1], rng, greedy=True) == q.argmax()  # of what was learned, alone
+    decide(800, everything, [0.1, 0.2, 0.3, 0.25])
+    for state in (STATE, NEXT):
+        assert optimistic(agent, state) == pytest.approx([0.1, 0.2, 0.3, 0.25], abs=0.03)
+        assert agent.act([state], everything[:1]).tolist() == [2]
+
+
+@pytest.mark.parametrize("kind", ["max", "soft", "expected", "sampled"])
+@pytest.mark.parametrize("double_q", [False, True])
+def test_targets_are_optimistic_about_what_was_tried_seldom(kind: str, double_q: bool) -> None:
+    agent = learner(optimism=2.0, backup=kind, double_q=double_q, alpha=0.3)
+    plain = learner(backup=kind, double_q=double_q, alpha=0.3)
+    one = weighted([1], [1])
+    for visits in range(4):
+        assert backup(agent, one) == pytest.approx(backup(plain, one) + 2 / (visits + 1) ** 2, rel=1e-5)
+        agent.observe([Transition(0, NEXT, 1, 0.0, 1, True, False, STATE, None)])
+    untried = weighted([1, 1], [1, 2])
+    if kind == "max":
+        assert backup(agent, untried) == pytest.approx(backup(plain, weighted([1], [2])) + 2, rel=1e-5)
+
+
+def test_optimism_and_weights_from_a_file_go_together(tmp_path: Path) -> None:
+    file = tmp_path / "q.safetensors"
+    write_weights(file, learner().q, "q", HashEncoder(EncoderConfig(dim=32)), [16], {})
+    agent = learner(weights=str(file), optimism=0.5)
+    q = agent.posterior(STATE, weighted([1, 1, 1, 1]))[0]
+    assert optimistic(agent, STATE) == pytest.approx(q + 0.5)
 
 
 def test_the_first_decisions_of_a_prefilled_learner_are_the_priors() -> None:
