@@ -487,6 +487,8 @@ OF_SCHEMA: dict[Any, dict[str, tuple[str, ...]]] = {  # where a schema's choices
 }
 
 
+LARGEST_K = 100_000  # draws of candidates: each is a number in memory, for every state of a batch
+
 CAPS = {"field": 50, "paper": 61, "paper_env": 100}  # the field's; the main paper's script's; its environment's
 NAMES: dict[Any, dict[str, dict[str, int]]] = {  # of a schema's numbers: what may be typed for them
     HouseholdConfig: {"max_decisions": CAPS},
@@ -500,6 +502,7 @@ class Range(NamedTuple):
     low: float
     high: float = inf
     above: bool = False  # `low` itself is excluded
+    instead: str = ""  # what else a person may want
 
     def __contains__(self, value: object) -> bool:
         if not isinstance(value, int | float) or not isfinite(value):
@@ -510,7 +513,7 @@ class Range(NamedTuple):
         if self.low == -inf:
             return "finite"
         if self.high < inf:
-            return f"{'above' if self.above else 'at least'} {self.low:g} and at most {self.high:g}"
+            return f"{'above' if self.above else 'at least'} {self.low:g} and at most {self.high:g}{self.instead}"
         return f"{'above' if self.above else 'at least'} {self.low:g}"
 
 
@@ -524,7 +527,10 @@ RANGES: dict[str, Range] = {
     "learner.learned_weight": Range(0),
     "prompt.history_turns": Range(0),
     "prompt.think_tokens": Range(1),
-    **{f"prior.{use}.k": Range(1) for use in ("behaviour", "target", "evaluation")},
+    **{
+        f"prior.{use}.k": Range(1, LARGEST_K, instead="; null takes all, to which more draws tend")
+        for use in ("behaviour", "target", "evaluation")
+    },
     "prior.mix": Range(0, 1),
     "prior.max_tokens": Range(1),
     "prior.temperature": Range(0, above=True),

@@ -282,6 +282,7 @@ def test_every_name_is_of_a_setting() -> None:
         ("prior=shuffled prior.control=null", ["for scored use prior=sampled or scored"]),
         ("prior.control=scrambled", ["choose one of shuffled, marginal"]),
         ("prior=generated prior.control=marginal", ["does not read this; prior=shuffled or marginal does"]),
+        ("prior.evaluation.k=100001", ["at least 1 and at most 100000; null takes all, to which more draws tend"]),
         ("learner=dqn prior.target.uniform=true", ["prior=uniform is uniform anyway", "prior.target.k=null"]),
         ("learner=dqn prior.uniform_after=9", ["knows no prior from the start", "leave prior.uniform_after out"]),
         (
