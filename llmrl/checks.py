@@ -273,8 +273,9 @@ def _refuse_data(cfg: DictConfig, schema: type | None, folders: ConfigFolders) -
             f"learner.learned_weight={learner.learned_weight:g} is of a product of experts: add learner.product=true, "
             "as learner=bc_prior has it, or leave it out"
         )
-    draws = [target.k, prior.evaluation.k if learner.get("product") and prior.source != "uniform" else None]
-    if schema is BCConfig and (draws != [None, None] or (prior.source != "uniform" and prior.mix == 0)):
+    multiplies = schema is IQLConfig or (schema is BCConfig and learner.product)
+    draws = [target.k, prior.evaluation.k if multiplies else None]
+    if schema in (BCConfig, IQLConfig) and (draws != [None, None] or (prior.source != "uniform" and prior.mix == 0)):
         raise ConfigError(
             f"learner={learner.name} multiplies with what the prior says of every action: use prior=scored, or "
             "prior.target.k=null prior.evaluation.k=null, with prior.mix above 0"
@@ -312,11 +313,6 @@ def _refuse_learner(cfg: DictConfig) -> None:
         raise ConfigError(
             f"learner.importance={learner.importance:g}: replay is uniform and does not read this; "
             "add learner.priority=0.6"
-        )
-    if learner.weights is not None and learner.optimism != 0:
-        raise ConfigError(
-            f"learner.optimism={learner.optimism:g}: Q starts from {learner.weights} and does not read this; "
-            "leave one of the two out"
         )
 
 

@@ -121,7 +121,7 @@ class Rollout:
             expert = self._expert[e]
             if expert:
                 tick.with_expert += 1
-                tick.covered += any(s.actions[i] in expert for i in c.actions)
+                tick.covered += any(s.actions[i] in expert for i in c.possible)
         outcomes = self.pool.run([Step(e, s.actions[a]) for e, s, a in zip(envs, states, actions, strict=True)])
         taken = []
         for e, s, a, o in zip(envs, states, actions, outcomes, strict=True):

@@ -245,7 +245,7 @@ class DQNConfig:
     n_step: int = 5
     # the network and its optimiser
     hidden: list[int] = field(default_factory=lambda: [128, 128])
-    optimism: float = 0.0  # added to Q at initialisation
+    optimism: float = 0.0  # added to Q where it acts and in targets: optimism / (visits of (s, a) + 1)^2
     lr: float = 1e-3
     weight_decay: float = 0.0
     loss: str = "huber"  # huber | mse
@@ -262,7 +262,7 @@ class DQNConfig:
     learning_starts: int = 200  # units before the first round
     # what a no-prior learner may have instead of a prior
     combine: str = since("posterior")  # posterior: w exp(Q/alpha) | product: its mode (SayCan)
-    count_bonus: float = since(0.0)  # added to the reward: count_bonus / sqrt(visits of (s, a))
+    count_bonus: float = since(0.0)  # added to the reward: count_bonus / sqrt(visits of (s, a) by now)
     priority: float = since(0.0)  # exponent of prioritised replay; 0: uniform
     importance: float = since(0.4)  # prioritised replay: exponent of the importance weights
     prefill: int = since(0)  # the first decisions are drawn from w alone
@@ -488,6 +488,8 @@ OF_SCHEMA: dict[Any, dict[str, tuple[str, ...]]] = {  # where a schema's choices
 }
 
 
+LARGEST_K = 100_000  # draws of candidates: each is a number in memory, for every state of a batch
+
 CAPS = {"field": 50, "paper": 61, "paper_env": 100}  # the field's; the main paper's script's; its environment's
 NAMES: dict[Any, dict[str, dict[str, int]]] = {  # of a schema's numbers: what may be typed for them
     HouseholdConfig: {"max_decisions": CAPS},
@@ -501,6 +503,7 @@ class Range(NamedTuple):
     low: float
     high: float = inf
     above: bool = False  # `low` itself is excluded
+    instead: str = ""  # what else a person may want
 
     def __contains__(self, value: object) -> bool:
         if not isinstance(value, int | float) or not isfinite(value):
@@ -511,7 +514,7 @@ class Range(NamedTuple):
         if self.low == -inf:
             return "finite"
         if self.high < inf:
-            return f"{'above' if self.above else 'at least'} {self.low:g} and at most {self.high:g}"
+            return f"{'above' if self.above else 'at least'} {self.low:g} and at most {self.high:g}{self.instead}"
         return f"{'above' if self.above else 'at least'} {self.low:g}"
 
 
@@ -525,7 +528,10 @@ RANGES: dict[str, Range] = {
     "learner.learned_weight": Range(0),
     "prompt.history_turns": Range(0),
     "prompt.think_tokens": Range(1),
-    **{f"prior.{use}.k": Range(1) for use in ("behaviour", "target", "evaluation")},
+    **{
+        f"prior.{use}.k": Range(1, LARGEST_K, instead="; null takes all, to which more draws tend")
+        for use in ("behaviour", "target", "evaluation")
+    },
     "prior.mix": Range(0, 1),
     "prior.max_tokens": Range(1),
     "prior.temperature": Range(0, above=True),

@@ -282,6 +282,7 @@ def test_every_name_is_of_a_setting() -> None:
         ("prior=shuffled prior.control=null", ["for scored use prior=sampled or scored"]),
         ("prior.control=scrambled", ["choose one of shuffled, marginal"]),
         ("prior=generated prior.control=marginal", ["does not read this; prior=shuffled or marginal does"]),
+        ("prior.evaluation.k=100001", ["at least 1 and at most 100000; null takes all, to which more draws tend"]),
         ("learner=dqn prior.target.uniform=true", ["prior=uniform is uniform anyway", "prior.target.k=null"]),
         ("learner=dqn prior.uniform_after=9", ["knows no prior from the start", "leave prior.uniform_after out"]),
         (
@@ -310,7 +311,6 @@ def test_every_name_is_of_a_setting() -> None:
         ("learner=saycan learner.alpha_eval=0", ["combine=product", "above 0"]),
         ("learner.importance=0.7", ["learner.importance=0.7", "does not read", "learner.priority=0.6"]),
         ("learner=dqn_pretrained", ["learner=dqn_pretrained", "add learner.weights=FILE, made by scripts/clone.py"]),
-        ("learner.weights=q.safetensors learner.optimism=1", ["learner.optimism=1", "q.safetensors", "leave one"]),
         ("lm.device=gpu", ["lm.device=gpu", "auto, cpu, cuda"]),
         ("prompt.template='{{goal}}'", ["names goal", "a template may use task, observation, actions, history"]),
         ("~env", ["env is missing: add env="]),

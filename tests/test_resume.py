@@ -52,7 +52,7 @@ OFFLINE = [
 EVERY = {  # visits, rewards, n steps, streams: all that one learner has
     "dqn": [
         "learner=dqn", *TOMATO, *LEARNS, *HISTORY, "learner.count_bonus=0.1", "learner.priority=0.6",
-        "learner.backup=sampled", "learner.epsilon=0.2", PLAYED,
+        "learner.optimism=0.3", "learner.backup=sampled", "learner.epsilon=0.2", PLAYED,
     ],
     "lake": ["learner=dqn_prior", "env=frozen_lake", "env.slippery=true", "lm=moody", "learner.buffer=64", *LEARNS],
     "kitchens": [

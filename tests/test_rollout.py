@@ -203,6 +203,18 @@ def test_coverage_counts_decisions_whose_candidates_hold_an_experts_action(propo
         assert (tick.covered, tick.with_expert) == (covered, 3)
 
 
+def test_what_has_no_weight_covers_nothing() -> None:
+    class Ruled(One):
+        def candidates(self, states: Sequence[TextState], use: str, experts: Any = None) -> list[Candidates]:
+            return [Candidates(np.arange(2), np.where(np.arange(2) == self.index, 0.0, -np.inf)) for _ in states]
+
+    for index, covered in ((0, 3), (1, 0)):
+        r = Rollout(EnvPool(worlds.Corridor, 3), Ruled(index), 0, "train")  # type: ignore[arg-type]
+        r.start()
+        tick = r.tick(lambda states, candidates: np.array([c.possible[0] for c in candidates]))
+        assert (tick.covered, tick.with_expert) == (covered, 3)
+
+
 def test_coverage_counts_nothing_where_no_expert_is_known() -> None:
     class Unknown(worlds.Corridor):
         def _turn(self) -> Any:

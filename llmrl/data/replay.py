@@ -23,10 +23,18 @@ SMALLEST_ERROR = 1e-6  # what was learned perfectly is still drawn some time
 class NStep(NamedTuple):
     """(s_t, a_t, R, s_{t+n}): y = R + discount * B Q(s_{t+n}, .)."""
 
-    first: Transition
-    last: Transition
-    ret: float  # R = sum_i (prod_{j<i} gamma_j) r_{t+i}
+    steps: tuple[Transition, ...]  # n of them, or fewer at the end of an episode
+    shares: tuple[float, ...]  # prod_{j<i} gamma_j of each: R is the sum of shares times rewards
+    ret: float  # R
     discount: float  # prod_{j<n} gamma_j; 0 when the episode terminated
+
+    @property
+    def first(self) -> Transition:
+        return self.steps[0]
+
+    @property
+    def last(self) -> Transition:
+        return self.steps[-1]
 
 
 class NStepWindow:
@@ -58,11 +66,12 @@ class NStepWindow:
             self._open.setdefault(t.env, deque()).append(t)
 
     def _reduce(self, window: deque[Transition]) -> NStep:
-        ret, discount = 0.0, 1.0
+        ret, discount, shares = 0.0, 1.0, []
         for t in window:
             ret += discount * t.reward
+            shares.append(discount)
             discount *= self.gamma**t.duration if self.by_primitive_steps else self.gamma
-        return NStep(window[0], window[-1], ret, 0.0 if window[-1].terminated else discount)
+        return NStep(tuple(window), tuple(shares), ret, 0.0 if window[-1].terminated else discount)
 
 
 @dataclass
@@ -73,16 +82,26 @@ class Batch:
     discounts: np.ndarray  # float32 [B]
     next_rows: np.ndarray  # int64 [B, C], feature rows of the target's support; -1 pads
     next_log_weights: np.ndarray  # float32 [B, C], log w; -inf where padded
+    taken_rows: np.ndarray  # int64 [B, N], feature rows of the decisions that R sums up; any where their share is 0
+    taken_shares: np.ndarray  # float32 [B, N], of each one's reward in R; 0 pads
     weights: np.ndarray | None  # float32 [B], of each one's loss; None: all 1
 
 
 class Replay:
     """A ring of `capacity` transitions; the support's width grows to the widest one seen.
 
-    `priority`: 0 draws uniformly. What is new has the largest priority there has been.
+    `priority`: 0 draws uniformly. What is new has the largest priority there has been. `taken`: of so many decisions of
+    a return it is remembered which they were.
     """
 
-    def __init__(self, capacity: int, rng: np.random.Generator, priority: float = 0.0, importance: float = 0.0) -> None:
+    def __init__(
+        self,
+        capacity: int,
+        rng: np.random.Generator,
+        priority: float = 0.0,
+        importance: float = 0.0,
+        taken: int = 0,
+    ) -> None:
         self.capacity, self.rng, self.priority, self.importance = capacity, rng, priority, importance
         self.size = 0
         self._chances = SumTree(capacity) if priority > 0 else None  # p^priority
@@ -93,8 +112,19 @@ class Replay:
         self._discounts = np.zeros(capacity, dtype=np.float32)
         self._next_rows = np.full((capacity, 1), -1, dtype=np.int64)
         self._next_log_weights = np.full((capacity, 1), -np.inf, dtype=np.float32)
+        self._taken_rows = np.zeros((capacity, taken), dtype=np.int64)
+        self._taken_shares = np.zeros((capacity, taken), dtype=np.float32)
 
-    def add(self, row: int, ret: float, discount: float, next_rows: np.ndarray, next_log_weights: np.ndarray) -> None:
+    def add(
+        self,
+        row: int,
+        ret: float,
+        discount: float,
+        next_rows: np.ndarray,
+        next_log_weights: np.ndarray,
+        taken_rows: Sequence[int] = (),
+        taken_shares: Sequence[float] = (),
+    ) -> None:
         width = next_rows.size
         if width > self._next_rows.shape[1]:
             more = ((0, 0), (0, width - self._next_rows.shape[1]))
@@ -104,6 +134,8 @@ class Replay:
         self._rows[i], self._returns[i], self._discounts[i] = row, ret, discount
         self._next_rows[i], self._next_log_weights[i] = -1, -np.inf
         self._next_rows[i, :width], self._next_log_weights[i, :width] = next_rows, next_log_weights
+        n = len(taken_rows)
+        self._taken_rows[i, :n], self._taken_shares[i, :n], self._taken_shares[i, n:] = taken_rows, taken_shares, 0.0
         if self._chances is not None:
             self._chances[np.array([i])] = np.array([self._largest])
         self._next = (i + 1) % self.capacity
@@ -124,6 +156,8 @@ class Replay:
             self._discounts[i],
             self._next_rows[i],
             self._next_log_weights[i],
+            self._taken_rows[i],
+            self._taken_shares[i],
             weights,
         )
 
@@ -157,4 +191,7 @@ class Replay:
         self.rng.bit_generator.state = saved["rng"]
 
 
-_ARRAYS = {"rows": 0, "returns": 0, "discounts": 0, "next_rows": -1, "next_log_weights": -np.inf}  # and what is empty
+_ARRAYS = {  # and what is empty
+    "rows": 0, "returns": 0, "discounts": 0, "next_rows": -1, "next_log_weights": -np.inf, "taken_rows": 0,
+    "taken_shares": 0,
+}  # fmt: skip

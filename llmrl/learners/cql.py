@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from llmrl.data.offline import OfflineData, joined
+from llmrl.learners import backups
 from llmrl.learners.offline import FromData
 from llmrl.schema import CQLConfig
 
@@ -87,21 +88,14 @@ class CQL(FromData):
         """B_{a' in C(s')} Q_target(s',a') [B]."""
         cfg, after = self.cfg, self.after[rows]
         wanted_BA, log_w = self._candidates(after, cfg.backup != "max")
-        if cfg.backup == "max" and not cfg.double_q:
-            return self.of_menu("target", after, wanted_BA)[0].amax(-1)
-        if cfg.backup == "max":
-            target_BA, q_BA = self.of_menu(("target", "q"), after, wanted_BA)
-            return target_BA.gather(-1, q_BA.argmax(-1, keepdim=True)).squeeze(-1)
-        assert log_w is not None
+        needs_online = cfg.backup == "expected" or (cfg.backup == "max" and cfg.double_q)
+        target_BA, *online = self.of_menu(("target", "q") if needs_online else "target", after, wanted_BA)
+        if log_w is None:
+            return backups.hard(target_BA, torch.from_numpy(wanted_BA), *online)
         log_w_BA = torch.from_numpy(log_w).float()
         if cfg.backup == "soft":
-            (q_BA,) = self.of_menu("target", after, wanted_BA)
-            return q_BA.amax(-1) if cfg.alpha == 0 else cfg.alpha * (log_w_BA + q_BA / cfg.alpha).logsumexp(-1)
-        target_BA, q_BA = self.of_menu(("target", "q"), after, wanted_BA)
-        if cfg.alpha == 0:
-            return target_BA.gather(-1, q_BA.argmax(-1, keepdim=True)).squeeze(-1)
-        pi_BA = (log_w_BA + q_BA / cfg.alpha).softmax(-1)
-        return (pi_BA * target_BA.masked_fill(torch.from_numpy(~wanted_BA), 0.0)).sum(-1)
+            return backups.soft(target_BA, log_w_BA, cfg.alpha)
+        return backups.expected(target_BA, backups.posterior(online[0], log_w_BA, cfg.alpha))
 
 
 def _half_square(q_B: Tensor, y_B: Tensor, reduction: str) -> Tensor:

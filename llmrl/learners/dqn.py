@@ -18,9 +18,14 @@ B, the backup, over S' and its own w:
 Beside the family, for comparison:
     combine=product  pi takes the mode of w(a|s) exp(Q(s,a)/alpha)         as SayCan does (Ahn et al., arXiv 2204.01691)
     count_bonus c    r + c / sqrt(N(s,a)) is learned from, N the visits    MBIE-EB (Strehl & Littman 2008, eq. 6)
+    optimism c       Q + c / (N(s,a) + 1)^2 in (1) and in (2)              OPIQ (Rashid et al., arXiv 2002.12174)
     priority         replay by the size of the last error                  see llmrl/data/replay.py
     prefill n        the first n decisions are drawn from w alone
     weights          Q starts from what was learned before the run
+
+N is counted up to now, also where an old transition is replayed. A bias of the network's output would be optimistic
+until the first gradient steps, for all actions alike; counts keep what was not tried attractive. Evaluations are of Q
+alone.
 
 Q(s,a) is a small network on a frozen encoding of the pair's text; encodings are kept, so learning never encodes twice.
 """
@@ -28,9 +33,7 @@ Q(s,a) is a small network on a frozen encoding of the pair's text; encodings are
 from __future__ import annotations
 
 import copy
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -38,12 +41,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from llmrl.data.replay import NStepWindow, Replay
+from llmrl.data.replay import Batch, NStepWindow, Replay
 from llmrl.data.transitions import Transition
 from llmrl.encoders.encoder import FeatureTable
 from llmrl.envs.state import TextState
+from llmrl.learners import backups
 from llmrl.learners.learner import refuse_divergence
 from llmrl.learners.posterior import choice_probabilities
+from llmrl.learners.visits import Visits
 from llmrl.learners.weights import network, optimiser_state, read_weights, restore_optimiser
 from llmrl.priors.candidates import Candidates, Proposal, draw
 from llmrl.run.seeding import integer, stream
@@ -61,8 +66,9 @@ class DQN:
         self.target = copy.deepcopy(self.q).requires_grad_(False)
         self.optimiser = torch.optim.AdamW(self.q.parameters(), lr=cfg.lr, weight_decay=cfg.weight_decay, fused=True)
         self.window = NStepWindow(cfg.n_step, cfg.gamma, cfg.discount_by == "primitive_steps")
-        self.replay = Replay(cfg.buffer, stream(seed, "replay"), cfg.priority, cfg.importance)
-        self.visits: Counter[int] = Counter()  # of feature rows, one for each rendered (s, a)
+        taken = cfg.n_step if cfg.count_bonus else 0
+        self.replay = Replay(cfg.buffer, stream(seed, "replay"), cfg.priority, cfg.importance, taken)
+        self.visits = Visits()
         self.rng = stream(seed, "policy")
         self.backup = stream(seed, "backup")
         self.decisions = self.episodes = self.steps = self.rounds = 0
@@ -70,7 +76,7 @@ class DQN:
     # ---- behaviour, equation (1) -----------------------------------------------------------------------------------
 
     def act(self, states: Sequence[TextState], candidates: Sequence[Candidates]) -> np.ndarray:
-        chosen = self._draw(states, candidates, self.cfg.alpha, self.rng)
+        chosen = self._draw(states, candidates, self.cfg.alpha, self.rng, optimistic=True)
         prefills = self.decisions + np.arange(len(states)) < self.cfg.prefill
         explores = prefills | (self.rng.random(len(states)) < self._epsilon())
         from_prior = [draw(c, u) for c, u in zip(candidates, self.rng.random(len(states)), strict=True)]
@@ -97,22 +103,28 @@ class DQN:
         return q.numpy(), logits.softmax(-1).numpy()
 
     def _draw(
-        self, states: Sequence[TextState], candidates: Sequence[Candidates], alpha: float, rng: np.random.Generator
+        self,
+        states: Sequence[TextState],
+        candidates: Sequence[Candidates],
+        alpha: float,
+        rng: np.random.Generator,
+        optimistic: bool = False,
     ) -> np.ndarray:
-        q_BC = self._q_of(self.table.ids(states), candidates)
+        q_BC = self._q_of(self.table.ids(states), candidates, optimistic)
         log_w_BC = torch.from_numpy(_padded([c.log_weights for c in candidates], -np.inf)).float()
-        picked = _categorical(self._logits(q_BC, log_w_BC, alpha), rng)
+        picked = backups.drawn(self._logits(q_BC, log_w_BC, alpha), rng)
         return np.array([c.actions[i] for c, i in zip(candidates, picked, strict=True)])
 
     def _logits(self, q_BC: Tensor, log_w_BC: Tensor, alpha: float) -> Tensor:
         """log pi up to a constant."""
-        return (_product if self.cfg.combine == "product" else _posterior)(q_BC, log_w_BC, alpha)
+        return (backups.product if self.cfg.combine == "product" else backups.posterior)(q_BC, log_w_BC, alpha)
 
     @torch.no_grad()
-    def _q_of(self, ids: np.ndarray, candidates: Sequence[Candidates]) -> Tensor:
+    def _q_of(self, ids: np.ndarray, candidates: Sequence[Candidates], optimistic: bool = False) -> Tensor:
         """Q [B, C]; -inf where a state has fewer candidates."""
         rows = _padded([c.actions + self.table.first_row[i] for i, c in zip(ids, candidates, strict=True)], -1)
-        q_BC = self._values(rows.astype(np.int64), self.q)[0]
+        rows = rows.astype(np.int64)
+        q_BC = (self._optimistic if optimistic else self._values)(rows, self.q)[0]
         refuse_divergence("Q", q_BC[torch.from_numpy(rows >= 0)], self.cfg.lr)
         return q_BC
 
@@ -135,6 +147,14 @@ class DQN:
         empty = torch.full(rows_BC.shape, -torch.inf)
         return [empty.masked_scatter(there, net(features)) for net in networks]
 
+    def _optimistic(self, rows: np.ndarray | Tensor, *networks: nn.Module) -> list[Tensor]:
+        """Q + optimism / (N + 1)^2 [B, C], by each network."""
+        values = self._values(rows, *networks)
+        if self.cfg.optimism == 0:
+            return values
+        more_BC = torch.from_numpy(self.cfg.optimism / (self.visits.of(np.asarray(rows)) + 1.0) ** 2).float()
+        return [q_BC + more_BC for q_BC in values]
+
     def _temperature(self, greedy: bool) -> float:
         """Of an evaluation."""
         if greedy and self.cfg.combine == "posterior":  # a product is greedy as it is, and still needs its alpha
@@ -154,21 +174,21 @@ class DQN:
         for t in transitions:
             self.decisions += 1
             self.episodes += t.terminated or t.truncated
-            for n in self.window.add(self._with_bonus(t)):
-                row = self.table.first_row_of(n.first.state) + n.first.action
+            if self.cfg.count_bonus or self.cfg.optimism:
+                self.visits.count(self._row(t))
+            for n in self.window.add(t):
+                taken = ([self._row(step) for step in n.steps], n.shares) if self.cfg.count_bonus else ((), ())
                 candidates = n.last.next_candidates
                 if candidates is None:  # terminated: the discount is 0, any one row will do
-                    self.replay.add(row, n.ret, n.discount, np.zeros(1, dtype=np.int64), np.zeros(1))
+                    rows, log_weights = np.zeros(1, dtype=np.int64), np.zeros(1)
                 else:
                     rows = self.table.first_row_of(n.last.next_state) + candidates.actions
-                    self.replay.add(row, n.ret, n.discount, rows, candidates.log_weights)
+                    log_weights = candidates.log_weights
+                self.replay.add(self._row(n.first), n.ret, n.discount, rows, log_weights, *taken)
 
-    def _with_bonus(self, t: Transition) -> Transition:
-        if self.cfg.count_bonus == 0:
-            return t
-        row = self.table.first_row_of(t.state) + t.action
-        self.visits[row] += 1
-        return replace(t, reward=t.reward + self.cfg.count_bonus / self.visits[row] ** 0.5)
+    def _row(self, t: Transition) -> int:
+        """The feature row of what was done: one for each rendered (s, a)."""
+        return self.table.first_row_of(t.state) + t.action
 
     def update(self) -> dict[str, float]:
         done = self.decisions if self.cfg.update_unit == "decisions" else self.episodes
@@ -182,7 +202,7 @@ class DQN:
 
     def _gradient_step(self) -> float:
         b = self.replay.sample(self.cfg.batch)
-        y_B = torch.from_numpy(b.returns) + torch.from_numpy(b.discounts) * self._backup(
+        y_B = torch.from_numpy(b.returns + self._bonuses(b)) + torch.from_numpy(b.discounts) * self._backup(
             torch.from_numpy(b.next_rows), torch.from_numpy(b.next_log_weights)
         )
         q_B = self.q(self.table.features.index_select(0, torch.from_numpy(b.rows))).squeeze(-1)
@@ -204,26 +224,27 @@ class DQN:
                 torch._foreach_lerp_(list(self.target.parameters()), list(self.q.parameters()), self.cfg.target_rate)
         return loss.item()
 
+    def _bonuses(self, b: Batch) -> np.ndarray:
+        """What count bonuses add to the returns, by the visits up to now: float32 [B]."""
+        n_BN = np.maximum(self.visits.of(b.taken_rows), 1)
+        bonuses_B: np.ndarray = self.cfg.count_bonus * (b.taken_shares / np.sqrt(n_BN)).sum(-1)
+        return bonuses_B.astype(np.float32)
+
     @torch.no_grad()
     def _backup(self, rows_BC: Tensor, log_w_BC: Tensor) -> Tensor:
         """B_{a' in S'} Q_target(s',a') [B]."""
-        alpha = self.cfg.alpha
-        needs_online = self.cfg.backup in ("expected", "sampled") or (self.cfg.backup == "max" and self.cfg.double_q)
-        q_target_BC, *online = self._values(rows_BC, self.target, *([self.q] if needs_online else []))
-        if self.cfg.backup == "max":
-            if not self.cfg.double_q:
-                return q_target_BC.amax(-1)
-            return q_target_BC.gather(-1, online[0].argmax(-1, keepdim=True)).squeeze(-1)
-        if self.cfg.backup == "soft":
-            if alpha == 0:  # the limit: the best action that w allows
-                return q_target_BC.masked_fill(log_w_BC == -torch.inf, -torch.inf).amax(-1)
-            return alpha * (log_w_BC + q_target_BC / alpha).logsumexp(-1)
+        kind, alpha = self.cfg.backup, self.cfg.alpha
+        needs_online = kind in ("expected", "sampled") or (kind == "max" and self.cfg.double_q)
+        target_BC, *online = self._optimistic(rows_BC, self.target, *([self.q] if needs_online else []))
+        if kind == "max":
+            return backups.hard(target_BC, log_w_BC > -torch.inf, *online)
+        if kind == "soft":
+            return backups.soft(target_BC, log_w_BC, alpha)
         logits_BC = self._logits(online[0], log_w_BC, alpha)
-        if self.cfg.backup == "expected":
-            return (logits_BC.softmax(-1) * q_target_BC.masked_fill(rows_BC < 0, 0.0)).sum(-1)
-        assert self.cfg.backup == "sampled"
-        picked = torch.from_numpy(_categorical(logits_BC, self.backup))
-        return q_target_BC.gather(-1, picked.unsqueeze(-1)).squeeze(-1)
+        if kind == "expected":
+            return backups.expected(target_BC, logits_BC)
+        assert kind == "sampled"
+        return backups.at(target_BC, torch.from_numpy(backups.drawn(logits_BC, self.backup)))
 
     # ---- what is kept -----------------------------------------------------------------------------------------------
 
@@ -239,7 +260,7 @@ class DQN:
             "optimiser": optimiser_state(self.optimiser),
             "window": self.window.save(),
             "replay": self.replay.save(),
-            "visits": {str(row): visits for row, visits in self.visits.items()},
+            "visits": self.visits.save(),
             "streams": {name: getattr(self, name).bit_generator.state for name in _STREAMS},
             "counters": {name: getattr(self, name) for name in _COUNTERS},
         }
@@ -249,7 +270,7 @@ class DQN:
         restore_optimiser(self.optimiser, saved["optimiser"])
         self.window.restore(saved["window"])
         self.replay.restore(saved["replay"])
-        self.visits = Counter({int(row): visits for row, visits in saved["visits"].items()})
+        self.visits.restore(saved["visits"])
         for name in _STREAMS:
             getattr(self, name).bit_generator.state = saved["streams"][name]
         for name in _COUNTERS:
@@ -269,44 +290,14 @@ def _initialised(cfg: DQNConfig, table: FeatureTable, seed: int) -> nn.Sequentia
         q = network(table.encoder.dim, cfg.hidden)
     if cfg.weights is not None:
         q.load_state_dict(read_weights(cfg.weights, "q", table.encoder, cfg.hidden))
-    else:
-        last = q[-1]
-        assert isinstance(last, nn.Linear)
-        with torch.no_grad():
-            last.bias.add_(cfg.optimism)
     return q
-
-
-def _posterior(q_BC: Tensor, log_w_BC: Tensor, alpha: float) -> Tensor:
-    """log of equation (1) up to a constant; alpha=0 keeps the best of Q, ties by w."""
-    if alpha == 0:
-        return _best(q_BC, log_w_BC)
-    return log_w_BC + torch.where(log_w_BC == -torch.inf, 0.0, q_BC / alpha)
-
-
-def _product(q_BC: Tensor, log_w_BC: Tensor, alpha: float) -> Tensor:
-    """The mode of w exp(Q/alpha), ties by w."""
-    return _best(log_w_BC + q_BC / alpha, log_w_BC)
 
 
 def _modes_of_product(proposals: Sequence[Proposal], q: Sequence[np.ndarray], alpha: float) -> list[np.ndarray]:
     with np.errstate(divide="ignore"):
         log_w_BC = torch.from_numpy(_padded([np.log(p.weights) for p in proposals], -np.inf)).float()
-    pi_BC = _product(torch.from_numpy(_padded(q, -np.inf)).float(), log_w_BC, alpha).double().softmax(-1).numpy()
+    pi_BC = backups.product(torch.from_numpy(_padded(q, -np.inf)).float(), log_w_BC, alpha).double().softmax(-1).numpy()
     return [pi_C[: p.weights.size] for pi_C, p in zip(pi_BC, proposals, strict=True)]
-
-
-def _best(score_BC: Tensor, log_w_BC: Tensor) -> Tensor:
-    best = score_BC.masked_fill(log_w_BC == -torch.inf, -torch.inf)
-    return torch.where(best == best.amax(-1, keepdim=True), log_w_BC, -torch.inf)
-
-
-def _categorical(logits_BC: Tensor, rng: np.random.Generator) -> np.ndarray:
-    """int64 [B]: one draw a row, by inverting the cumulative distribution."""
-    p = logits_BC.double().softmax(-1).numpy()
-    cumulative = p.cumsum(-1)
-    u = rng.random((len(p), 1)) * cumulative[:, -1:]
-    return (cumulative <= u).sum(-1).clip(max=p.shape[1] - 1).astype(np.int64)
 
 
 def _padded(rows: Sequence[np.ndarray], fill: float) -> np.ndarray:

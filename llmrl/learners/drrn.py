@@ -104,7 +104,7 @@ class DRRN:
                 first, after = self.texts.read(n.first.state), None
                 if n.last.next_candidates is not None:
                     read = self.texts.read(n.last.next_state)
-                    after = _Read(read.parts, read.actions[n.last.next_candidates.actions])
+                    after = _Read(read.parts, read.actions[n.last.next_candidates.possible])
                 self.memory.add(_Kept(first.parts, first.actions[n.first.action], n.ret, n.discount, after))
 
     def update(self) -> dict[str, float]:

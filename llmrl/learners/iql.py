@@ -3,7 +3,10 @@
     V       E[ |tau - 1(u < 0)| u^2 ],  u = Q_target(s,a) - V(s)            an upper expectile of Q over the data   (1)
     Q       E[ (R_n + gamma^n V(s_{t+n}) - Q(s,a))^2 ]                                                               (2)
     policy  E[ -min(exp(A/temperature), 100) log pi(a|s) ],  A = Q_target(s,a) - V(s)    cloning, by advantage       (3)
-    pi(a|s) = w(a|s) exp(f(s,a)/alpha) / Z over the admissible actions; in (3), with w = 1 and alpha = 1
+    pi(a|s) ~ [w(a|s) exp(f(s,a))]^(1/alpha) over the admissible actions; in (3), with alpha = 1
+
+The policy is a product of experts (llmrl/learners/product.py), trained and acted as one: where all advantages are equal
+it clones the data, whatever w is. With prior=uniform it is the paper's.
 
 (Kostrikov et al., "Offline Reinforcement Learning with Implicit Q-Learning", arXiv 2110.06169. There A is of the
 smaller of two Qs; here there is one, as in the other learners.) V reads the features of the state with an empty action.
@@ -19,17 +22,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from llmrl.data.offline import OfflineData
-from llmrl.learners.offline import FromData, on_menus
+from llmrl.learners.product import ProductOfExperts
 from llmrl.schema import IQLConfig
 
 LARGEST_WEIGHT = 100.0  # of one row in the cloning, as in the paper
 
 
-class IQL(FromData):
+class IQL(ProductOfExperts):
     """Shapes: B batch, A actions of the widest menu."""
 
     cfg: IQLConfig
-    acting = "policy"
     learned = ("q", "v", "policy")
     targets = {"target": "q"}  # noqa: RUF012
 
@@ -57,7 +59,5 @@ class IQL(FromData):
         u_B = target_B - v_B
         value = (torch.where(u_B < 0, 1 - self.cfg.expectile, self.cfg.expectile) * u_B**2).mean()
         td = F.mse_loss(q_B, y_B)
-        (f_BA,) = self.of_menu("policy", state, on_menus(self.data, state))
-        log_pi_B = f_BA.log_softmax(-1).gather(-1, torch.from_numpy(action).unsqueeze(-1)).squeeze(-1)
-        cloning = -(weight_B * log_pi_B).mean()
+        cloning = -(weight_B * self.log_pi(rows)).mean()
         return value + td + cloning, {"value": value, "td": td, "policy": cloning}

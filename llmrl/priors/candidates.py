@@ -20,7 +20,7 @@ class Candidates:
     """A support S(s) and its weights w."""
 
     actions: np.ndarray  # int64 [C], distinct indices into `state.actions`, ascending; C >= 1
-    log_weights: np.ndarray  # float64 [C], log w; the w sum to 1
+    log_weights: np.ndarray  # float64 [C], log w; the w sum to 1. -inf: never chosen and never valued
 
     def __post_init__(self) -> None:
         assert self.actions.shape == self.log_weights.shape
@@ -28,6 +28,11 @@ class Candidates:
         # Not by numpy, whose calls cost more than a handful of numbers.
         total = sum(map(math.exp, self.log_weights.tolist()))
         assert abs(total - 1) < 1e-6, "an action prior is normalised over its support"
+
+    @property
+    def possible(self) -> np.ndarray:
+        """int64 [<= C]: the actions of positive weight."""
+        return self.actions[self.log_weights > -np.inf]
 
 
 @dataclass(frozen=True)
@@ -45,8 +50,8 @@ def posterior_over_draws(proposals: Sequence[Proposal], log_likelihoods: Sequenc
 
         pi_i = k p_i int exp(l_i - t exp(l_i)) phi(t)^(k-1) dt,    phi(t) = sum_j p_j exp(-t exp(l_j)),
 
-    which the trapezoidal rule in u = log t gives to better than 1e-8: its integrand is analytic and falls off at both
-    ends.
+    which the trapezoidal rule in u = log t gives to better than 1e-8, whatever k is: its integrand is analytic, as wide
+    for every k, and falls off at both ends, the left of which lies log k further to the left.
     """
     return _by_shape(_posterior, proposals, log_likelihoods)
 
@@ -79,7 +84,7 @@ class ActionPrior(Protocol):
 
 _STEP = 0.45
 _LEFT, _RIGHT = 23.0, 3.2  # the integral of exp(x - exp(x)) outside is 1e-10
-_GAP = 25.0  # beyond it the likelier of two is taken for certain; keeps the range of the integral finite
+_GAP = 25.0  # beyond it the likelier of two draws is taken for certain; keeps the range of the integral finite
 _AT_ONCE = 1 << 14  # numbers in an array, roughly: it stays in a processor's cache
 
 Rule = Callable[[np.ndarray, np.ndarray, int | None], np.ndarray]
@@ -107,8 +112,8 @@ def _posterior(p_SA: np.ndarray, ell_SA: np.ndarray, k: int | None) -> np.ndarra
         ell_SA = np.where(p_SA > 0, ell_SA, -np.inf)
         pi_SA = p_SA * np.exp(ell_SA - ell_SA.max(-1, keepdims=True))
     else:
-        x_SA = _at_most_a_gap_apart(ell_SA)
-        u_U = np.arange(-x_SA.max() - _LEFT, _RIGHT, _STEP)
+        x_SA = _at_most_a_gap_apart(ell_SA, _GAP + np.log(k))
+        u_U = np.arange(-x_SA.max() - _LEFT - np.log(k), _RIGHT, _STEP)
         rate_SAU = np.exp(np.minimum(x_SA[:, :, None] + u_U, 2 * _RIGHT))  # t exp(l); its exponential is 0 far before
         decay_SAU = np.exp(-rate_SAU)
         phi_SU = np.einsum("sa,sau->su", p_SA, decay_SAU)
@@ -118,10 +123,10 @@ def _posterior(p_SA: np.ndarray, ell_SA: np.ndarray, k: int | None) -> np.ndarra
     return pi_SA / pi_SA.sum(-1, keepdims=True)
 
 
-def _at_most_a_gap_apart(ell_SA: np.ndarray) -> np.ndarray:
-    """The same order from 0 up, with no two neighbours further apart than `_GAP`."""
+def _at_most_a_gap_apart(ell_SA: np.ndarray, gap: float) -> np.ndarray:
+    """The same order from 0 up, with no two neighbours further apart than `gap`."""
     order = ell_SA.argsort(-1)
-    gaps = np.minimum(np.diff(np.take_along_axis(ell_SA, order, -1), prepend=-np.inf), _GAP)
+    gaps = np.minimum(np.diff(np.take_along_axis(ell_SA, order, -1), prepend=-np.inf), gap)
     gaps[:, 0] = 0.0
     x_SA = np.empty_like(ell_SA)
     np.put_along_axis(x_SA, order, gaps.cumsum(-1), -1)

@@ -40,6 +40,8 @@ def test_n_step_returns_are_the_sums_they_are_defined_as(episodes, n: int, gamma
             gammas = [gamma**p.duration if by_primitive else gamma for p in part]
             ret = sum(np.prod(gammas[:i]) * p.reward for i, p in enumerate(part))
             assert x.last is part[-1]
+            assert list(x.steps) == part
+            assert sum(share * p.reward for share, p in zip(x.shares, part, strict=True)) == pytest.approx(x.ret)
             assert x.ret == pytest.approx(ret, rel=1e-9, abs=1e-9)
             ended = part[-1].terminated
             assert x.discount == pytest.approx(0.0 if ended else np.prod(gammas))
@@ -83,6 +85,21 @@ def test_the_ring_keeps_the_latest_and_pads_every_support(capacity: int, widths:
         assert (rows[width:] == -1).all()
         assert np.exp(log_w[:width]).sum() == pytest.approx(1, abs=1e-6)
         assert (log_w[width:] == -np.inf).all()
+
+
+def test_it_remembers_which_decisions_a_return_sums_up() -> None:
+    replay = Replay(2, np.random.default_rng(0), taken=3)
+    for number, taken in enumerate([[7, 8, 9], [8, 9], [9]]):  # the third lies where the first was
+        replay.add(
+            number, 0.0, 0.9, np.zeros(1, dtype=np.int64), np.zeros(1), taken, [0.5**i for i in range(len(taken))]
+        )
+    again = Replay(2, np.random.default_rng(1), taken=3)
+    again.restore(replay.save())
+    for ring in (replay, again):
+        batch = ring.sample(50)
+        for row, rows, shares in zip(batch.rows, batch.taken_rows, batch.taken_shares, strict=True):
+            assert shares.tolist() == {1: [1, 0.5, 0], 2: [1, 0, 0]}[row]
+            assert rows[shares > 0].tolist() == {1: [8, 9], 2: [9]}[row]
 
 
 def _columns(batch):

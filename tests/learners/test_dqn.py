@@ -15,7 +15,7 @@ from llmrl.data.transitions import Transition
 from llmrl.encoders.encoder import FeatureTable
 from llmrl.encoders.hash import HashEncoder
 from llmrl.envs.state import TextState
-from llmrl.learners.dqn import DQN, _categorical, _posterior, _product
+from llmrl.learners.dqn import DQN
 from llmrl.learners.learner import Diverged
 from llmrl.learners.weights import network, write_weights
 from llmrl.priors.candidates import Candidates, Proposal
@@ -65,27 +65,6 @@ def test_the_posterior_multiplies_the_prior_and_the_likelihood() -> None:
     q, pi = agent.posterior(STATE, weighted(list(w)))
     expected = w * np.exp(q / 0.1)
     assert pi == pytest.approx(expected / expected.sum(), rel=1e-4)
-
-
-def test_zero_temperature_is_greedy_and_ties_go_by_weight() -> None:
-    q = torch.tensor([[1.0, 2.0, 2.0, 0.0]])
-    log_w = torch.log(torch.tensor([[0.4, 0.1, 0.3, 0.2]]))
-    assert _posterior(q, log_w, 0.0).softmax(-1)[0].tolist() == pytest.approx([0, 0.25, 0.75, 0])
-
-
-def test_a_padded_or_weightless_candidate_is_never_drawn() -> None:
-    logits = _posterior(torch.tensor([[5.0, -torch.inf, 9.0]]), torch.tensor([[0.0, -torch.inf, -torch.inf]]), 0.5)
-    rng = np.random.default_rng(0)
-    assert {int(_categorical(logits, rng)[0]) for _ in range(50)} == {0}
-
-
-@given(st.lists(st.floats(-3, 3), min_size=2, max_size=6), st.integers(0, 2**31))
-@settings(max_examples=30)
-def test_draws_follow_their_distribution(logits: list[float], seed: int) -> None:
-    p = torch.tensor([logits], dtype=torch.float64).softmax(-1)[0].numpy()
-    drawn = _categorical(torch.tensor([logits] * 4000), np.random.default_rng(seed))
-    share = np.bincount(drawn, minlength=p.size) / drawn.size
-    assert np.abs(share - p).max() < 0.05  # more than six standard deviations
 
 
 def backup(agent: DQN, candidates: Candidates) -> float:
@@ -186,11 +165,6 @@ def test_epsilon_decays_to_its_final_value() -> None:
     assert agent._epsilon() == pytest.approx(0.1)
 
 
-def test_optimism_raises_every_value() -> None:
-    q = learner().posterior(STATE, weighted([1, 1, 1, 1]))[0]
-    assert learner(optimism=2.0).posterior(STATE, weighted([1, 1, 1, 1]))[0] == pytest.approx(q + 2, rel=1e-5)
-
-
 # ---- the chances of its actions, computed --------------------------------------------------------------------------
 
 
@@ -250,26 +224,6 @@ def test_a_policy_is_the_same_alone_and_among_thousands() -> None:
 # ---- what it may have instead of a prior, or beside it -------------------------------------------------------------
 
 
-VALUES = st.lists(st.floats(-2, 2, width=32), min_size=4, max_size=4)
-
-
-@given(VALUES, st.lists(st.integers(0, 5), min_size=4, max_size=4))
-def test_a_product_takes_the_mode_of_the_prior_times_the_likelihood(q: list[float], counts: list[int]) -> None:
-    w = np.array(counts) + 0.01
-    w[counts.index(min(counts))] = 0.0  # never taken
-    w /= w.sum()
-    with np.errstate(divide="ignore"):
-        pi = _product(torch.tensor([q]), torch.from_numpy(np.log(w)).float()[None], 0.3).softmax(-1)[0].numpy()
-    score = w * np.exp(np.array(q) / 0.3)
-    assert (score[pi > 0] >= score.max() * (1 - 1e-5)).all()
-    assert pi[w == 0] == pytest.approx(0)
-
-
-def test_a_product_whose_values_are_equal_is_the_mode_of_the_prior_and_equals_share_by_weight() -> None:
-    log_w = torch.log(torch.tensor([[0.4, 0.1, 0.4, 0.1]]))
-    assert _product(torch.full((1, 4), 0.7), log_w, 0.3).softmax(-1)[0].tolist() == pytest.approx([0.5, 0, 0.5, 0])
-
-
 def test_a_product_explores_by_the_prior() -> None:
     candidates = [weighted([1, 1, 1, 1])] * 4000
     greedy = learner(combine="product").act([STATE] * 4000, candidates)
@@ -278,22 +232,107 @@ def test_a_product_explores_by_the_prior() -> None:
     assert np.bincount(explored) / 4000 == pytest.approx(np.full(4, 0.25), abs=0.04)  # more than five deviations
 
 
-def test_a_count_bonus_falls_with_the_root_of_the_visits_of_the_rendered_pair() -> None:
+def bonuses(agent: DQN, places: list[int]) -> list[float]:
+    """What the returns that lie at `places` are raised by now."""
+    agent.replay.rng = Places(places)  # type: ignore[assignment]
+    return agent._bonuses(agent.replay.sample(len(places))).tolist()
+
+
+class Places:
+    """In place of a generator: these places of the ring."""
+
+    def __init__(self, places: list[int]) -> None:
+        self.places = np.array(places)
+
+    def integers(self, high: int, size: int) -> np.ndarray:
+        return self.places
+
+
+def test_a_count_bonus_is_by_the_visits_up_to_now() -> None:
     agent = learner(n_step=1, count_bonus=0.5)
-    paid = [transition(1.0) for _ in range(3)]
+    paid = [transition(1.0) for _ in range(400)]
     agent.observe(paid[:2])
-    agent.observe(paid[2:])
-    assert agent.replay._returns[:3].tolist() == pytest.approx([1 + 0.5 / n**0.5 for n in (1, 2, 3)])
-    assert [t.reward for t in paid] == [1.0] * 3  # what was paid stays what was paid
-    other = Transition(0, NEXT, 1, 0.0, 1, True, False, STATE, None)
-    agent.observe([other])
-    assert agent.replay._returns[3] == pytest.approx(0.5)
+    assert bonuses(agent, [0, 1]) == pytest.approx([0.5 / 2**0.5] * 2)
+    for t in paid[2:]:
+        agent.observe([t])
+    agent.observe([Transition(0, NEXT, 1, 0.0, 1, True, False, STATE, None)])  # another pair has visits of its own
+    assert bonuses(agent, [*range(400), 400]) == pytest.approx([0.5 * 0.050] * 400 + [0.5])
+    assert (agent.replay._returns[:400] == 1.0).all()  # what was paid stays what was paid
 
 
 def test_a_count_bonus_enters_every_reward_of_an_n_step_return() -> None:
-    agent = learner(n_step=2, gamma=0.5, count_bonus=1.0)
-    agent.observe([transition(0.0), transition(0.0)])
-    assert agent.replay._returns[0] == pytest.approx(1 + 0.5 / 2**0.5)
+    agent = learner(n_step=3, gamma=0.5, count_bonus=1.0, discount_by="primitive_steps")  # each takes two of them
+    other = Transition(0, NEXT, 2, 0.0, 2, True, False, STATE, None)
+    agent.observe([transition(0.0), transition(0.0), other])
+    first, rest = 1 / 2**0.5, 1.0  # two visits, one visit
+    shares = [first + first / 4 + rest / 16, first + rest / 4, rest]
+    assert bonuses(agent, [0, 1, 2]) == pytest.approx(shares)
+
+
+def test_a_replayed_return_is_learned_from_with_the_bonus_of_now() -> None:
+    """Of one pair that always pays 0.2 and ends: Q tends to 0.2 + c / sqrt(N)."""
+    agent = learner(n_step=1, batch=8, lr=0.01, count_bonus=0.5, learning_starts=10_000, hidden=[])
+    for _ in range(100):
+        agent.observe([transition(0.2, terminated=True)])
+    for _ in range(400):
+        agent._gradient_step()
+    assert agent.posterior(STATE, weighted([1], [1]))[0][0] == pytest.approx(0.2 + 0.05, abs=1e-3)
+
+
+def optimistic(agent: DQN, state: TextState) -> np.ndarray:
+    """What it thinks of each action where it acts."""
+    return agent._q_of(agent.table.ids([state]), [weighted([1, 1, 1, 1])], optimistic=True)[0].numpy()
+
+
+def test_what_was_never_tried_stays_optimistic_and_what_was_tried_often_is_what_was_learned() -> None:
+    agent = learner(n_step=1, batch=16, lr=0.003, alpha=0.0, optimism=1.0, update_every=1)
+    tried, everything = [weighted([1, 1, 1], [0, 1, 2])] * 8, [weighted([1, 1, 1, 1])] * 8
+    rng = np.random.default_rng(0)
+
+    def decide(n: int, candidates: list[Candidates], pay: list[float]) -> None:
+        for _ in range(n // 8):
+            states = [STATE, NEXT] * 4
+            actions = [int(rng.choice(c.actions)) for c in candidates]
+            agent.observe(
+                [Transition(e, s, a, pay[a], 1, True, False, s, None)
+                 for e, (s, a) in enumerate(zip(states, actions, strict=True))]
+            )  # fmt: skip
+            agent.update()
+
+    decide(400, tried, [0.1, 0.2, 0.3, 0.25])
+    for state in (STATE, NEXT):
+        q = agent.posterior(state, everything[0])[0]
+        assert optimistic(agent, state)[3] == pytest.approx(q[3] + 1, abs=1e-6)
+        assert optimistic(agent, state)[:3] == pytest.approx([0.1, 0.2, 0.3], abs=0.05)
+        assert optimistic(agent, state)[3] > 0.8
+        assert agent.act([state], everything[:1]).tolist() == [3]
+        assert agent.evaluate([state], everything[:1], rng, greedy=True) == q.argmax()  # of what was learned, alone
+    decide(800, everything, [0.1, 0.2, 0.3, 0.25])
+    for state in (STATE, NEXT):
+        assert optimistic(agent, state) == pytest.approx([0.1, 0.2, 0.3, 0.25], abs=0.03)
+        assert agent.act([state], everything[:1]).tolist() == [2]
+
+
+@pytest.mark.parametrize("kind", ["max", "soft", "expected", "sampled"])
+@pytest.mark.parametrize("double_q", [False, True])
+def test_targets_are_optimistic_about_what_was_tried_seldom(kind: str, double_q: bool) -> None:
+    agent = learner(optimism=2.0, backup=kind, double_q=double_q, alpha=0.3)
+    plain = learner(backup=kind, double_q=double_q, alpha=0.3)
+    one = weighted([1], [1])
+    for visits in range(4):
+        assert backup(agent, one) == pytest.approx(backup(plain, one) + 2 / (visits + 1) ** 2, rel=1e-5)
+        agent.observe([Transition(0, NEXT, 1, 0.0, 1, True, False, STATE, None)])
+    untried = weighted([1, 1], [1, 2])
+    if kind == "max":
+        assert backup(agent, untried) == pytest.approx(backup(plain, weighted([1], [2])) + 2, rel=1e-5)
+
+
+def test_optimism_and_weights_from_a_file_go_together(tmp_path: Path) -> None:
+    file = tmp_path / "q.safetensors"
+    write_weights(file, learner().q, "q", HashEncoder(EncoderConfig(dim=32)), [16], {})
+    agent = learner(weights=str(file), optimism=0.5)
+    q = agent.posterior(STATE, weighted([1, 1, 1, 1]))[0]
+    assert optimistic(agent, STATE) == pytest.approx(q + 0.5)
 
 
 def test_the_first_decisions_of_a_prefilled_learner_are_the_priors() -> None:

@@ -17,6 +17,7 @@ from llmrl.learners.bc import BC
 from llmrl.learners.cql import CQL
 from llmrl.learners.iql import IQL
 from llmrl.learners.offline import OfflineLearner
+from llmrl.learners.product import ProductOfExperts
 from llmrl.priors.candidates import Candidates, Proposal
 from llmrl.schema import BCConfig, CQLConfig, EncoderConfig, IQLConfig
 
@@ -134,7 +135,8 @@ def test_the_loss_of_iql_is_its_formula() -> None:
     value = (torch.where(u < 0, 0.1, 0.9) * u**2).mean()
     y = torch.stack([0.99 * v[1], 0.99 * v[2], torch.tensor(1.0), 0.99 * v[0]])
     td = ((q[rows, own] - y) ** 2).mean()
-    policy = -((u / 0.5).exp().clamp(max=100) * f.log_softmax(-1)[rows, own]).mean()
+    log_pi = (f + torch.from_numpy(np.log(W)).float()).log_softmax(-1)  # of a product with the prior
+    policy = -((u / 0.5).exp().clamp(max=100) * log_pi[rows, own]).mean()
     assert [told[k].item() for k in ("value", "td", "policy")] == pytest.approx(
         [value.item(), td.item(), policy.item()], rel=1e-5
     )
@@ -161,7 +163,18 @@ def test_cloning_times_a_prior_is_a_product_of_experts() -> None:
 
 @pytest.mark.parametrize(("alpha", "weight"), [(0.0, 0.5), (0.3, 1.0), (1.0, 1.0), (1.7, 0.4)])
 def test_what_sharpens_a_product_sharpens_both_experts(alpha: float, weight: float) -> None:
-    learner = bc(data(), product=True, alpha=alpha, learned_weight=weight)
+    sharpened(bc(data(), product=True, alpha=alpha, learned_weight=weight), alpha, weight)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0, 1.7])
+def test_the_policy_of_iql_is_sharpened_as_a_whole(alpha: float) -> None:
+    learner = IQL(IQLConfig(hidden=[16], alpha=alpha), 0, table())
+    learner.study(data())
+    sharpened(learner, alpha, 1.0)
+
+
+def sharpened(learner: ProductOfExperts, alpha: float, weight: float) -> None:
+    """It acts by [w exp(weight f)]^(1/alpha), computed and drawn."""
     states = data().states
     w = [np.array([0.7, 0.3, 0.0]), np.array([0.01, 0.98, 0.01])]
     f = learner.values(states[:2])
@@ -178,6 +191,33 @@ def test_what_sharpens_a_product_sharpens_both_experts(alpha: float, weight: flo
     drawn = np.array([learner.evaluate(states[:2], candidates, rng, greedy=False) for _ in range(3000)])
     for pi_A, taken in zip(learner.policy(states[:2], proposals, greedy=False), drawn.T, strict=True):
         assert np.bincount(taken, minlength=3) / 3000 == pytest.approx(pi_A, abs=0.04)
+
+
+@pytest.mark.parametrize("kind", ["bc_prior", "iql"])
+@pytest.mark.parametrize("alpha", [1.0, 0.5])
+def test_of_data_that_the_prior_made_nothing_is_learned_but_the_prior(kind: str, alpha: float) -> None:
+    """Ten rows of one room, taken as often as w says, all worth the same: the policy is w, and not its square."""
+    n = np.ones(10, dtype=np.int64)
+    rows = OfflineData(
+        ROOMS[:1], Supports([Proposal(W, None)]), 0 * n, np.repeat([0, 1, 2], [5, 3, 2]), 1.0 * n, n, -n, n > 0, n > 0,
+        n > 0,
+    )  # fmt: skip
+    learner: ProductOfExperts
+    if kind == "iql":
+        learner = IQL(IQLConfig(hidden=[16], lr=0.01, batch=10, temperature=1e6, alpha=alpha), 0, table())
+    else:
+        learner = BC(BCConfig(weights=None, hidden=[16], lr=0.01, batch=10, product=True, alpha=alpha), 0, table())
+    learner.study(rows)
+    learner.batch = lambda: np.arange(10)  # type: ignore[method-assign]
+    for _ in range(400):
+        learner.step()
+    (pi,) = learner.policy(ROOMS[:1], [Proposal(W, None)], greedy=False)
+    expected = W ** (1 / alpha) / (W ** (1 / alpha)).sum()
+    assert pi == pytest.approx(expected, abs=5e-3)
+    all_of = Candidates(np.arange(3), np.log(W))
+    drawn = learner.evaluate(ROOMS[:1] * 4000, [all_of] * 4000, np.random.default_rng(0), greedy=False)
+    assert np.bincount(drawn, minlength=3) / 4000 == pytest.approx(expected, abs=0.04)  # more than five deviations
+    assert (learner.evaluate(ROOMS[:1], [all_of], np.random.default_rng(0), greedy=True) == 0).all()
 
 
 def test_filtered_cloning_draws_from_what_succeeded() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import product
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrl.priors.candidates import Proposal, greedy_over_draws, posterior_over_draws
+from llmrl.schema import LARGEST_K
 
 ACTIONS = st.integers(1, 4)
 
@@ -70,6 +72,32 @@ def test_one_draw_and_equal_likelihoods_are_the_prior(case) -> None:
     assert posterior_over_draws([Proposal(p, 1)], [ell])[0] == pytest.approx(p, abs=1e-8)
     assert greedy_over_draws([Proposal(p, 1)], [ell])[0] == pytest.approx(p)
     assert posterior_over_draws([Proposal(p, k)], [np.full(p.size, 7.0)])[0] == pytest.approx(p, abs=1e-8)
+
+
+@pytest.mark.parametrize("k", [1, 5, 1000, 20_000, LARGEST_K])
+@pytest.mark.parametrize(("p", "gap"), [(0.3, 1.0), (0.5, 0.0), (1e-4, -8.0), (0.999, 20.0), (1e-5, -60.0)])
+def test_between_two_actions_any_number_of_draws_is_a_sum_over_counts(k: int, p: float, gap: float) -> None:
+    """E[n / (n + (k - n) exp(gap))], n of k draws being the first: binomial, from logarithms of factorials."""
+    n = np.arange(k + 1)
+    log_factorial = np.array([math.lgamma(i + 1) for i in range(k + 1)])
+    log_chance = log_factorial[k] - log_factorial - log_factorial[::-1] + n * math.log(p) + (k - n) * math.log1p(-p)
+    expected = float((np.exp(log_chance) * n / (n + (k - n) * math.exp(gap))).sum())
+    (found,) = posterior_over_draws([Proposal(np.array([p, 1 - p]), k)], [np.array([0.0, gap])])
+    assert found == pytest.approx([expected, 1 - expected], abs=1e-8)
+    (greedy,) = greedy_over_draws([Proposal(np.array([p, 1 - p]), k)], [np.array([0.0, gap])])
+    best = {-1: 1 - (1 - p) ** k, 0: p, 1: p**k}[int(np.sign(gap))]
+    assert greedy == pytest.approx([best, 1 - best], abs=1e-9)
+
+
+@given(cases(st.floats(-60, 60)))
+@settings(max_examples=60, deadline=None)
+def test_very_many_draws_are_the_scored_prior(case) -> None:
+    p, ell, _ = case
+    (limit,) = posterior_over_draws([Proposal(p, None)], [ell])
+    errors = [np.abs(posterior_over_draws([Proposal(p, k)], [ell])[0] - limit).max() for k in (20_000, LARGEST_K)]
+    # n_i is within a few sqrt(k) of k p_i, and 1/5 is the smallest weight there is: what is left is of order 1/k.
+    assert errors[0] < 20 / 20_000
+    assert errors[1] < 20 / LARGEST_K
 
 
 def test_many_draws_approach_the_weighted_softmax() -> None:
