@@ -30,12 +30,12 @@ test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
 
 # Golden curves and resumed runs as processors without AVX compute them, and as those with AVX2 do on two threads.
-PORTABLE := tests/test_golden.py tests/test_resume.py tests/cli/test_resume.py
+PORTABLE := tests/test_golden.py tests/test_resume.py
 test-portable: setup
 	OMP_NUM_THREADS=1 ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_CBWR=COMPATIBLE \
-		$(BIN)/python -m pytest -n 2 $(PORTABLE) $(ARGS)
+		$(BIN)/python -m pytest -n 2 $(PORTABLE) tests/cli/test_resume.py $(ARGS)
 	OMP_NUM_THREADS=2 ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 \
-		$(BIN)/python -m pytest -n 2 $(PORTABLE) $(ARGS)
+		OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 $(PORTABLE) $(ARGS)
 
 vllm-env: $(VLLM)/.made
 
