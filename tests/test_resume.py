@@ -5,6 +5,7 @@ Here a run is stopped by an exception that nothing catches, in this process; tes
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -38,7 +39,11 @@ from llmrl.run.load import RunInfo, load_runs
 from llmrl.train import Training
 
 TESTS = Path(__file__).parent
-SHORT = ["env_steps=120", "rollout.num_envs=4", "evaluation.every=48", "evaluation.episodes=2", "checkpoint_every=24"]
+THREADS = os.environ.get("OMP_NUM_THREADS", "1")
+SHORT = [
+    "env_steps=120", "rollout.num_envs=4", "evaluation.every=48", "evaluation.episodes=2", "checkpoint_every=24",
+    f"threads={THREADS}",
+]  # fmt: skip
 TOMATO = ["env=overcooked_tomato", "env.max_decisions=12"]
 MODEL = ["lm=hf", f"lm.model={TESTS / 'golden' / 'lm'}", "lm.device=cpu"]
 CORRIDOR = ["env=corridor"]
@@ -515,7 +520,7 @@ def test_a_checkpoint_of_other_conditions_is_refused_and_nothing_is_touched(
 def test_all_that_differs_is_named(half: Path, configured: Callable[..., DictConfig], tmp_path: Path) -> None:
     shutil.copytree(half, tmp_path, dirs_exist_ok=True)
     change(the_run(tmp_path) / "checkpoints" / "72", **{"settings.numerics": 1, "machine.threads": 3})
-    with pytest.raises(CannotResume, match=r"threads: 3 then, 1 now; numerics: 1 then, \d+ now"):
+    with pytest.raises(CannotResume, match=rf"threads: 3 then, {THREADS} now; numerics: 1 then, \d+ now"):
         llmrl.train(configured(tmp_path, *SMALL))
 
 

@@ -16,6 +16,7 @@ from run.manifests import change
 from llmrl.run.checkpoint import checkpoint_steps
 from llmrl.run.folder import RunFolder, read_object
 
+THREADS = os.environ.get("OMP_NUM_THREADS", "1")
 REPOSITORY = Path(__file__).parent.parent.parent
 CONFIGS = {
     "lm/steady": "_target_: foreign.Steady\nname: steady\n",
@@ -26,6 +27,7 @@ CONFIGS = {
 SMALL = [
     "train", "--config-dir", "mine", "env=overcooked_tomato", "env.max_decisions=12", "rollout.num_envs=4",
     "env_steps=96", "evaluation.every=32", "evaluation.episodes=4", "checkpoint_every=16", "progress=false",
+    f"threads={THREADS}",
 ]  # fmt: skip
 LEARNS = ["learner.batch=8", "learner.learning_starts=8", "learner.hidden=[16]", "encoder.dim=16"]
 TRAIN = [*SMALL, *LEARNS, "lm=steady"]
@@ -94,7 +96,7 @@ Llmrl = Callable[..., Done]
 def server() -> Iterator[subprocess.Popen[str]]:
     environ = {
         **os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")]),
-        "OMP_NUM_THREADS": "1", "COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb",
+        "OMP_NUM_THREADS": THREADS, "COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb",
     }  # fmt: skip
     command = [sys.executable, str(Path(__file__).with_name("prefork.py"))]
     with subprocess.Popen(command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
