@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ import torch
 from fixture_lm import ACTIONS, PROMPTS, build, word_tokenizer
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from llmrl.config import compose, model_identity
 from llmrl.lm.language_model import LanguageModelError, Sampling
 from llmrl.lm.proof import Proof
 from llmrl.lm.transformers_lm import TransformersLM
+from llmrl.priors.cache import AnswerCache, Answers
 
 SIZES = {
     "vocab_size": 320, "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -118,6 +121,23 @@ def test_what_is_said_and_kept_of_a_slow_path(tmp_path: Path):
     assert "more than 24 tokens" in said[0]
 
 
+def test_each_kept_answer_names_the_way_it_was_computed(tmp_path: Path):
+    lm = TransformersLM(build("mistral", {**SIZES, "sliding_window": 24}, tmp_path / "narrow"), device="cpu")
+    cache = AnswerCache(tmp_path / "answers.sqlite3")
+    answers = Answers(cache, lm.identity, lm.engine, lambda: lm)
+    answers.scores(["a", PROMPTS[1], "b"], [[" b"]] * 3)
+    answers.generations([PROMPTS[1]], 1, Sampling(max_tokens=2))
+    cache.close()
+    select = "SELECT question, body FROM answers JOIN questions USING (key) JOIN provenance p ON p.id = answers.provenance"
+    rows = sqlite3.connect(tmp_path / "answers.sqlite3").execute(select).fetchall()
+    paths = {(question["mode"], question["text"]): json.loads(body)["path"] for question, body in
+             ((json.loads(question), body) for question, body in rows)}  # fmt: skip
+    assert paths == {
+        ("score", "a"): "tree", ("score", "b"): "tree", ("score", PROMPTS[1]): "rows",
+        ("generate", PROMPTS[1]): "cache",
+    }  # fmt: skip
+
+
 def test_a_model_that_sees_what_comes_is_refused(tmp_path: Path):
     folder = build("bert", {**SIZES, "is_decoder": False, "type_vocab_size": 1}, tmp_path / "both-ways")
     with pytest.raises(ValueError, match="is not causal"):
@@ -205,6 +225,8 @@ def test_a_beginning_that_the_tokenizer_leaves_out_is_named(tmp_path: Path, bos:
     assert all("lm.bos=true" in note and "<s>" in note for note in notes)
     assert (lm.texts.prompts(["go"])[0][0] == tokenizer.bos_token_id) == bool(bos)
     assert lm.identity.tokenizer.endswith(" bos") == (bos is not None)
+    named = model_identity(compose(["lm=hf", f"lm.model={folder}", f"lm.bos={'null' if bos is None else bos}"]))
+    assert named == lm.identity
 
 
 def test_a_template_without_system_messages_is_named(tmp_path: Path, llama_folder: str):
