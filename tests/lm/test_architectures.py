@@ -128,8 +128,8 @@ def test_each_kept_answer_names_the_way_it_was_computed(tmp_path: Path):
     answers.scores(["a", PROMPTS[1], "b"], [[" b"]] * 3)
     answers.generations([PROMPTS[1]], 1, Sampling(max_tokens=2))
     cache.close()
-    select = "SELECT question, body FROM answers JOIN questions USING (key) JOIN provenance p ON p.id = answers.provenance"
-    rows = sqlite3.connect(tmp_path / "answers.sqlite3").execute(select).fetchall()
+    joined = "answers a JOIN questions USING (key) JOIN provenance p ON p.id = a.provenance"
+    rows = sqlite3.connect(tmp_path / "answers.sqlite3").execute(f"SELECT question, body FROM {joined}").fetchall()
     paths = {(question["mode"], question["text"]): json.loads(body)["path"] for question, body in
              ((json.loads(question), body) for question, body in rows)}  # fmt: skip
     assert paths == {
