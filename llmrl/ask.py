@@ -71,8 +71,8 @@ def sample(cfg: DictConfig, prompt: str | None, actions: Sequence[str], n: int) 
         about = _about(model, seconds)
     table = _table("answer", "names")
     for text in texts:
-        index = project(text, question.actions)
-        named = Text("nothing", style="red") if index is None else Text(question.actions[index])
+        action, how = project(text, question.actions)
+        named = Text(how, style="red") if action is None else Text(question.actions[action])
         table.add_row(Text(repr(text)), named)
     return Group(_shown(question.prompt), *thoughts, table, about)
 

@@ -252,7 +252,7 @@ class Game:
         parts = [f"> {policy}"]
         if expert:
             parts.append("* begins a shortest way to success")
-        if decision.explanation.answers and all(index is None for _, index in decision.explanation.answers):
+        if decision.explanation.answers and all(a is None for _, (a, _) in decision.explanation.answers):
             parts.append("no answer names an action: all are equally likely")
         return Text(" · ".join(parts), style="dim")
 
@@ -305,8 +305,8 @@ def _answers_table(d: Decision) -> Table:
     table.add_column("the model's answers", overflow="fold")
     table.add_column("", no_wrap=True)
     table.add_column("", overflow="fold")
-    for answer, index in d.explanation.answers:
-        named = Text("nothing", style="red") if index is None else Text(f"{index + 1} {d.state.actions[index]}")
+    for answer, (action, how) in d.explanation.answers:
+        named = Text(how, style="red") if action is None else Text(f"{action + 1} {d.state.actions[action]}")
         table.add_row(Text(repr(answer)), "→", named)
     return table
 

@@ -176,6 +176,7 @@ def end_table(summary: dict[str, Any], cost: dict[str, Any]) -> Table:
         text = f"asked about {_count(lm['queries'])} states, {_count(lm.get('distinct_prompts', 0))} distinct prompts"
         if lm.get("parse_failures"):
             text += f", {_count(lm['parse_failures'])} not understood"
+            text += f" ({_count(lm['ambiguous'])} ambiguous)" if lm.get("ambiguous") else ""
         table.add_row("model", text)
         kept, computed = cost.get("lm/cache_hits"), cost.get("lm/computed")
         if kept is not None and computed is not None:

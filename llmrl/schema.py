@@ -107,7 +107,7 @@ class TransformersLMConfig:
     _target_: str = "???"
     name: str = free("???")  # how it was asked for; what it is, is its identity
     model: str = "???"  # tiny-1 | a local folder | a hub id
-    revision: str | None = None  # a hub commit; a local folder's is a hash of its weights, found when the run starts
+    revision: str | None = None  # a hub commit; a local folder's is a hash of its files, found when the run starts
     dtype: str = "float32"
     device: str = free("auto")
     batch_size: int | None = free(None)  # states per forward; null: 1 on a CPU (no answer depends on another), else 16
@@ -121,7 +121,7 @@ class OpenAILMConfig:
     _target_: str = "???"
     name: str = free("???")  # how it was asked for; what it is, is its identity
     model: str = "???"  # tiny-1 | a local folder | a hub id | with `tokenizer`, any name
-    revision: str | None = None  # a hub commit; a local folder's is a hash of its weights, found when the run starts
+    revision: str | None = None  # a hub commit; a local folder's is a hash of its files, found when the run starts
     dtype: str = "bfloat16"  # in which the server computes
     tokenizer: str | None = None  # null: the model can be looked at from here | a name: it is only declared
     url: str = free("http://127.0.0.1:8000/v1")

@@ -197,10 +197,10 @@ def test_generated_answers_are_shown_with_what_they_name(llama_folder: str, redr
 def test_an_answer_points_to_the_action_that_its_own_words_name() -> None:
     cfg = compose(["learner=prior_only", "prior=generated", "env=overcooked_tomato", "prior.mix=0"])
     screen = shown(Game(cfg, "the embedded model", greedy=False), steps=1)
-    answers = re.findall(r"^['\"](.*?)['\"] +→ (?:nothing|(\d+) (.*?)) *$", screen, re.MULTILINE)
+    answers = re.findall(r"^['\"](.*?)['\"] +→ (?:nothing|ambiguous|negated|(\d+) (.*?)) *$", screen, re.MULTILINE)
     assert len(answers) >= 5
     for text, number, action in answers:
-        index = project(text, MENU)
+        index = project(text, MENU).action
         assert (str(index + 1), MENU[index]) == (number, action) if index is not None else number == ""
     table = list(rows(screen))
     assert "Q" not in table[0]

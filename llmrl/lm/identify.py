@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -14,16 +15,26 @@ from llmrl.lm.language_model import ModelIdentity
 
 DTYPES = ("float32", "bfloat16", "float16")
 _EMBEDDED = Path(__file__).parent / "tiny"
+# Of a model's folder, all that no answer can depend on: documentation, pictures, copies of the weights in formats that
+# are not read from a folder, hidden files, and the checkpoints that a training left there. Every other file is a part
+# of the model, known or not: a stranger costs a new identity, and one that is overlooked gives wrong answers.
+_DOCUMENTS = re.compile(r"(readme|licen[cs]e|notice|changelog|citation|use_policy)([.-].*)?|card\.json", re.IGNORECASE)
+_NO_PART = (
+    ".md", ".rst", ".pdf", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp",
+    ".gguf", ".onnx", ".onnx_data", ".msgpack", ".h5", ".ot", ".tflite", ".pyc",
+)  # fmt: skip
+_REMEMBERED = 2**20  # bytes: a smaller file is read anew each time
 
 
 def identify(model: str, revision: str | None = None, dtype: str = "float32", part: str = "lm") -> ModelIdentity:
     """The identity of `model`: an embedded one ("tiny-1"), a local folder, or a hub id.
 
-    A folder's revision is a SHA-256 over its config.json, *.safetensors and *.bin; each file's hash is remembered in
-    the user's cache folder by path, size and time, so only the first call reads the weights. A hub model's revision is
-    the commit that `revision` (a branch, tag or commit; None: the default branch) stands for. `tokenizer` is the
-    SHA-256 of tokenizer.json, or of the tokenizer serialised where there is no such file. `part` of the config is the
-    one whose settings an error names.
+    A folder's revision is a SHA-256 over the names and contents of all its files that an answer can depend on: weights,
+    configs, generation settings, tokenizer, templates, adapters, code (`_files` says which do not count). A large
+    file's hash is remembered in the user's cache folder by path, size and time, so only the first call reads the
+    weights. A hub model's revision is the commit that `revision` (a branch, tag or commit; None: the default branch)
+    stands for; it covers all files. `tokenizer` is the SHA-256 of tokenizer.json, or of the tokenizer serialised where
+    there is no such file. `part` of the config is the one whose settings an error names.
 
     Raises ValueError for an unknown dtype, a folder that holds no model or is not the one `revision` names, and a hub
     model that is neither downloaded nor within reach.
@@ -37,8 +48,9 @@ def identify(model: str, revision: str | None = None, dtype: str = "float32", pa
     found = _folder_revision(folder)
     if revision is not None and (len(revision) < 8 or not found.startswith(revision)):
         raise ValueError(
-            f"the weights in {folder} have revision {found[:16]}, not {revision!r}: "
-            f"set {part}.revision={found[:16]} if this is the model you mean, {part}.revision=null to take any"
+            f"the model in {folder} has revision {found[:16]}, not {revision!r}: set {part}.revision={found[:16]} if "
+            f"this is the model you mean, {part}.revision=null to take any; answers kept of {revision!r} are read with "
+            "--cached-only"
         )
     return ModelIdentity(folder.name, found, dtype, _tokenizer_hash(folder / "tokenizer.json", folder))
 
@@ -157,27 +169,45 @@ def _tokenizer_hash(file: Path | None, source: Path | str, revision: str | None 
     except (OSError, ValueError) as error:
         reason = (str(error).strip().splitlines() or [""])[0]
         raise ValueError(f"{source} holds no tokenizer that loads ({reason}): save one beside the weights") from error
-    return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+    backend = getattr(tokenizer, "backend_tokenizer", None)  # a tokenizer written in Python has none
+    text = backend.to_str() if backend is not None else json.dumps([type(tokenizer).__name__, tokenizer.get_vocab()])
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _folder_revision(folder: Path) -> str:
-    weights = sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")])
-    config = folder / "config.json"
-    if not weights or not config.is_file():
-        missing = "config.json" if weights else "weights (*.safetensors or *.bin)"
+    files = _files(folder)
+    at_top = {name for name in files if "/" not in name}
+    has_weights = any(name.endswith((".safetensors", ".bin")) for name in at_top)
+    if not has_weights or "config.json" not in at_top:
+        missing = "config.json" if has_weights else "weights (*.safetensors or *.bin)"
         raise ValueError(f"{folder} holds no model: {missing} missing; write it with save_pretrained")
     remembered = _remembered()
     lines, learned = [], {}
-    for file in [config, *weights]:
+    for name, file in files.items():
         stat = file.stat()
-        size, mtime, sha = remembered.get(str(file), (0, 0, ""))
-        if (size, mtime) != (stat.st_size, stat.st_mtime_ns):
+        size, time, sha = remembered.get(str(file), (0, 0, ""))
+        # The time of the last change of any kind: one that a copy cannot bring along from an older file.
+        if stat.st_size < _REMEMBERED or (size, time) != (stat.st_size, stat.st_ctime_ns):
             sha = _sha256(file)
-            learned[str(file)] = (stat.st_size, stat.st_mtime_ns, sha)
-        lines.append(f"{file.name} {sha}\n")
+            if stat.st_size >= _REMEMBERED:
+                learned[str(file)] = (stat.st_size, stat.st_ctime_ns, sha)
+        lines.append(f"{name} {sha}\n")
     if learned:
         _remember(remembered | learned)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """The files that an answer can depend on, in order of their names, which are relative to the folder."""
+    found = {}
+    for at, inside, names in os.walk(folder):
+        inside[:] = [name for name in inside if not name.startswith((".", "checkpoint-"))]
+        for name in names:
+            file = Path(at, name)
+            is_part = not (name.startswith(".") or _DOCUMENTS.fullmatch(name) or file.suffix.lower() in _NO_PART)
+            if is_part and file.is_file():
+                found[file.relative_to(folder).as_posix()] = file
+    return dict(sorted(found.items()))
 
 
 def _sha256(file: Path) -> str:
@@ -190,10 +220,10 @@ def _memory() -> Path:
 
 
 def _remembered() -> dict[str, tuple[int, int, str]]:
-    """File -> its size in bytes, its time in ns, its hash."""
+    """File -> its size in bytes, the time of its last change in ns, its hash."""
     try:
         known = json.loads(_memory().read_text())
-        return {name: (int(size), int(mtime), str(sha)) for name, (size, mtime, sha) in known.items()}
+        return {name: (int(size), int(time), str(sha)) for name, (size, time, sha) in known.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}  # it only saves time: what is lost or torn is computed again
 

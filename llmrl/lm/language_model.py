@@ -31,7 +31,7 @@ class ModelIdentity:
     """What makes two models the same model: answers of one stand for answers of the other. Known without a server."""
 
     model: str  # "tiny-1", "Qwen/Qwen2.5-7B", a folder's name
-    revision: str  # a hub commit, or a hash of the weights of a local folder
+    revision: str  # a hub commit, or a hash of all that an answer of a local folder depends on
     dtype: str  # "float32", "bfloat16"
     tokenizer: str  # a hash of the tokenizer
 

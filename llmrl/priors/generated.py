@@ -11,7 +11,7 @@ from typing import Any
 
 from llmrl.lm.language_model import Sampling
 from llmrl.priors.cache import Answers
-from llmrl.priors.project import project
+from llmrl.priors.project import Projection, project
 from llmrl.priors.thinking import Thinking
 
 Question = tuple[str, tuple[str, ...]]  # the rendered prompt and the menu
@@ -29,14 +29,15 @@ class FreeAnswers:
     def __init__(self, answers: Answers | Thinking, sampling: Sampling, limit: int) -> None:
         self.limit = limit
         self.parse_failures = 0  # answers that named no admissible action
+        self.ambiguous = 0  # of these, those that named several
         self._answers, self._sampling = answers, sampling
-        self._known: dict[Question, list[int | None]] = {}
+        self._known: dict[Question, list[Projection]] = {}
         self._counted: defaultdict[str, int] = defaultdict(int)  # by the question's digest
 
     def named(self, questions: Sequence[Question], starts: Sequence[int], k: int, count: bool) -> list[list[int]]:
         """The actions that answers name: of each question's, from number `start` on, the first k that project.
 
-        They are sought among k+limit; fewer stay fewer. `count`: whether what is read counts as `parse_failures`.
+        They are sought among k+limit; fewer stay fewer. `count`: whether what is read is counted.
         """
         short = list(zip(questions, starts, strict=True))
         for extra in range(self.limit + 1):
@@ -45,7 +46,7 @@ class FreeAnswers:
             if not short:
                 break
         return [
-            [index for index in self._known[q][start : start + k + self.limit] if index is not None][:k]
+            [found.action for found in self._known[q][start : start + k + self.limit] if found.action is not None][:k]
             for q, start in zip(questions, starts, strict=True)
         ]
 
@@ -58,8 +59,8 @@ class FreeAnswers:
         for n, prompts in by_count.items():
             self._answers.begin_generations(prompts, n, self._sampling)
 
-    def used(self, question: Question, start: int, k: int) -> list[tuple[str, int | None]]:
-        """The answers behind `named`, which was called before: each text, and the action that it names."""
+    def used(self, question: Question, start: int, k: int) -> list[tuple[str, Projection]]:
+        """The answers behind `named`, which was called before: each text, and what it names."""
         named = self._known[question][start : start + k + self.limit]
         valid = _valid(named)[:k]
         if len(valid) == k:
@@ -69,10 +70,11 @@ class FreeAnswers:
 
     def save(self) -> dict[str, Any]:
         """What was counted; the answers themselves are kept elsewhere."""
-        return {"parse_failures": self.parse_failures, "counted": dict(self._counted)}
+        counts = {"parse_failures": self.parse_failures, "ambiguous": self.ambiguous}
+        return {**counts, "counted": dict(self._counted)}
 
     def restore(self, saved: Mapping[str, Any]) -> None:
-        self.parse_failures = saved["parse_failures"]
+        self.parse_failures, self.ambiguous = saved["parse_failures"], saved["ambiguous"]
         self._counted.update(saved["counted"])
 
     def _read(self, wanted: Sequence[tuple[Question, int]], count: bool) -> None:
@@ -89,7 +91,9 @@ class FreeAnswers:
         if count:
             for question, end in wanted:
                 digest = _digest(question)
-                self.parse_failures += self._known[question][self._counted[digest] : end].count(None)
+                new = self._known[question][self._counted[digest] : end]
+                self.parse_failures += sum(found.action is None for found in new)
+                self.ambiguous += sum(found.how == "ambiguous" for found in new)
                 self._counted[digest] = max(self._counted[digest], end)
 
 
@@ -103,5 +107,5 @@ def _menu(actions: tuple[str, ...]) -> str:
     return ",".join(map(_quoted, actions))
 
 
-def _valid(named: Sequence[int | None]) -> list[int]:
-    return [i for i, index in enumerate(named) if index is not None]
+def _valid(named: Sequence[Projection]) -> list[int]:
+    return [i for i, found in enumerate(named) if found.action is not None]

@@ -31,6 +31,7 @@ from llmrl.lm.language_model import Sampling
 from llmrl.priors.cache import Answers
 from llmrl.priors.candidates import Candidates, Proposal, Use
 from llmrl.priors.generated import FreeAnswers
+from llmrl.priors.project import Projection
 from llmrl.priors.prompt import Prompt
 from llmrl.priors.thinking import Thinking, asked_first
 from llmrl.run.seeding import stream
@@ -52,7 +53,7 @@ class Explanation:
     """What stands behind a state's candidates, for a person to look at."""
 
     weights: np.ndarray | None  # float64 [actions]: the distribution that is drawn from, mixed; None where answers are
-    answers: list[tuple[str, int | None]]  # the free answers that were used, and the action that each names
+    answers: list[tuple[str, Projection]]  # the free answers that were used, and what each names
     draws: int | None  # how many draws the weights of the candidates count; None where they do not count any
     thoughts: tuple[str, ...] = ()  # what the model thought before it was asked
 
@@ -175,7 +176,7 @@ class Prior:
         start = max(0, self._visits.get((use, key.digest), 0) - 1) * (k + self.cfg.limit)
         answers = self._free.used(key.question, start, k)
         thoughts = self._thoughts(key, start + len(answers))[-len(answers) :]
-        valid = sum(index is not None for _, index in answers)
+        valid = sum(found.action is not None for _, found in answers)
         if not valid or support.k is None:
             return Explanation(None, answers, None, thoughts)
         return Explanation(None, answers, valid if union is None else int(union.sum()), thoughts)
@@ -188,12 +189,15 @@ class Prior:
         return tuple(thoughts)
 
     def lm_metrics(self) -> dict[str, int]:
-        return {
+        metrics = {
             "lm/queries": self.counts.queries,
             "lm/distinct_prompts": len(self._prompts),
             "lm/parse_failures": self._free.parse_failures if self._free is not None else 0,
             "prior/fallback": self.counts.fallback,
         }
+        if self._free is not None and self.cfg.source == "generated":
+            metrics["lm/ambiguous"] = self._free.ambiguous
+        return metrics
 
     def save(self) -> dict[str, Any]:
         """What a run needs to go on as if it had not stopped; answers and distributions are kept elsewhere."""

@@ -1,4 +1,19 @@
-"""project: from a free answer to an admissible action, or to none. Never a guess."""
+"""project: from a free answer to an admissible action, or to none. Never a guess.
+
+The rule, in this order:
+
+1. Only the first line with anything on it counts.
+2. A line that is an action, letter for letter, is that action. Then case, repeated spaces, and quotes and punctuation
+   at the ends are taken off both sides; a line that now equals one action is that action. Where it equals two actions
+   that read alike, it is ambiguous. Words inside the action's own text, such as "not", play no part here.
+3. Else actions are looked for whole, on word boundaries ("cabinet 1" is not in "cabinet 10"). An occurrence inside a
+   longer one does not count. Nothing left: the answer names nothing. Two different actions left: it is ambiguous. The
+   same one twice is that one.
+4. An action that is left is negated where any of its occurrences follows a negation in the same clause. Negations are
+   the words of `_NEGATION`, wherever in the clause they stand, so "not only go left" is negated. "No" before a
+   punctuation mark is an answer to something else, and negates nothing ("no, go left"). A clause ends at . ! ? ; …
+   before a space, at "but", and at ", so". What follows the action does not count.
+"""
 
 from __future__ import annotations
 
@@ -6,35 +21,67 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Literal, NamedTuple
+
+_NEGATION = re.compile(
+    r"\b(?:not|never|neither|nor|cannot|without|avoid(?:s|ed|ing)?|instead of|rather than"
+    r"|\w+n['\N{RIGHT SINGLE QUOTATION MARK}]t|(?:do|does|did|ca|wo|is|must|should|would|could)nt"
+    r"|no(?!\s*(?:[,.!?;:\N{HORIZONTAL ELLIPSIS}\N{EN DASH}\N{EM DASH}]|-\s|--)))\b"
+)
+_CLAUSE_END = re.compile(r"[.!?;\N{HORIZONTAL ELLIPSIS}](?=\s)|\bbut\b|,\s*so\b")
 
 
-def project(answer: str, actions: Sequence[str]) -> int | None:
-    """The index of the action that `answer` names, or None.
+class Projection(NamedTuple):
+    """Which action an answer names."""
 
-    Only the first line with anything on it counts. An action as it stands is itself. Else both sides are compared
-    without regard to case, repeated spaces, and quotes and punctuation at the ends: an action equal to the answer; or
-    the longest action found whole in it, on word boundaries ("cabinet 1" is not in "cabinet 10"). Two different actions
-    that would do equally well, or none: None.
-    """
+    action: int | None  # its index in the menu; None: none, for the reason `how`
+    how: Literal["named", "nothing", "ambiguous", "negated"]
+
+
+def project(answer: str, actions: Sequence[str]) -> Projection:
+    """The action that `answer` names, by the rule above."""
     lines = answer.strip().splitlines()
     if not lines:
-        return None
+        return Projection(None, "nothing")
     line = lines[0].strip()
     if line in actions:
-        return actions.index(line)
+        return Projection(actions.index(line), "named")
     said = _normalised(line)
     texts = [_normalised(action) for action in actions]
     if said and said in texts:
-        return texts.index(said) if texts.count(said) == 1 else None
-    found = [i for i, text in enumerate(texts) if text and _holds(said, text)]
-    longest = max((len(texts[i]) for i in found), default=0)
-    best = [i for i in found if len(texts[i]) == longest]
-    return best[0] if len(best) == 1 else None
+        alike = texts.count(said) > 1
+        return Projection(None, "ambiguous") if alike else Projection(texts.index(said), "named")
+    spans = _outermost([(*span, i) for i, text in enumerate(texts) if text for span in _occurrences(said, text)])
+    found = {i for _, _, i in spans}
+    if len(found) != 1:
+        return Projection(None, "ambiguous" if found else "nothing")
+    for start, end, _ in spans:  # a "not" in the action's own text negates no other occurrence
+        said = f"{said[:start]}{'_' * (end - start)}{said[end:]}"
+    if any(_is_negated(said[:start]) for start, _, _ in spans):
+        return Projection(None, "negated")
+    return Projection(found.pop(), "named")
 
 
-def _holds(said: str, text: str) -> bool:
+def _occurrences(said: str, text: str) -> list[tuple[int, int]]:
     # Looking for the text alone comes first: most of a menu is not in an answer, and a pattern takes longer.
-    return text in said and re.search(rf"(?<!\w){re.escape(text)}(?!\w)", said) is not None
+    if text not in said:
+        return []
+    starts = re.finditer(rf"(?<!\w)(?={re.escape(text)}(?!\w))", said)  # by a look ahead, so that they may overlap
+    return [(match.start(), match.start() + len(text)) for match in starts]
+
+
+def _outermost(spans: Sequence[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """The (start, end, action) that lie inside no longer one."""
+    return [
+        (start, end, i)
+        for start, end, i in spans
+        if not any(s <= start and end <= e and e - s > end - start for s, e, _ in spans)
+    ]
+
+
+def _is_negated(before: str) -> bool:
+    """Whether what follows `before` stands behind a negation in its clause."""
+    return _NEGATION.search(_CLAUSE_END.split(before)[-1]) is not None
 
 
 @lru_cache(2**16)

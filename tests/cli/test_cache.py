@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -55,6 +56,15 @@ def test_a_run_is_exported_and_repeated_without_a_model(llmrl: Llmrl, tmp_path: 
     out = tmp_path / "published.sqlite3"
     assert "feature rows" in llmrl("cache", "export", str(out), "--run", "overcooked_tomato").stdout
     assert "exists and is left as it is" in llmrl("cache", "export", str(out), code=1).stderr
+
+    # A model that stops elsewhere is another; what the first one said is read under its own name.
+    (tmp_path / "small" / "generation_config.json").write_text('{"eos_token_id": 7}')
+    cached = [*RUN, "cached_only=true", "paths.runs=then"]
+    assert "of small, revision" in llmrl("train", *cached, code=1).stderr
+    (first,) = (tmp_path / "runs").glob("overcooked_*")
+    revision = json.loads((first / "provenance.json").read_text())["model"]["revision"]
+    llmrl("train", *cached, f"lm.revision={revision}", f"encoder.revision={revision}")
+    assert (tmp_path / "then" / first.name / "metrics.jsonl").read_bytes() == (first / "metrics.jsonl").read_bytes()
 
     shutil.rmtree(tmp_path / "small")  # and whoever repeats the run never had it
     theirs = {"LLMRL_CACHE": str(tmp_path / "theirs.sqlite3")}

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import socket
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import huggingface_hub.constants
 import platformdirs
 import pytest
+import transformers
 
 from llmrl.lm import identify as module
 from llmrl.lm.identify import identify, local_folder
@@ -38,29 +40,87 @@ def test_a_folder_is_known_by_its_name_and_contents(folder: Path, tmp_path: Path
     assert TransformersLM(str(folder), device="cpu").identity == known
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+PARTS = [
+    "model.safetensors", "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
+    "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "additional_chat_templates/tools.jinja",
+    "vocab.json", "merges.txt", "vocab.txt", "tokenizer.model", "model.safetensors.index.json",
+    "adapter_config.json", "adapter_model.safetensors", "modeling_mine.py", "layers/mine.py", "shards/one.safetensors",
+    "nobody.knows",
+]  # fmt: skip
+NO_PARTS = [
+    "README.md", "readme", "LICENSE", "LICENSE.txt", "card.json", "images/curve.png", ".gitattributes", ".git/HEAD",
+    ".cache/huggingface/download/config.json.metadata", "model.gguf", "onnx/model.onnx", "tf_model.h5",
+    "flax_model.msgpack", "checkpoint-500/model.safetensors", "__pycache__/modeling_mine.cpython-311.pyc",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PARTS)
 def test_another_byte_is_another_model(folder: Path, name: str):
-    before = identify(str(folder))
-    with (folder / name).open("ab") as file:
-        file.write(b" ")
-    after = identify(str(folder))
-    assert (before.tokenizer != after.tokenizer) == (name == "tokenizer.json")
-    assert (before.revision != after.revision) == (name != "tokenizer.json")
+    known = [identify(str(folder))]
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).touch()
+    for byte in (b" ", b"\n"):  # of one size, and within one tick of the file system's clock
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content[:-1] + byte if byte == b"\n" else content + byte)
+        known.append(identify(str(folder)))
+    assert len({identity.revision for identity in known}) == 3
+    assert len({identity.tokenizer for identity in known}) == (3 if name == "tokenizer.json" else 1)
 
 
-def test_weights_are_read_once(folder: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("name", NO_PARTS)
+def test_what_no_answer_depends_on_is_no_part(folder: Path, name: str):
     known = identify(str(folder))
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(b"1")
+    assert identify(str(folder)) == known
+
+
+def test_a_file_of_another_name_is_another_model(folder: Path):
+    known = identify(str(folder))
+    (folder / "generation_config.json").rename(folder / "generation_config.json.old")
+    assert identify(str(folder)) != known
+
+
+@pytest.mark.parametrize("model", ["tiny-1", "tiny-2"])
+def test_what_is_told_of_an_embedded_model_is_no_part_of_it(model: str, tmp_path: Path):
+    assert identify(model).model == model
+    copy = Path(shutil.copytree(local_folder(model) or "", tmp_path / model))
+    (copy / "card.json").unlink()
+    assert identify(str(copy)) == identify(model)
+
+
+def test_large_files_are_read_once(folder: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "_REMEMBERED", (folder / "model.safetensors").stat().st_size)
+    known = identify(str(folder))
+    read = module._sha256
+
+    def small(file: Path) -> str:
+        assert file.name != "model.safetensors", "read again"
+        return read(file)
+
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_sha256", lambda file: pytest.fail(f"read {file} again"))
+        patch.setattr(module, "_sha256", small)
         assert identify(str(folder)) == known
     (own_cache / "llmrl" / "weights.json").write_text('{"torn')
     assert identify(str(folder)) == known
 
 
+def test_weights_as_old_as_those_before_are_read(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    weights = folder / "model.safetensors"
+    monkeypatch.setattr(module, "_REMEMBERED", 1)
+    known, then = identify(str(folder)), weights.stat()
+    other = folder.parent / "other"
+    other.write_bytes(weights.read_bytes()[:-1] + b"!")
+    os.utime(other, ns=(then.st_atime_ns, then.st_mtime_ns))
+    other.replace(weights)
+    assert (weights.stat().st_size, weights.stat().st_mtime_ns) == (then.st_size, then.st_mtime_ns)
+    assert identify(str(folder)).revision != known.revision
+
+
 def test_a_revision_is_checked(folder: Path):
     revision = identify(str(folder)).revision
     assert identify(str(folder), revision[:12]).revision == revision
-    with pytest.raises(ValueError, match=f"have revision {revision[:16]}, not 'feedfacefeed'"):
+    with pytest.raises(ValueError, match=f"has revision {revision[:16]}, not 'feedfacefeed'"):
         identify(str(folder), "feedfacefeed")
     with pytest.raises(ValueError, match="not ''"):
         identify(str(folder), "")
@@ -76,6 +136,16 @@ def test_a_tokenizer_without_its_file_is_hashed_as_it_serialises(tmp_path: Path,
     first = identify(str(folder)).tokenizer
     assert len(first) == 64
     assert identify(str(folder)).tokenizer == first
+
+
+def test_a_tokenizer_written_in_python_is_hashed_by_what_it_knows(folder: Path):
+    for file in folder.glob("tokenizer*"):
+        file.unlink()
+    transformers.ByT5Tokenizer().save_pretrained(folder)
+    known = identify(str(folder)).tokenizer
+    assert identify(str(folder)).tokenizer == known
+    transformers.ByT5Tokenizer(extra_ids=3, additional_special_tokens=None).save_pretrained(folder)
+    assert identify(str(folder)).tokenizer != known
 
 
 @pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])

@@ -248,6 +248,19 @@ def test_a_parse_failure_is_counted_once_an_answer() -> None:
     assert len(model.asked) == 5
 
 
+def test_an_answer_that_names_two_actions_is_counted_apart() -> None:
+    model = says("wait or go north", "wait", "never wait", "sing")
+    prior = make("generated", model=model, k=4, limit=2, redraw="never")
+    assert at(prior) == pytest.approx([0, 0, 1])
+    metrics = prior.lm_metrics()
+    assert (metrics["lm/parse_failures"], metrics["lm/ambiguous"]) == (5, 1)
+    again = make("generated", model=model, k=4, limit=2, redraw="never")
+    again.restore(prior.save())
+    again.candidates([HALL], "evaluation")  # the same answers: counted before it stopped
+    assert again.lm_metrics() == metrics
+    assert "lm/ambiguous" not in make("scored").lm_metrics()  # which reads no answers
+
+
 def test_a_visit_reads_the_next_answers() -> None:
     model = Model(lambda prompt, number: MENU[number // 4] if number < 12 else "...")
     prior = make("generated", model=model, k=2, limit=2, redraw="visit")

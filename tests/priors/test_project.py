@@ -31,7 +31,7 @@ KITCHEN = (
         ("first go to board 1, then board 2", "go to board 1"),
         ("go to board 100", None),
         ("forgo to board 1", None),
-        ("serve nothing and chop nothing", "serve nothing"),  # the longer of the two
+        ("serve nothing and chop nothing", None),
         ("fetch", None),
         ("fetch the\ntomato", None),
         ("something else", None),
@@ -42,23 +42,24 @@ KITCHEN = (
     ],
 )
 def test_kitchen(answer: str, expected: str | None):
-    assert project(answer, KITCHEN) == (None if expected is None else KITCHEN.index(expected))
+    assert project(answer, KITCHEN).action == (None if expected is None else KITCHEN.index(expected))
 
 
 @pytest.mark.parametrize(
     ("answer", "actions", "expected"),
     [
-        # A tie is none: two that are equally long, or that read alike.
+        # Two actions that stand apart, or that read alike, are none.
         ("go left or go east", ("go left", "go east"), None),
         ("go left", ("Go left", "go  left."), None),
         ("I go left now", ("Go left", "go  left."), None),
         # What stands there word for word is no tie.
         ("go  left.", ("Go left", "go  left."), 1),
         ("...", ("...", "wait"), 0),
-        ("GO LEFT and go right", ("go left", "go right"), 1),
+        ("GO LEFT and go right", ("go left", "go right"), None),
         # The longest wins over what it holds, wherever it is.
-        ("open the red door", ("open", "red door", "open the red door now"), 1),
-        ("look; then go to cabinet 10", ("look", "go to cabinet 1", "go to cabinet 10"), 2),
+        ("open the red door", ("open", "open the red door", "open the red door now"), 1),
+        ("I open the red door", ("open", "red door", "open the red door"), 2),
+        ("I go to cabinet 10", ("cabinet 10", "go to cabinet 1", "go to cabinet 10"), 2),
         # What means something in a pattern means itself.
         ("use a.c", ("use abc", "use a.c"), 1),
         ("I use abc", ("use a.c", "use a?"), None),
@@ -75,7 +76,69 @@ def test_kitchen(answer: str, expected: str | None):
     ],
 )
 def test_edges(answer: str, actions: tuple[str, ...], expected: int | None):
-    assert project(answer, actions) == expected
+    assert project(answer, actions).action == expected
+
+
+DESKS = ("go to desk 1", "take mug 1 from desk 1", "desk 1")
+TURNS = ("left", "right", "go left", "go right")
+
+
+@pytest.mark.parametrize(
+    ("answer", "actions"),
+    [
+        ("left or right", TURNS),
+        ("go to desk 1 and take mug 1 from desk 1", DESKS),
+        ("go left, left", TURNS),  # the shorter stands apart, too
+        ("open the red door", ("open the red", "red door")),  # neither lies inside the other
+        ("not left but right", TURNS),
+        ("Do not go left, go right.", TURNS),
+        ("go left", ("Go left", "go  left.")),
+        ("I go left now", ("Go left", "go  left.")),
+    ],
+)
+def test_two_actions_that_stand_apart_are_ambiguous(answer: str, actions: tuple[str, ...]):
+    assert project(answer, actions) == (None, "ambiguous")
+
+
+@pytest.mark.parametrize("answer", ["go left, yes: go left", "Go left! GO LEFT", "go to the left: go left"])
+def test_the_same_action_twice_is_that_one(answer: str):
+    assert project(answer, ("go left", "go right")) == (0, "named")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "I should never go left", "not go left", "Do not go left.", "don't go left", "don\u2019t go left",
+        "dont go left", "You cannot go left", "can not go left", "I can't go left", "I wouldn't go left",
+        "avoid go left", "by avoiding go left", "without go left", "instead of go left", "look rather than go left",
+        "neither go left", "no go left", "no-go left", 'There is no "go left"', "NEVER go left",
+        "not only go left",  # conservative
+        "I must not, under any circumstances, go left", "Do not do this: go left", "no, never go left",
+        "go left, no, do not go left", "not so go left",
+    ],
+)  # fmt: skip
+def test_a_negated_action_is_none(answer: str):
+    assert project(answer, ("go left", "go right")) == (None, "negated")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "no, go left", "No. go left", "No! Go left!", "no: go left", "no - go left", "No \u2014 go left",
+        "no... go left", "I do not know. Maybe go left", "Why not? go left", "I can't wait; go left",
+        "I'm not sure, but I go left", "There is no mug here, so I go left", "nothing is here, go left",
+        "knot: go left", "I want to go left",
+        "go left, do not wait",  # what follows does not count
+        "go left is not wrong",
+    ],
+)  # fmt: skip
+def test_a_negation_of_something_else_is_none_of_the_action(answer: str):
+    assert project(answer, ("go left", "go right")) == (0, "named")
+
+
+@pytest.mark.parametrize("answer", ["do not enter", "Do not enter!", "I do not enter: do not enter", "so do not enter"])
+def test_an_actions_own_negation_negates_nothing(answer: str):
+    assert project(answer, ("enter", "do not enter")) == (1, "named")
 
 
 words = st.text(alphabet="abAB 10.*+(?", min_size=1, max_size=6)
@@ -87,7 +150,7 @@ def test_an_answer_that_is_an_action_is_that_action(action: str, menu: tuple[str
     action = action.strip()
     actions = (*(a for a in menu if a != action), action)
     if action:
-        assert project(f"\n {action} \nanything", actions) == len(actions) - 1
+        assert project(f"\n {action} \nanything", actions) == (len(actions) - 1, "named")
 
 
 @given(st.text(), menus)
@@ -95,7 +158,7 @@ def test_what_is_chosen_is_in_the_answer(answer: str, menu: tuple[str, ...]):
     def plain(text: str) -> str:
         return re.sub(r"\s+", " ", text.casefold())
 
-    chosen = project(answer, menu)
+    chosen = project(answer, menu).action
     if chosen is not None:
         assert plain(menu[chosen]).strip(" .*(?") in plain(answer)
 
@@ -106,22 +169,63 @@ def test_the_order_of_the_menu_does_not_matter(said: list[str], order: list[int]
     answer = " ".join(said)
     chosen = project(answer, menu)
     shuffled = project(answer, [menu[i] for i in order])
-    assert (None if shuffled is None else order[shuffled]) == chosen
+    assert shuffled.how == chosen.how
+    assert (None if shuffled.action is None else order[shuffled.action]) == chosen.action
 
 
 @given(st.text())
 def test_any_text_is_an_answer(answer: str):
-    assert project(answer, KITCHEN) in {None, *range(len(KITCHEN))}
-    assert project(answer, (answer, *KITCHEN)) in {None, *range(len(KITCHEN) + 1)}
+    for menu in (KITCHEN, (answer, *KITCHEN)):
+        action, how = project(answer, menu)
+        assert (how == "named") == (action in range(len(menu)))
+        assert (how != "named") == (action is None)
 
 
-@given(st.text(alphabet="ab 1.", max_size=12), st.lists(st.text(alphabet="ab 1.", max_size=4), max_size=4))
-def test_the_longest_whole_action_is_chosen_and_a_tie_is_none(answer: str, menu: list[str]):
-    """Against the rule spelled out, word by word, for texts where that is easy to say."""
-    words_said = re.sub(r"[.\s]+", " ", answer).strip()
-    actions = [action for action in menu if not set(". ") & set(action)]
-    chosen = project(words_said, actions)
-    whole = [i for i, action in enumerate(actions) if action and action in words_said.split()]
-    longest = [i for i in whole if len(actions[i]) == max(len(actions[j]) for j in whole)]
-    first_exact = [i for i, action in enumerate(actions) if action and action == words_said]
-    assert chosen == (first_exact[0] if first_exact else longest[0] if len(longest) == 1 else None)
+NESTED = ("go", "go left", "left", "do not go", "go left now")
+
+
+@given(st.lists(st.sampled_from(["go", "left", "now", "do", "not", "never", "so,"]), min_size=1, max_size=8))
+def test_against_the_rule_spelled_out_word_by_word(said: list[str]):
+    """For texts without the marks that end a clause, where whole words are list items."""
+    plain = [word.strip(",") for word in said]
+    spans = {
+        (start, start + len(text.split())): text
+        for text in NESTED
+        for start in range(len(plain))
+        if plain[start : start + len(text.split())] == text.split()
+    }
+    outer = [(s, e) for s, e in spans if not any(a <= s and e <= b and (a, b) != (s, e) for a, b in spans)]
+    named = {spans[span] for span in outer}
+    inside = {i for s, e in outer for i in range(s, e)}
+    negations = [i for i, word in enumerate(plain) if word in ("not", "never") and i not in inside]
+    answer = " ".join(said)
+    if answer.strip(",") in NESTED:
+        expected = (NESTED.index(answer.strip(",")), "named")
+    elif len(named) != 1:
+        expected = (None, "ambiguous" if named else "nothing")
+    elif any(i < start for start, _ in outer for i in negations):
+        expected = (None, "negated")
+    else:
+        expected = (NESTED.index(named.pop()), "named")
+    assert project(answer, NESTED) == expected
+
+
+turns = st.sampled_from(["go left", "go right"])
+fillers = st.lists(st.sampled_from(["I", "think", "that", "maybe", "is", "wrong", "the", "door"]), max_size=4).map(
+    " ".join
+)
+
+
+@given(fillers, turns, fillers, turns, fillers)
+def test_two_mentions_apart_are_named_only_where_they_are_one(a: str, one: str, b: str, other: str, c: str):
+    menu = ("go left", "go right")
+    found = project(f"{a} {one} {b} {other} {c}", menu)
+    assert found == ((menu.index(one), "named") if one == other else (None, "ambiguous"))
+
+
+@given(st.sampled_from(["not", "never", "don't", "cannot", "avoid", "no"]), fillers, turns, fillers)
+def test_a_negation_counts_until_its_clause_ends(negation: str, between: str, action: str, after: str):
+    menu = ("go left", "go right")
+    assert project(f"{negation} {between} {action} {after}", menu) == (None, "negated")
+    for end in (". ", "! ", "? ", "; ", " but ", ", so "):
+        assert project(f"{negation} {between}{end}{action} {after}", menu) == (menu.index(action), "named")
