@@ -16,6 +16,7 @@ from typing import Any
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
+from llmrl.checks import plain_settings
 from llmrl.config import chat_template_of, model_identity
 from llmrl.encoders.encoder import FeatureTable
 from llmrl.envs.pool import EnvPool, TextWorld
@@ -28,6 +29,7 @@ from llmrl.priors.prior import Prior
 from llmrl.priors.prompt import Prompt
 from llmrl.run.files import to_json
 from llmrl.schema import SCHEMAS, ModelEncoderConfig, TrainConfig, TransformersLMConfig
+from llmrl.unread import USES, unread
 
 
 @dataclass
@@ -44,6 +46,7 @@ class Parts:
 
 def build(cfg: DictConfig) -> Parts:
     """Prior, learner and what they stand on. Raises ValueError for settings that do not fit together."""
+    cfg = _without_the_unread(cfg)
     run: TrainConfig = OmegaConf.to_object(cfg)  # type: ignore[assignment]
     prompt = build_prompt(cfg) if run.prompt is not None else None
     rows_are_kept = run.encoder is not None and SCHEMAS.get(_path(run.encoder)) is ModelEncoderConfig
@@ -61,6 +64,22 @@ def build(cfg: DictConfig) -> Parts:
     readers = (prompt, encoder, learner)  # a learner that reads texts itself says how much of the history it shows
     turns = max(getattr(reader, "history_turns", 0) for reader in readers)
     return Parts(prior, learner, table, answers, cache, turns)
+
+
+def _without_the_unread(cfg: DictConfig) -> DictConfig:
+    """The config in which uses of the prior that the run does not have ask nothing, and no history is kept for nobody.
+
+    So what does not name a run is not computed either.
+    """
+    keys = unread(plain_settings(cfg))
+    cfg = cfg.copy()
+    OmegaConf.set_readonly(cfg, False)
+    for use in USES:
+        if f"prior.{use}.uniform" in keys:
+            cfg.prior[use].uniform = True
+    if "prompt.history_turns" in keys:
+        cfg.prompt.history_turns = 0
+    return cfg
 
 
 def build_pool(cfg: DictConfig, num_envs: int, workers: int = 0) -> EnvPool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -22,14 +22,12 @@ from llmrl.schema import (
     DRRNConfig,
     IQLConfig,
     OpenAILMConfig,
-    PriorConfig,
-    PromptConfig,
     TrainConfig,
 )
+from llmrl.unread import USES, Settings, asks_a_model, informed, unread
 
 OFFLINE = (BCConfig, CQLConfig, IQLConfig)  # learn from data
 SMALLEST_ALPHA = 1e-6  # Q/alpha is a float32
-USES = ("behaviour", "target", "evaluation")
 
 
 def refuse(cfg: DictConfig, folders: ConfigFolders) -> None:
@@ -39,15 +37,16 @@ def refuse(cfg: DictConfig, folders: ConfigFolders) -> None:
     _refuse_combinations(cfg, folders)
 
 
+def plain_settings(cfg: DictConfig) -> dict[str, Any]:
+    """A typed config as plain data."""
+    plain: Any = OmegaConf.to_container(cfg)
+    return dict(plain)
+
+
 def refuse_keyless(cfg: DictConfig) -> None:
     """Raises ConfigError where a run that may ask a server could not show it a key. What is finished needs none."""
     if OmegaConf.get_type(cfg.lm) is OpenAILMConfig and not cfg.cached_only:
         _explained(lambda: read_key(cfg.lm.api_key_env))
-
-
-def asks_a_model(prior: DictConfig) -> bool:
-    """Whether a typed prior asks a language model anything."""
-    return prior.source in ("scored", "generated") and not all(prior[use].uniform for use in USES)
 
 
 def _explained(look: Callable[[], object]) -> None:
@@ -114,7 +113,7 @@ def _select(cfg: DictConfig, key: str) -> Any:
 
 def _refuse_combinations(cfg: DictConfig, folders: ConfigFolders) -> None:
     learner, prior = cfg.learner, cfg.prior
-    if cfg.rollout.pipeline and cfg.rollout.num_envs < 2:
+    if cfg.data is None and cfg.rollout.pipeline and cfg.rollout.num_envs < 2:
         raise ConfigError("rollout.pipeline=true: one environment has no halves; add rollout.num_envs=2 or more")
     allowed = learner.get("priors")
     if allowed is not None and prior.name not in allowed:
@@ -127,24 +126,30 @@ def _refuse_combinations(cfg: DictConfig, folders: ConfigFolders) -> None:
             else f"say learner.priors=[{','.join([*allowed, prior.name])}]"
         )
         raise ConfigError(f"{learner.name} takes prior={' or '.join(allowed)}; for prior={prior.name} {instead}")
-    _refuse_unread(prior)
-    _refuse_misnamed(prior, folders)
-    if asks_a_model(prior) and cfg.lm is None:
+    _refuse_prior(cfg)
+    asks = asks_a_model(plain_settings(cfg))
+    if asks and cfg.lm is None:
         raise ConfigError(
             f"prior={prior.name} asks a language model and there is none: add lm=tiny, "
             "or lm=hf lm.model=FOLDER_OR_HUB_ID"
         )
-    if asks_a_model(prior) and cfg.prompt is None:
+    if asks and cfg.prompt is None:
         raise ConfigError(f"prior={prior.name} asks a language model and there is no prompt: add prompt=plain")
     if OmegaConf.get_type(cfg.lm) is OpenAILMConfig and cfg.lm.serve is None:
         _explained(lambda: check_url(cfg.lm.url, cfg.lm.allow_http))
     if cfg.prompt is not None:
-        _refuse_unthought(cfg)
+        if cfg.prompt.think == "each" and prior.source != "generated":
+            raise ConfigError(
+                f"prompt.think=each: prior={prior.name} scores actions after one thought; use prompt.think=shared, or "
+                "prior=generated"
+            )
         from llmrl.priors.prompt import Prompt
 
         _explained(lambda: Prompt(cfg.prompt))
     schema = OmegaConf.get_type(learner)
     _refuse_data(cfg, schema, folders)
+    _refuse_unread(cfg)
+    _refuse_misnamed(prior, folders)
     if schema in (DQNConfig, *OFFLINE) and cfg.encoder is None:
         raise ConfigError(f"learner={learner.name} reads encoded texts and there is no encoder: add encoder=hash")
     if schema in (DQNConfig, DRRNConfig) and learner.batch > learner.buffer:
@@ -155,48 +160,30 @@ def _refuse_combinations(cfg: DictConfig, folders: ConfigFolders) -> None:
         _refuse_learner(cfg)
 
 
-def _refuse_unthought(cfg: DictConfig) -> None:
-    """Settings of conversations and thoughts where there are none."""
-    prompt, default = cfg.prompt, PromptConfig("", "")
-    for key, reader, reads in (
-        ("system", "prompt.kind=chat", prompt.kind == "chat"),
-        *(
-            (name, "prompt.think=shared or each", prompt.think is not None)
-            for name in ("think_tokens", "think_end", "then")
-        ),
-    ):
-        if not reads and prompt[key] != getattr(default, key):
-            raise ConfigError(f"prompt.{key}={shown(prompt[key])}: this prompt does not read this; {reader} does")
-    if prompt.think == "each" and cfg.prior.source != "generated":
-        raise ConfigError(
-            f"prompt.think=each: prior={cfg.prior.name} scores actions after one thought; use prompt.think=shared, or "
-            "prior=generated"
-        )
+def _refuse_unread(cfg: DictConfig) -> None:
+    """A person who sets what nothing reads would think that they had tried it."""
+    for key, rule in unread(plain_settings(cfg)).items():
+        part, _, name = key.rpartition(".")
+        default = getattr(OmegaConf.get_type(OmegaConf.select(cfg, part) or cfg), name, None)
+        if rule.refused and (value := OmegaConf.select(cfg, key)) != default:
+            raise ConfigError(f"{key}={shown(value)}: {rule.why}")
 
 
-def _refuse_unread(prior: DictConfig) -> None:
-    """A setting that this prior does not read would only rename the run, and a person would think they had tried it."""
-    default = PriorConfig()
-    informed = [use for use in USES if not prior[use].uniform]
-    if prior.source == "generated" and informed and all(prior[use].k is None for use in informed):
-        raise ConfigError(f"prior=generated counts k answers: say how many, as in prior.{informed[0]}.k=5")
-    for sources, reader, keys in (
-        (("generated",), "prior=generated", ("max_tokens", "top_p", "limit", "draw_seed")),
-        (("generated", "scored"), "prior=scored, sampled or generated", ("temperature",)),
-        (("scored",), "prior=scored or sampled", ("normalise",)),
-        (("scored",), "prior=shuffled or marginal", ("control",)),
-        (("oracle",), "prior=oracle", ("error",)),
-    ):
-        for key in keys:
-            if prior.source not in sources and prior[key] != getattr(default, key):
-                raise ConfigError(
-                    f"prior.{key}={shown(prior[key])}: prior={prior.name} does not read this; {reader} does"
-                )
+def _refuse_prior(cfg: DictConfig) -> None:
+    """What says the same as another prior that has a name, or contradicts itself."""
+    prior, use_of = cfg.prior, informed(Settings.of(plain_settings(cfg)))
+    if prior.source == "generated" and use_of and all(prior[use].k is None for use in use_of):
+        raise ConfigError(f"prior=generated counts k answers: say how many, as in prior.{use_of[0]}.k=5")
     for use in USES:
         if prior.source == "uniform" and prior[use].uniform:
             raise ConfigError(
                 f"prior.{use}.uniform=true: prior={prior.name} is uniform anyway; for all admissible actions in this "
                 f"use, say prior.{use}.k=null"
+            )
+        if prior.source == "generated" and prior[use].k is None and prior[use].redraw == "union" and use in use_of:
+            raise ConfigError(
+                f"prior.{use}.redraw=union: all admissible actions are considered, and no set of them can grow; add "
+                f"prior.{use}.k=5, or say prior.{use}.redraw=visit"
             )
     if prior.uniform_after is not None:
         known = prior.source != "uniform" or prior.behaviour.k is not None
@@ -205,12 +192,6 @@ def _refuse_unread(prior: DictConfig) -> None:
             raise ConfigError(
                 f"prior.uniform_after={prior.uniform_after}: with {what} the behaviour knows no prior from the start; "
                 "leave prior.uniform_after out"
-            )
-    for use in USES:
-        if prior[use].k is None and prior.source != "generated" and prior[use].redraw != "visit":
-            raise ConfigError(
-                f"prior.{use}.redraw={prior[use].redraw}: all admissible actions are considered and nothing is drawn; "
-                f"add prior.{use}.k=5 to draw five"
             )
 
 
@@ -245,13 +226,6 @@ def _refuse_data(cfg: DictConfig, schema: type | None, folders: ConfigFolders) -
                 f"learner={learner.name} learns from data, or plays what was learned before: add data=FILE (`llmrl "
                 "collect` makes one), or learner.weights=FILE, made by scripts/clone.py"
             )
-        if schema is BCConfig:
-            for f in (f for f in fields(BCConfig) if "absent_default" in f.metadata):
-                if learner[f.name] != f.metadata["absent_default"]:
-                    raise ConfigError(
-                        f"learner.{f.name}={shown(learner[f.name])}: with learner.weights nothing is learned in the "
-                        "run, and this is not read; leave it out"
-                    )
         return
     if schema not in OFFLINE:
         others = [name for name, s in _kinds(folders).items() if s in OFFLINE]
@@ -267,11 +241,6 @@ def _refuse_data(cfg: DictConfig, schema: type | None, folders: ConfigFolders) -
         raise ConfigError(
             f"prior.target.redraw={target.redraw}: all candidates are asked for before training, so that none come up "
             "on the way; use prior.target.redraw=never"
-        )
-    if schema is BCConfig and learner.learned_weight != 1 and not learner.product:
-        raise ConfigError(
-            f"learner.learned_weight={learner.learned_weight:g} is of a product of experts: add learner.product=true, "
-            "as learner=bc_prior has it, or leave it out"
         )
     multiplies = schema is IQLConfig or (schema is BCConfig and learner.product)
     draws = [target.k, prior.evaluation.k if multiplies else None]
@@ -308,11 +277,6 @@ def _refuse_learner(cfg: DictConfig) -> None:
     if learner.combine == "product" and 0 in (learner.alpha, learner.alpha_eval):
         raise ConfigError(
             "learner.combine=product weighs Q/alpha against log w: learner.alpha and alpha_eval must be above 0"
-        )
-    if learner.priority == 0 and learner.importance != DQNConfig.importance:
-        raise ConfigError(
-            f"learner.importance={learner.importance:g}: replay is uniform and does not read this; "
-            "add learner.priority=0.6"
         )
 
 

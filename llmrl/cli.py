@@ -70,7 +70,7 @@ def train(
     overrides = (overrides or []) + (["cached_only=true"] if cached_only else [])
     with explained(GOES_ON):
         _die_with_the_sweep()
-        from llmrl.config import compose
+        from llmrl.config import compose, unread_overrides
 
         if config_dir is not None:
             sys.path.insert(0, str(Path.cwd()))  # so that its `_target_`s are found, as by `python -m llmrl`
@@ -82,6 +82,8 @@ def train(
         if cfg is not None:
             _print_config(config)
             return
+        for line in unread_overrides(overrides, config, config_dir):
+            typer.echo(line, err=True)
         _train(config, fresh, allow_drift)
 
 
@@ -341,6 +343,7 @@ def _train(config: DictConfig, fresh: bool, allow_drift: bool) -> None:
 
 
 def _sweep(overrides: list[str], config_dir: Path | None, jobs: int, only_print: bool, flags: Sequence[str]) -> None:
+    from llmrl.config import unread_overrides
     from llmrl.report.tables import sweep_table
     from llmrl.sweep import launch, plan
 
@@ -350,6 +353,9 @@ def _sweep(overrides: list[str], config_dir: Path | None, jobs: int, only_print:
             typer.echo(f"--- # {' '.join(cell.overrides)}")
             _print_config(cell.cfg)
         return
+    lines = [line for cell in planned for line in unread_overrides(cell.overrides, cell.cfg, config_dir)]
+    for line in dict.fromkeys(lines):
+        typer.echo(line, err=True)
     from llmrl.serve import served_for
 
     with served_for([cell.cfg for cell in planned if not cell.is_complete], typer.echo) as environment:

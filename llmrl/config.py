@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from llmrl.checks import USES, asks_a_model, refuse
+from llmrl.checks import plain_settings, refuse
 from llmrl.overrides import (
     ConfigError,
     ConfigFolders,
@@ -31,16 +31,15 @@ from llmrl.schema import (
     NAMES,
     SCHEMAS,
     BCConfig,
-    CQLConfig,
     DQNConfig,
     DRRNConfig,
     ModelEncoderConfig,
     NoLearnerConfig,
     OpenAILMConfig,
-    RolloutConfig,
     TrainConfig,
     TransformersLMConfig,
 )
+from llmrl.unread import STANDS_FOR, asks_a_model, unread
 
 if TYPE_CHECKING:
     from llmrl.lm.language_model import ModelIdentity
@@ -58,6 +57,7 @@ __all__ = [
     "result_settings",
     "run_id",
     "run_name",
+    "unread_overrides",
 ]
 
 _PARTS = ("env", "lm", "learner", "encoder")  # chosen by `_target_`
@@ -102,8 +102,8 @@ def check(cfg: DictConfig, folders: ConfigFolders | None = None) -> DictConfig:
     """A composed config, checked against the schemas: typed, resolved, read-only, without what cannot change a result.
 
     Where nothing asks a model, `lm` and `prompt` become null; where nothing is learned, or the learner reads texts
-    itself, `encoder`; for a use that knows no prior, its `k` and `redraw` become what they are then; a number's name
-    becomes the number. A part whose `_target_` is somebody else's is taken as it is. Raises ConfigError.
+    itself, `encoder`; a number's name becomes the number. A part whose `_target_` is somebody else's is taken as it is.
+    Raises ConfigError.
     """
     folders = folders or ConfigFolders(config_folder())
     refuse_secrets(OmegaConf.to_container(cfg))  # before ${oc.env:...} becomes what it stands for
@@ -119,20 +119,12 @@ def check(cfg: DictConfig, folders: ConfigFolders | None = None) -> DictConfig:
         raw["lm"]["model"] = raw["lm"]["serve"]
     schema = _schema_of(raw["learner"])
     raw["data"] = _data(raw.get("data"))
-    if raw["data"] is not None:  # nobody acts while it learns
-        raw["env_steps"] = TrainConfig.env_steps
-        raw["rollout"] = {**(raw.get("rollout") or {}), "num_envs": RolloutConfig.num_envs}
     if schema is BCConfig and raw["data"] is not None and raw["learner"].get("weights") == "???":
         raw["learner"]["weights"] = None
     if schema in (NoLearnerConfig, DRRNConfig):
         raw["encoder"] = None
-    if schema in (DQNConfig, CQLConfig) and raw["learner"].get("backup", "max") != "max":
-        raw["learner"]["double_q"] = False
     typed = _typed(TrainConfig, raw)
-    for use in USES:
-        if typed.prior[use].uniform:
-            typed.prior[use].k, typed.prior[use].redraw = None, "visit"
-    if not asks_a_model(typed.prior):
+    if not asks_a_model(plain_settings(typed)):
         typed.lm = typed.prompt = None
     refuse(typed, folders)
     OmegaConf.set_struct(typed, True)
@@ -147,7 +139,10 @@ def run_id(cfg: DictConfig) -> str:
 
 
 def named_settings(cfg: DictConfig) -> dict[str, Any]:
-    """What the run id is a hash of: the settings that can change a result, and what models and files turn out to be."""
+    """What the run id is a hash of: the settings that can change a result, and what models and files turn out to be.
+
+    What the run does not read (llmrl/unread.py) is left out, whatever it is set to.
+    """
     if not (OmegaConf.get_type(cfg) is TrainConfig and OmegaConf.is_readonly(cfg)):  # as `check` leaves it
         cfg = check(cfg)
     settings: dict[str, Any] = result_settings(cfg)
@@ -160,7 +155,26 @@ def named_settings(cfg: DictConfig) -> dict[str, Any]:
         settings["learner"]["weights"] = weights_contents(cfg.learner.weights)
     if cfg.data is not None:
         settings["data"]["file"] = data_contents(cfg.data.file)
+        settings["data"]["size"] = cfg.data.size or data_rows(cfg.data.file)
+    plain = plain_settings(cfg)
+    stands = {key: OmegaConf.select(cfg, other) for key, other in STANDS_FOR.items() if _is_null(cfg, key)}
+    for key, value in stands.items():
+        part, _, name = key.rpartition(".")
+        plain[part][name] = settings[part][name] = value
+    for key in unread(plain):
+        _leave_out(settings, key.split("."))
     return settings
+
+
+def unread_overrides(overrides: Sequence[str], cfg: DictConfig, config_dir: Path | None = None) -> list[str]:
+    """A line for each setting that was typed and that the run `cfg`, which came of it, does not read."""
+    found = {key: rule.why for key, rule in unread(plain_settings(cfg)).items()}
+    lines = []
+    for o in parse(long_form(overrides), ConfigFolders(config_folder(), config_dir)):
+        for key, value in _leaves(o.key_or_group, o.value()):
+            if key in found:
+                lines.append(f"{key}={value} changes nothing: {found[key]}")
+    return lines
 
 
 def run_name(cfg: DictConfig, digits: int = 8) -> str:
@@ -285,6 +299,16 @@ def data_contents(file: str) -> str:
         raise ConfigError(f"data={error}") from None
 
 
+def data_rows(file: str) -> int:
+    """How many transitions a data set has."""
+    from llmrl.data.files import DataError, rows_of
+
+    try:
+        return rows_of(Path(file))
+    except DataError as error:
+        raise ConfigError(f"data={error}") from None
+
+
 def data_world(file: str) -> dict[str, Any] | None:
     """The world that a data set was collected in, as a config's `env`; None where the file does not say."""
     from llmrl.data.files import DataError, world_of
@@ -293,6 +317,20 @@ def data_world(file: str) -> dict[str, Any] | None:
         return world_of(Path(file))
     except DataError as error:
         raise ConfigError(f"data={error}") from None
+
+
+def _is_null(cfg: DictConfig, key: str) -> bool:
+    part, _, name = key.rpartition(".")
+    return cfg[part] is not None and name in cfg[part] and cfg[part][name] is None
+
+
+def _leave_out(settings: dict[str, Any], path: Sequence[str]) -> None:
+    """Takes what is at `path` out of nested settings, and a part that is then empty."""
+    first, *rest = path
+    if rest and isinstance(settings.get(first), dict):
+        _leave_out(settings[first], rest)
+    if first in settings and (not rest or settings[first] == {}):
+        del settings[first]
 
 
 def _data(raw: dict[str, Any] | None) -> dict[str, Any] | None:

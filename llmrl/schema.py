@@ -1,7 +1,8 @@
 """Every setting there is: its type, its default, and whether it can change a result.
 
 The YAML files under `configs/` are what a person reads and chooses from; these dataclasses check them. The run id is a
-hash of the settings whose `affects_result` is true (`llmrl.config.run_id`). Imports nothing heavy: the command line
+hash of the settings whose `affects_result` is true (`llmrl.config.run_id`), but for those that another setting turns
+off (`llmrl/unread.py`). Imports nothing heavy: the command line
 reads this before torch is loaded.
 """
 
@@ -140,7 +141,7 @@ class OpenAILMConfig:
 class PromptConfig:
     """A Jinja2 template and how an action continues it."""
 
-    id: str = "???"
+    id: str = free("???")  # what a person calls it
     template: str = "???"
     prefix: str = " "
     end: str = "\n"
@@ -193,7 +194,7 @@ class EncoderConfig:
     """Text to vector, for Q."""
 
     _target_: str = "???"
-    name: str = "???"
+    name: str = free("???")  # what a person calls it
     dim: int = 256
     ngrams: int = 3
     history_turns: int = 0
@@ -205,7 +206,7 @@ class ModelEncoderConfig:
     """Hidden states of a transformers model: `lm` (causal), `bert` (the paper's)."""
 
     _target_: str = "???"
-    name: str = "???"
+    name: str = free("???")  # what a person calls it
     model: str = "???"  # tiny-1 | a local folder | a hub id
     revision: str | None = None
     dtype: str = "float32"
@@ -241,7 +242,7 @@ class DQNConfig:
     gamma: float = 0.99
     discount_by: str = "decisions"  # decisions | primitive_steps (semi-MDP)
     backup: str = "max"  # max | soft | expected | sampled
-    double_q: bool = True  # only the max backup has two Qs; false with the others
+    double_q: bool = True  # only the max backup has two Qs
     n_step: int = 5
     # the network and its optimiser
     hidden: list[int] = field(default_factory=lambda: [128, 128])
@@ -330,7 +331,7 @@ class CQLConfig:
     gamma: float = 0.99
     discount_by: str = "decisions"  # decisions | primitive_steps
     backup: str = "max"  # max | soft | expected
-    double_q: bool = False  # only the max backup has two Qs; false with the others
+    double_q: bool = False  # only the max backup has two Qs
     n_step: int = 1
     # what keeps Q low where there are no data
     c: float = 1.0  # weight of log sum exp Q - Q(s, a_data)

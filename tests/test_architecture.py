@@ -54,20 +54,21 @@ ALLOWED = {
     },
     "llmrl.secrets": set(),
     "llmrl.overrides": {"llmrl.secrets"},
-    "llmrl.checks": {"llmrl.overrides", "llmrl.schema", "llmrl.priors.prompt", "llmrl.lm.address"},
+    "llmrl.unread": {"llmrl.schema", "llmrl.run.files", "llmrl.priors.prompt", "llmrl.data.files"},
+    "llmrl.checks": {"llmrl.overrides", "llmrl.schema", "llmrl.unread", "llmrl.priors.prompt", "llmrl.lm.address"},
     "llmrl.config": {
-        "llmrl.checks", "llmrl.overrides", "llmrl.schema", "llmrl.lm.identify", "llmrl.lm.language_model",
-        "llmrl.priors.cache_file", "llmrl.priors.kept", "llmrl.data.files",
+        "llmrl.checks", "llmrl.overrides", "llmrl.unread", "llmrl.schema", "llmrl.lm.identify",
+        "llmrl.lm.language_model", "llmrl.priors.cache_file", "llmrl.priors.kept", "llmrl.data.files",
     },
     "llmrl.progress": set(),
     "llmrl.run": {"llmrl", "llmrl.run", "llmrl.config", "llmrl.secrets"},
     "llmrl.tune": {
-        "llmrl", "llmrl.tune", "llmrl.train", "llmrl.config", "llmrl.overrides", "llmrl.run", "llmrl.report.tables",
-        "llmrl.progress",
+        "llmrl", "llmrl.tune", "llmrl.train", "llmrl.checks", "llmrl.config", "llmrl.overrides", "llmrl.unread",
+        "llmrl.run", "llmrl.report.tables", "llmrl.progress",
     },
     "llmrl.report": {
-        "llmrl.report", "llmrl.run", "llmrl.config", "llmrl.progress", "llmrl.doctor", "llmrl.lm.identify",
-        "llmrl.priors.kept", "llmrl.data",
+        "llmrl.report", "llmrl.run", "llmrl.config", "llmrl.unread", "llmrl.progress", "llmrl.doctor",
+        "llmrl.lm.identify", "llmrl.priors.kept", "llmrl.data",
     },
 }  # fmt: skip
 

@@ -78,6 +78,9 @@ CASES = {
     ("OpenAILMConfig", "probe_tolerance"): Case("served", "lm.probe_tolerance", 0.5),
     ("OpenAILMConfig", "serve"): Case("served", "lm.serve", "tiny-1"),  # what the command does, not the run
     ("OpenAILMConfig", "serve_env"): Case("served", "lm.serve_env", "elsewhere"),
+    ("PromptConfig", "id"): Case("prior", "prompt.id", "other"),
+    ("EncoderConfig", "name"): Case("cql", "encoder.name", "other"),
+    ("ModelEncoderConfig", "name"): Case("encoder", "encoder.name", "other"),
     ("ModelEncoderConfig", "device"): Case("encoder", "encoder.device", "auto"),
     ("NoLearnerConfig", "priors"): Case("random", "learner.priors", MORE_PRIORS),
     ("DQNConfig", "priors"): Case("prior", "learner.priors", MORE_PRIORS),

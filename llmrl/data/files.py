@@ -15,7 +15,7 @@ from typing import Any
 from llmrl.data.dataset import Builder, DataError, DataSet
 from llmrl.data.frames import read_frames
 from llmrl.data.official import read_official
-from llmrl.data.parquet import FORMAT, read_about, read_parquet, write_parquet
+from llmrl.data.parquet import FORMAT, read_about, read_parquet, read_rows, write_parquet
 from llmrl.run.files import publish, to_json
 
 READ = (".parquet", ".jsonl", ".part", ".pkl")
@@ -86,6 +86,12 @@ def world_of(path: Path) -> dict[str, Any] | None:
     """The settings of the world that a .parquet file was collected in; None for an imported one. Raises DataError."""
     _refuse_ending(path, (".parquet",))
     return read_about(path).get("env")
+
+
+def rows_of(path: Path) -> int:
+    """How many rows a .parquet file has, as the file tells it. Raises DataError."""
+    _refuse_ending(path, (".parquet",))
+    return read_rows(path)
 
 
 def _refuse_ending(path: Path, endings: tuple[str, ...]) -> None:

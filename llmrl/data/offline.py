@@ -110,8 +110,13 @@ class Supports:
 
 
 def joined(log_w_BA: np.ndarray, also_BA: np.ndarray) -> np.ndarray:
-    """More candidates: those that are new weigh as much as the lightest there was, and all are normalised anew."""
+    """More candidates: those that are new weigh as much as the lightest there was, and all are normalised anew.
+
+    Where nothing is new, weights stay what they are, to the last bit.
+    """
     there = log_w_BA > -np.inf
+    new_BA = also_BA & ~there
     lightest = np.where(there, log_w_BA, np.inf).min(-1, keepdims=True)
-    log_w_BA = np.where(also_BA & ~there, lightest, log_w_BA)
-    return log_w_BA - np.log(np.exp(log_w_BA).sum(-1, keepdims=True))
+    more_BA = np.where(new_BA, lightest, log_w_BA)
+    more_BA = more_BA - np.log(np.exp(more_BA).sum(-1, keepdims=True))
+    return np.where(new_BA.any(-1, keepdims=True), more_BA, log_w_BA)

@@ -57,11 +57,21 @@ def write_parquet(path: Path, data: DataSet) -> None:
 
 def read_about(path: Path) -> dict[str, Any]:
     """How a data set came about, without a look at its rows. Raises DataError."""
+    return _read_head(path)[0]
+
+
+def read_rows(path: Path) -> int:
+    """How many rows a data set has, without a look at them. Raises DataError."""
+    return _read_head(path)[1]
+
+
+def _read_head(path: Path) -> tuple[dict[str, Any], int]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        metadata: Mapping[bytes, bytes] = pq.read_schema(path).metadata or {}
+        head = pq.read_metadata(path)
+        metadata: Mapping[bytes, bytes] = head.schema.to_arrow_schema().metadata or {}
         about = json.loads(metadata[b"llmrl"])
         known = about["format"] == FORMAT and isinstance(about["content"], str)
     except FileNotFoundError:
@@ -74,7 +84,7 @@ def read_about(path: Path) -> dict[str, Any]:
         raise DataError(f"{path} cannot be read as Parquet: {' '.join(str(error).split())}") from None
     if not known:
         raise DataError(f"{path} has format {about['format']}, and this llmrl reads format {FORMAT}")
-    return dict(about)
+    return dict(about), int(head.num_rows)
 
 
 def read_parquet(path: Path) -> DataSet:

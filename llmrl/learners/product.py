@@ -48,9 +48,10 @@ class ProductOfExperts(FromData):
     def _sharpened(self, f_A: np.ndarray, log_w_A: np.ndarray, alpha: float) -> np.ndarray:
         """v with w exp(v/alpha) ~ [w exp(lambda f)]^(1/alpha): lambda f + (1 - alpha) log w, float64 [actions].
 
-        With alpha = 0, where the largest v is taken, that is lambda f + log w.
+        With alpha = 0, where the largest v is taken, that is lambda f + log w. log w is taken up to a constant: of a
+        uniform w nothing is left, not even a rounding.
         """
-        log_w_A = np.where(log_w_A > -np.inf, log_w_A, 0.0)
+        log_w_A = np.where(log_w_A > -np.inf, log_w_A - log_w_A.max(), 0.0)
         return self.learned_weight * f_A.astype(np.float64) + (1 - alpha) * log_w_A
 
     def log_pi(self, rows: np.ndarray) -> Tensor:

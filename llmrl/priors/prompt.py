@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import jinja2
@@ -28,7 +29,7 @@ class Prompt:
         environment.filters["map"] = _map
         try:
             self._template = environment.from_string(cfg.template)
-            unknown = meta.find_undeclared_variables(environment.parse(cfg.template)) - set(KNOWN)
+            unknown = names_in(cfg.template) - set(KNOWN)
         except jinja2.TemplateSyntaxError as error:
             raise ValueError(f"prompt {cfg.id!r}, line {error.lineno} of its template: {error.message}") from None
         if unknown:
@@ -64,6 +65,12 @@ class Prompt:
     def continuations(self, actions: Sequence[str]) -> list[str]:
         """The texts to be scored: log p of one is the log-probability that the model writes this action and stops."""
         return [f"{self.prefix}{action}{self.end}" for action in actions]
+
+
+@lru_cache
+def names_in(template: str) -> frozenset[str]:
+    """What a template uses. Raises jinja2.TemplateSyntaxError."""
+    return frozenset(meta.find_undeclared_variables(jinja2.Environment().parse(template)))
 
 
 @jinja2.pass_context

@@ -236,7 +236,7 @@ def _evaluation(named: Named, allow_different: bool, notes: list[str], reasons: 
     different = "; ".join(
         f"{key} ({', '.join(dict.fromkeys(str(flat.get(key, '-')) for flat in flats))})"
         for key in keys
-        if len({repr(flat.get(key)) for flat in flats}) > 1
+        if len({repr(flat.get(key)) for flat in flats if key != "env_steps" or key in flat}) > 1  # absent: from data
     )
     if different and not allow_different:
         raise ValueError(

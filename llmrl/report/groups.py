@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from llmrl.config import ConfigError, check, free_settings
 from llmrl.run.files import flatten, read_lines
 from llmrl.run.load import RunInfo
+from llmrl.unread import unread
 
 TITLES = {
     "env_steps": "decisions",
@@ -29,6 +30,9 @@ TITLES = {
     "lm/distinct_prompts": "distinct prompts",
     "lm/tokens": "tokens",
 }
+
+
+LABELS = {"encoder.name", "prompt.id"}  # they change no result, and tell a person which part it is
 
 
 def grouped(runs: Iterable[RunInfo], apart_from: Sequence[str] = ()) -> dict[str, list[RunInfo]]:
@@ -48,7 +52,7 @@ def grouped(runs: Iterable[RunInfo], apart_from: Sequence[str] = ()) -> dict[str
 
 
 def settings(run: RunInfo) -> dict[str, Any]:
-    """Dotted key -> value of every setting that can change the run's result, the seed aside.
+    """Dotted key -> value of every setting that the run reads and that can change its result, the seed aside.
 
     A setting that is younger than the run is there too, at what was done before it. A run whose config is no longer
     accepted tells what it has. Raises ConfigError where none was written, ValueError where it cannot be read.
@@ -81,7 +85,7 @@ def _settings(text: str) -> dict[str, Any]:
     config: Any = json.loads(text)
     with suppress(ConfigError):
         config = OmegaConf.to_container(check(OmegaConf.create(config))) if config else {}
-    free = free_settings(config) | {"seed"}
+    free = (free_settings(config) | set(unread(config)) | {"seed"}) - LABELS
     return {key: value for key, value in flatten(config).items() if key not in free}
 
 

@@ -1,0 +1,234 @@
+"""Settings that a run does not read, since another setting turns them off. `UNREAD` has the rules, one a line.
+
+What is unread does not name the run (`llmrl.config.named_settings`), sets no group of runs apart, is not searched by
+`llmrl tune`, and a person who sets it is told. A rule holds only where no byte of the results can depend on the
+setting, whatever the world does; `tests/test_names.py` holds every rule against runs. Imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from llmrl.run.files import flatten
+from llmrl.schema import (
+    SCHEMAS,
+    AlfworldConfig,
+    BCConfig,
+    CQLConfig,
+    DQNConfig,
+    DRRNConfig,
+    FrozenLakeConfig,
+    HouseholdConfig,
+    NoLearnerConfig,
+)
+
+USES = ("behaviour", "target", "evaluation")
+STANDS_FOR = {  # null is the value of the other setting, and the run is named by that
+    "learner.alpha_eval": "learner.alpha",
+    "prior.draw_seed": "seed",
+    "data.draw": "seed",
+}
+
+
+class Settings(dict[str, Any]):
+    """Dotted key -> value, as a checked or a saved config has them; None for what is not there."""
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Settings:
+        return cls(flatten(config))
+
+    def __missing__(self, key: str) -> None:
+        return None
+
+
+When = Callable[[Settings], bool]
+
+
+class Rule(NamedTuple):
+    """`keys` are not read `when`. `why` is told to who sets one; it may name {prior}, {learner} and {env}.
+
+    `refused`: another value than the default is a mistake that ends the command.
+    """
+
+    keys: tuple[str, ...]
+    why: str
+    when: When
+    refused: bool = False
+
+
+def unread(config: Mapping[str, Any]) -> dict[str, Rule]:
+    """Dotted key -> why it is not read, of each such setting of a config as plain data, nested or flat."""
+    s = Settings.of(config)
+    found: dict[str, Rule] = {}
+    for rule in UNREAD:
+        keys = [key for key in rule.keys if key in s and key not in found]
+        if keys and rule.when(s):
+            why = rule.why.format(**{part: s[f"{part}.name"] for part in ("prior", "learner", "env")})
+            found |= dict.fromkeys(keys, rule._replace(why=why))
+    return found
+
+
+def asks_a_model(config: Mapping[str, Any]) -> bool:
+    """Whether a run's prior asks a language model anything."""
+    s = Settings.of(config)
+    return s["prior.source"] in ("scored", "generated") and bool(informed(s))
+
+
+def informed(s: Settings) -> list[str]:
+    """The uses of the prior that the run has, and that are told what the prior says."""
+    return [use for use in _uses(s) if not s[f"prior.{use}.uniform"]]
+
+
+# ---- what rules ask --------------------------------------------------------------------------------------------------
+
+
+def _schema(part: str, s: Settings) -> type | None:
+    return SCHEMAS.get(str(s[f"{part}._target_"]))
+
+
+def _learns_from_data(s: Settings) -> bool:
+    return s["data.file"] is not None
+
+
+def _has_no_target(s: Settings) -> bool:
+    """Whether it learns nothing: what it does next in a state it comes to is then nobody's target."""
+    schema = _schema("learner", s)
+    return schema is NoLearnerConfig or (schema is BCConfig and not _learns_from_data(s))
+
+
+def _uses(s: Settings) -> list[str]:
+    absent = {"behaviour": _learns_from_data(s), "target": _has_no_target(s), "evaluation": False}
+    return [use for use in USES if not absent[use]]
+
+
+def _is_uniform(use: str, s: Settings) -> bool:
+    """Whether all admissible actions are this use's candidates, with equal weights."""
+    return bool(s[f"prior.{use}.uniform"]) or (s["prior.source"] == "uniform" and s[f"prior.{use}.k"] is None)
+
+
+def _targets_have_all_actions(s: Settings) -> bool:
+    """Whether each admissible action is a candidate of a target."""
+    return _is_uniform("target", s) or (s["prior.target.k"] is None and s["prior.mix"] > 0)
+
+
+def _takes_one_step(s: Settings) -> bool:
+    """Whether every decision that it learns from is one primitive step."""
+    world = _collected_in(s["data.file"]) if _learns_from_data(s) else s["env._target_"]
+    return SCHEMAS.get(str(world)) in (FrozenLakeConfig, HouseholdConfig, AlfworldConfig)
+
+
+def _collected_in(file: str) -> str | None:
+    """The `_target_` of the world that a data set was collected in; None where nobody says."""
+    from llmrl.data.files import DataError, world_of
+
+    try:
+        return (world_of(Path(file)) or {}).get("_target_")
+    except DataError:  # told where the file is needed
+        return None
+
+
+def _shows_no_history(s: Settings) -> bool:
+    """Whether no prompt has any, and no draw depends on it."""
+    from llmrl.priors.prompt import names_in
+
+    drawn_anew = all(s[f"prior.{use}.redraw"] == "visit" for use in informed(s))
+    return "history" not in names_in(s["prompt.template"]) or (s["prior.control"] == "marginal" and drawn_anew)
+
+
+def _ends_before_the_first_evaluation(s: Settings) -> bool:
+    steps = s["learner.gradient_steps"] if _learns_from_data(s) else s["env_steps"]
+    return steps is not None and s["evaluation.every"] >= steps
+
+
+def _never_forgets(s: Settings) -> bool:
+    return s["learner.buffer"] >= s["env_steps"] and not s["learner.priority"]
+
+
+def _not_from(*sources: str) -> When:
+    return lambda s: s["prior.source"] not in sources
+
+
+def _knows_nothing(use: str) -> When:
+    return lambda s: bool(s[f"prior.{use}.uniform"])
+
+
+def _draws_nothing(use: str) -> When:
+    return lambda s: s[f"prior.{use}.k"] is None and s["prior.source"] != "generated"
+
+
+def _of(schemas: tuple[type, ...], when: When) -> When:
+    return lambda s: _schema("learner", s) in schemas and when(s)
+
+
+def _keys(part: str, names: str) -> tuple[str, ...]:
+    return tuple(f"{part}.{name}" for name in names.split())
+
+
+# ---- the rules: of several that hold, the first is told --------------------------------------------------------------
+
+_GENERATED, _ASKED, _SCORED = "generated", "scored, sampled or generated", "scored or sampled"
+_READS = "prior={{prior}} does not read this; prior={} does".format
+_OFF = "this prompt does not read this; prompt.{} does".format
+_TRAINING = " ".join(f.name for f in fields(BCConfig) if "absent_default" in f.metadata)
+
+# fmt: off
+UNREAD: tuple[Rule, ...] = (
+    # what the prior's source does not have, and uses of the prior that the run does not have
+    Rule(_keys("prior", "max_tokens top_p limit draw_seed"), _READS(_GENERATED), _not_from("generated"), refused=True),
+    Rule(_keys("prior", "temperature"), _READS(_ASKED), _not_from("generated", "scored"), refused=True),
+    Rule(_keys("prior", "normalise"), _READS(_SCORED), _not_from("scored"), refused=True),
+    Rule(_keys("prior", "control"), _READS("shuffled or marginal"), _not_from("scored"), refused=True),
+    Rule(_keys("prior", "error"), _READS("oracle"), _not_from("oracle"), refused=True),
+    Rule(_keys("prior", "mix"), "prior={prior} is uniform anyway", lambda s: s["prior.source"] == "uniform"),
+    Rule(_keys("prior", "source normalise mix temperature max_tokens top_p limit draw_seed control error"),
+         "no use of the prior is left that knows it", lambda s: not informed(s)),
+    Rule(_keys("prior.behaviour", "k redraw uniform"), "nobody acts while it learns from data", _learns_from_data),
+    Rule(_keys("prior.target", "k redraw uniform"), "learner={learner} has no targets in this run", _has_no_target),
+    *(Rule(_keys(f"prior.{use}", "k redraw"), f"prior.{use}.uniform=true considers all actions", _knows_nothing(use))
+      for use in USES),
+    *(Rule(_keys(f"prior.{use}", "redraw"), "all admissible actions are considered and nothing is drawn; add "
+           f"prior.{use}.k=5 to draw five", _draws_nothing(use), refused=True)
+      for use in USES),
+    # the prompt
+    Rule(_keys("prompt", "system"), _OFF("kind=chat"), lambda s: s["prompt.kind"] != "chat", refused=True),
+    Rule(_keys("prompt", "think_tokens think_end then"), _OFF("think=shared or each"),
+         lambda s: s["prompt.think"] is None, refused=True),
+    Rule(_keys("prompt", "prefix"), "prior={prior} takes free answers, and scores nothing",
+         lambda s: s["prior.source"] == "generated"),
+    Rule(_keys("prompt", "history_turns"), "no prompt of this run shows history", _shows_no_history),
+    # the schedule
+    Rule(("env_steps", "rollout.num_envs", "rollout.pipeline"), "nobody acts while it learns from data",
+         _learns_from_data),
+    Rule(_keys("evaluation", "every grid per_doubling"), "the run ends before; it is evaluated at its end",
+         _ends_before_the_first_evaluation),
+    Rule(_keys("evaluation", "per_doubling"), "evaluation.grid=linear has no doublings",
+         lambda s: s["evaluation.grid"] == "linear"),
+    Rule(_keys("evaluation", "exact_up_to"), "env={env} cannot be listed, and is always played",
+         lambda s: _schema("env", s) in (HouseholdConfig, AlfworldConfig)),
+    # learners
+    Rule(_keys("learner", "discount_by"), "every decision is one primitive step", _takes_one_step),
+    Rule(_keys("learner", "discount_by"), "learner.gamma=0 and 1 are the same for any number of steps",
+         lambda s: s["learner.gamma"] in (0, 1)),
+    Rule(_keys("learner", "double_q"), "only learner.backup=max has two Qs",
+         _of((DQNConfig, CQLConfig), lambda s: s["learner.backup"] != "max")),
+    Rule(_keys("learner", "epsilon_final epsilon_decay"), "epsilon is the same all the time",
+         _of((DQNConfig,), lambda s: s["learner.epsilon_final"] in (None, s["learner.epsilon"]))),
+    Rule(_keys("learner", "importance"), "replay is uniform and does not read this; add learner.priority=0.6",
+         _of((DQNConfig,), lambda s: s["learner.priority"] == 0), refused=True),
+    Rule(_keys("learner", "buffer"), "the run is too short to fill it", _of((DQNConfig, DRRNConfig), _never_forgets)),
+    Rule(_keys("learner", "alpha"), "learner.alpha_eval takes its place, and learner.backup=max has none",
+         _of((CQLConfig,), lambda s: s["learner.backup"] == "max" and s["learner.alpha_eval"] is not None)),
+    Rule(_keys("learner", "data_action join"), "all admissible actions are candidates anyway",
+         _of((CQLConfig,), _targets_have_all_actions)),
+    Rule(_keys("learner", _TRAINING), "with learner.weights nothing is learned in the run, and this is not read; "
+         "leave it out", _of((BCConfig,), _has_no_target), refused=True),
+    Rule(_keys("learner", "learned_weight"),
+         "it is of a product of experts: add learner.product=true, as learner=bc_prior has it, or leave it out",
+         _of((BCConfig,), lambda s: not s["learner.product"]), refused=True),
+    Rule(_keys("learner", "product"), "there is no prior that it could be multiplied with",
+         _of((BCConfig,), lambda s: _is_uniform("evaluation", s) and s["learner.learned_weight"] == 1)),
+)
+# fmt: on
