@@ -97,7 +97,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--each", type=int, default=4, help="answers to each state")
     parser.add_argument("--tokens", type=int, default=24, help="of an answer, at most")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--show", type=int, default=0)
     return parser.parse_args()
 
