@@ -85,7 +85,7 @@ class SmallServer:
     key: what a client has to show. without: parts of vLLM's API that this server does not have ("tokenize",
     "logprob_token_ids", "return_token_ids", "prompt_logprobs", "version", "n", "models"). lacks: path -> how that is
     said: a status, or "html". spoil: says what goes wrong with a request, besides. close_after: the next answer is its
-    connection's last.
+    connection's last. instead: status and JSON of what another server would say; None: this one answers.
     """
 
     def __init__(self, backend: Backend | TransformersLM) -> None:
@@ -100,6 +100,7 @@ class SmallServer:
         self.close_after = False
         self.on_stall: Callable[[], None] = lambda: None
         self.spoil: Callable[[str, dict[str, Any] | None], str] = lambda path, body: ""
+        self.instead: Callable[[str, dict[str, Any] | None], tuple[int, Any] | None] = lambda path, body: None
         self._faults: deque[str] = deque()
         self._everywhere = False
         self._lock = threading.Lock()
@@ -277,7 +278,7 @@ def _handler(server: SmallServer) -> type[BaseHTTPRequestHandler]:
             elif fault.isdecimal():
                 self._send(int(fault), {"error": {"message": "not now"}}, {"Retry-After": "7"})
             else:
-                status, answer = server.answer(self.path, body)
+                status, answer = server.instead(self.path, body) or server.answer(self.path, body)
                 last, server.close_after = server.close_after, False
                 headers = {"Connection": "close"} if last else {}
                 self._send(

@@ -253,6 +253,51 @@ def test_a_model_that_is_replaced_in_the_middle_pauses_the_run(
     assert files(tmp_path) == expected["sampled"]
 
 
+CHAT = [
+    *(typed for typed in RUN if not typed.startswith("lm")), "lm=openai", "lm.model=thinker", "lm.api_key_env=null",
+    "prompt=chat", *PRIORS["generated"],
+]  # fmt: skip
+
+
+def test_a_model_that_never_comes_to_its_answer_ends_the_command_and_one_answer_that_is_withheld_does_not(
+    server: SmallServer, time: OwnTime, tmp_path: Path
+) -> None:
+    def instead(path: str, body: dict[str, Any] | None) -> tuple[int, Any] | None:
+        if path == "/v1/models":
+            return 200, {"data": [{"id": "thinker"}]}
+        if path != "/v1/chat/completions" or body is None:
+            return 404, {"detail": "Not Found"}
+        first = body["messages"][-1]["content"].partition("Actions: ")[2].partition(";")[0]
+        message: dict[str, Any] = {"content": first, "reasoning_content": "Okay, so"}
+        reason = "content_filter" if body["seed"] % 5 == 0 else "stop"
+        if body["max_tokens"] < 100:
+            message["content"], reason = None, "length"
+        return 200, {"choices": [{"index": 0, "message": message, "finish_reason": reason}]}
+
+    server.instead = instead
+    places = [f"paths.runs={tmp_path / 'runs'}", f"paths.cache={tmp_path / 'kept.sqlite3'}", f"lm.url={server.url}"]
+    ended = CliRunner().invoke(app, ["train", *CHAT, *places])
+    assert ended.exit_code == 2, ended.output
+    assert "prior.max_tokens=N" in ended.stderr
+    assert "same command goes on" not in ended.stderr
+    cost = read_object(run_of(tmp_path).path / "cost.json")
+    assert (cost["lm/computed"], cost["lm/outages"], time.waits) == (0, 0, [])
+    assert cost["lm/cut_short"] >= 4
+    (tmp_path / "runs").rename(tmp_path / "ended")
+
+    results = []
+    for name in ("cold", "warm"):
+        done = CliRunner().invoke(app, ["train", *CHAT, *places, "prior.max_tokens=100"])
+        assert done.exit_code == 0, done.output
+        run = run_of(tmp_path).path
+        results.append([(run / file).read_bytes() for file in FILES])
+        assert (read_object(run / "cost.json").get("lm/filtered", 0) > 0) == (name == "cold")
+        assert read_object(run / "summary.json")["lm"]["parse_failures"] > 0
+        (tmp_path / "runs").rename(tmp_path / name)
+        server.stop()
+    assert results[0] == results[1]
+
+
 def test_collecting_and_evaluating_start_the_server_that_is_asked_for_once(
     server: SmallServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

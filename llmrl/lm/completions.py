@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 from llmrl.lm.connection import BadAnswer, Connection, Patience, TooLong
@@ -28,6 +28,7 @@ class Server:
     many: bool  # n answers in one request
     scoring: str  # trie | prompt_logprobs | none
     gives_ids: bool = False  # the tokens of a prompt that came as text, beside the answer
+    left_out: set[str] = field(default_factory=set)  # of what a question for answers says: what it refused
 
 
 class _Asked(NamedTuple):
@@ -51,13 +52,15 @@ class Completions:
     ) -> T:
         """`patient`: what is no answer is asked again; else it raises BadAnswer. how: as in `Connection.ask`."""
         if patient:
-            return await self.connection.ask(path, body, _read(read), **how)
-        return _read(read)(await self.connection.ask(path, body, lambda raw: raw, **how))
+            return await self.connection.ask(path, body, checked(read), **how)
+        return checked(read)(await self.connection.ask(path, body, lambda raw: raw, **how))
 
     def count(self, raw: Any) -> None:
-        usage = raw.get("usage") or {}
-        self.prompt_tokens += usage.get("prompt_tokens") or 0
-        self.generated_tokens += usage.get("completion_tokens") or 0
+        usage = raw.get("usage")
+        told = usage if isinstance(usage, dict) else {}
+        prompt, generated = (told.get(f"{kind}_tokens") for kind in ("prompt", "completion"))
+        self.prompt_tokens += prompt if isinstance(prompt, int) else 0
+        self.generated_tokens += generated if isinstance(generated, int) else 0
 
     # ---- tokens ------------------------------------------------------------------------------------------------------
 
@@ -66,7 +69,7 @@ class Completions:
         body: dict[str, Any] = {"model": server.name, "prompt": text, "add_special_tokens": is_prompt}
         if isinstance(text, Conversation):
             body = {"model": server.name, "messages": text.messages, "add_generation_prompt": True}
-        tokens = await self.connection.ask("/tokenize", body, _read(lambda raw: [int(t) for t in raw["tokens"]]))
+        tokens = await self.connection.ask("/tokenize", body, checked(lambda raw: [int(t) for t in raw["tokens"]]))
         if not tokens and is_prompt:
             raise ValueError("a prompt has no tokens and this tokenizer adds none at the beginning: give it some text")
         if not tokens:
@@ -206,7 +209,7 @@ class Completions:
         def read(raw: Any) -> list[tuple[dict[int, float], list[int]]]:
             self.count(raw)
             found = []
-            for row, choice in zip(rows, choices_of(raw, len(rows)), strict=True):
+            for row, choice in zip(rows, _scored(raw, len(rows)), strict=True):
                 (named,) = choice["logprobs"]["top_logprobs"]
                 values = {token: _logprob(named[f"token_id:{token}"]) for token in ids}
                 if sum(map(math.exp, values.values())) > 1 + ROUNDING:
@@ -237,7 +240,7 @@ class Completions:
             def read(raw: Any) -> list[float]:
                 self.count(raw)
                 sums = []
-                for tokens, choice in zip(a.continuations, choices_of(raw, len(a.continuations)), strict=True):
+                for tokens, choice in zip(a.continuations, _scored(raw, len(a.continuations)), strict=True):
                     found = choice["prompt_logprobs"][len(prompt) :]
                     if len(found) != len(tokens):
                         raise BadAnswer(f"log-probabilities of {len(found)} tokens instead of {len(tokens)}")
@@ -257,22 +260,30 @@ def _last_line(prompt: str) -> str:
     return prompt[max(start, len(prompt) - LINE, 0) :]
 
 
-def _read(read: Callable[[Any], T]) -> Callable[[Any], T]:
+def checked(read: Callable[[Any], T]) -> Callable[[Any], T]:
     """What is missing or of another shape is no answer."""
 
-    def checked(raw: Any) -> T:
+    def reader(raw: Any) -> T:
         try:
             return read(raw)
         except (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise BadAnswer(f"{type(error).__name__}: {error}") from error
 
-    return checked
+    return reader
 
 
 def choices_of(raw: Any, n: int) -> list[Any]:
-    choices = sorted(raw["choices"], key=lambda choice: choice["index"])
-    if [choice["index"] for choice in choices] != list(range(n)):
+    """In the order of their indices; one alone need not have one."""
+    choices: list[Any] = raw["choices"]
+    if n > 1:
+        choices = sorted(choices, key=lambda choice: choice["index"])
+    if len(choices) != n or (n > 1 and [choice["index"] for choice in choices] != list(range(n))):
         raise BadAnswer(f"{len(choices)} answers where {n} were asked for")
+    return choices
+
+
+def _scored(raw: Any, n: int) -> list[Any]:
+    choices = choices_of(raw, n)
     for choice in choices:
         if choice.get("finish_reason") not in ("stop", "length"):  # such as "abort", of a server that is being stopped
             raise BadAnswer(f"an answer that ended with {choice.get('finish_reason')!r}")

@@ -1,13 +1,13 @@
 """A server that may be away: every question is asked until it is answered, or until patience ends.
 
-Whatever goes wrong (refused, reset, stalled, 429, 5xx, half an answer, an answer that says nothing) is counted and
-asked again, with exponential backoff and jitter, under a time limit for each attempt and one for all of them.
+Whatever goes wrong for a while (refused, reset, stalled, 429, 5xx, half an answer, an answer that says nothing) is
+counted and asked again, with exponential backoff and jitter, under a time limit for each attempt and one for all of
+them. What asking again cannot mend ends it at once.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
@@ -19,8 +19,9 @@ import httpx2
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from llmrl.lm.address import check_url, is_loopback, read_key, root
+from llmrl.lm.complaint import Complaint, complaint_of, complaint_within
 from llmrl.lm.lanes import Lane, Lanes
-from llmrl.lm.language_model import LanguageModelError, Outage
+from llmrl.lm.language_model import LanguageModelError, Outage, WrongSetting
 from llmrl.lm.limiter import Limiter
 from llmrl.lm.loop import Loop
 
@@ -56,11 +57,15 @@ class _NotFound(_Fault):
 
 
 class Refused(LanguageModelError):
-    """The server understood and declined: asking once more would not help. `status` is HTTP's."""
+    """The server understood and declined: asking once more would not help. `status` is HTTP's.
 
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
-        self.status = status
+    mend: what a person may set instead.
+    """
+
+    def __init__(self, message: str, status: int, complaint: Complaint | None = None, mend: str | None = None) -> None:
+        super().__init__(f"{message}: {mend}" if mend else message)
+        self.status, self.complaint = status, complaint or Complaint()
+        self.exit_code = WrongSetting.exit_code if mend else 1
 
 
 @dataclass
@@ -155,6 +160,7 @@ class Connection:
         # A proxy has no business between a program and its own machine.
         self.lanes = Lanes(self._key, CONNECT_S, trust_env=not is_loopback(url))
         self._epoch = 0  # a new one begins when who is behind a connection may have changed
+        self._answered: set[str] = set()  # the paths that there are
         self._loop = Loop()
 
     # ---- from outside the loop ---------------------------------------------------------------------------------------
@@ -268,6 +274,7 @@ class Connection:
                 raise _Fault(f"an answer that is none ({error})", bad=True) from error
             else:
                 self.counts.requests += 1
+                self._answered.add(path)
                 return answer
         self.counts.outages += 1
         with self.pinned(lane, within=True), suppress(_Fault, Refused):
@@ -280,7 +287,7 @@ class Connection:
             async with self.clock.limit(self.attempt_s):
                 response = await lane.client.request("GET" if body is None else "POST", url, json=body)
         except (TimeoutError, httpx2.TimeoutException) as error:
-            raise _Fault(f"no answer in {self.attempt_s:g} s", overloaded=True, too_long=True) from error
+            raise _Fault(f"no answer in lm.attempt_s={self.attempt_s:g} s", overloaded=True, too_long=True) from error
         except httpx2.LocalProtocolError as error:  # whose words are what was to be sent, such as a key
             raise _Fault(type(error).__name__) from None
         except httpx2.HTTPError as error:
@@ -288,26 +295,39 @@ class Connection:
         if (stream := response.extensions.get("network_stream")) is not lane.stream:
             lane.stream = stream
             self.opened += 1
-        status = response.status_code
-        if status in (501, 505):
-            raise Refused(f"{self.url} cannot do this (HTTP {status}{self._words(response)})", status)
-        if status in (408, 425, 429) or status >= 500:
-            self._epoch += status >= 500  # a proxy keeps its connection while who stands behind it changes
-            raise _Fault(f"HTTP {status}{self._words(response)}", _retry_after(response), status in (408, 429, 503))
-        if status in (401, 403):
-            self.counts.outages += 1
-            raise Outage(f"{self.url} wants another key (HTTP {status}{self._words(response)}): {self._about_key()}")
-        if status == 404 and self.guard is not None and path != "models":
-            self._epoch += 1
-            raise _NotFound(f"HTTP {status}{self._words(response)}", _retry_after(response))
-        if status != 200:
-            raise Refused(f"{self.url} declined (HTTP {status}{self._words(response)})", status)
+        if response.status_code != 200:
+            raise self._declined(response.status_code, complaint_of(response.text), path, optional, response)
         try:
-            return response.json()
+            raw = response.json()
         except (ValueError, RecursionError) as error:
             if optional and "json" not in response.headers.get("content-type", ""):
-                raise Refused(f"{self.url} has no {path}", status) from None
+                raise Refused(f"{self.url} has no {path}", 200) from None
             raise BadAnswer(f"no JSON: {error}") from error
+        if (within := complaint_within(raw)) is not None:
+            status, complaint = within
+            raise self._declined(status or 200, complaint, path, optional, response)
+        return raw
+
+    def _declined(
+        self, status: int, complaint: Complaint, path: str, optional: bool, response: httpx2.Response
+    ) -> LanguageModelError | _Fault:
+        """What to raise for an error of the server: an Outage where the same command goes on when that is mended."""
+        said = f"HTTP {status}{self._shown(complaint.words)}"
+        if status == 402 or complaint.unpaid:
+            self.counts.outages += 1
+            return Outage(f"{self.url} wants to be paid first ({said})")
+        if status in (501, 505):
+            return Refused(f"{self.url} cannot do this ({said})", status, complaint)
+        if status in (408, 425, 429) or status >= 500:
+            self._epoch += status >= 500  # a proxy keeps its connection while who stands behind it changes
+            return _Fault(said, _retry_after(response), status in (408, 429, 503))
+        if status in (401, 403) and not (optional or complaint.filtered):
+            self.counts.outages += 1
+            return Outage(f"{self.url} wants another key ({said}): {self._about_key()}")
+        if status == 404 and self.guard is not None and path in self._answered and path != "models":
+            self._epoch += 1
+            return _NotFound(said, _retry_after(response))
+        return Refused(f"{self.url} declined ({said})", status, complaint, complaint.mend(status, path))
 
     # ---- patience ----------------------------------------------------------------------------------------------------
 
@@ -320,6 +340,11 @@ class Connection:
         assert isinstance(fault, _Fault)
         if (how := ended.get(self.url, lambda: None)()) is not None:
             raise Outage(how)
+        if fault.retry_after > self.patience_s:
+            raise Outage(
+                f"{self.url} asks not to be asked for {fault.retry_after:,.0f} s, and lm.patience_s is "
+                f"{self.patience_s:,.0f}: {fault}"
+            )
         now, left = self.clock.now(), max(0.0, self._left(patience))
         if now - self._said_at >= SAYS_EVERY_S:
             self._said_at = now
@@ -343,15 +368,11 @@ class Connection:
         hint = f". {self.hint}" if self.hint and self.guard is None else ""
         return Outage(f"{self.url} gave no answer in {tried}; at last: {fault}{hint}")
 
-    def _words(self, response: httpx2.Response) -> str:
+    def _shown(self, words: str) -> str:
         """What the server said, in brief and without the key, which some servers repeat."""
-        text = " ".join(response.text.split())
-        with suppress(ValueError, KeyError, TypeError):
-            told = json.loads(response.text)
-            text = str(told["error"]["message"] if isinstance(told.get("error"), dict) else told["message"])
         if self._key:
-            text = text.replace(self._key, f"${self.key_env}")
-        return f": {text[:SHOWN]}" if text else ""
+            words = words.replace(self._key, f"${self.key_env}")
+        return f": {words[:SHOWN]}" if words else ""
 
     def _about_key(self) -> str:
         if self.key_env is None:

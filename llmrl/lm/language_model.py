@@ -19,6 +19,12 @@ class Outage(LanguageModelError):
     exit_code = 75  # EX_TEMPFAIL
 
 
+class WrongSetting(LanguageModelError):
+    """The model cannot be asked so, however often it is tried; the message says what to set."""
+
+    exit_code = 2
+
+
 class Score(NamedTuple):
     """One continuation's answer."""
 

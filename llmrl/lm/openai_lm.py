@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 import httpx2
 
 from llmrl.lm.address import is_loopback
-from llmrl.lm.completions import Completions, Server, choices_of
+from llmrl.lm.completions import Completions, Server, checked
 from llmrl.lm.connection import BadAnswer, Clock, Connection, Refused
+from llmrl.lm.generations import Generations
 from llmrl.lm.identify import identify_served
 from llmrl.lm.language_model import (
     PROBES,
-    Conversation,
     Outage,
     Sampling,
     Score,
+    WrongSetting,
     another_model,
     distance,
 )
-from llmrl.lm.loop import together
 
 T = TypeVar("T")
 WAYS_AGREE = 0.3  # nats between two ways to score a probe: more is no rounding, not even of bfloat16
@@ -84,6 +84,7 @@ class OpenAILM:
         self._connecting = asyncio.Lock()
         self._probes: list[list[Score]] = []
         self._api = Completions(self.connection, self.identity.model)
+        self._generations = Generations(self._api)
 
     # ---- LanguageModel -----------------------------------------------------------------------------------------------
 
@@ -97,6 +98,7 @@ class OpenAILM:
             "server": f"vllm {server.version}" if server.version else "OpenAI-compatible",
             "served_name": server.name,
             "scoring": server.scoring,
+            **({"left_out": ", ".join(sorted(server.left_out))} if server.left_out else {}),
             "httpx2": httpx2.__version__,
         }
 
@@ -134,7 +136,9 @@ class OpenAILM:
         """One generation per prompt and seed, without the stop string and what follows it.
 
         Seeds that follow each other go as one request for so many answers: vLLM gives answer i the seed plus i. What
-        repeats an answer is its record, never its seed. Raises as `score`.
+        repeats an answer is its record, never its seed. An answer that has no text, for a reason that asking again
+        does not mend, is "" and counted by that reason; where no answer has one, it ends. Raises as `score`, and
+        WrongSetting, which says what to set.
         """
         return self.start_sample(prompts, seeds, sampling)()
 
@@ -147,10 +151,7 @@ class OpenAILM:
 
         async def work() -> list[list[str]]:
             server = await self._connected()
-            # vLLM leaves special tokens out before it looks for a stop text, which may be one.
-            stops = await self._api.ids(server, sampling.stop) if sampling.stop and server.tokenizes else []
-            asked = zip(prompts, seeds, strict=True)
-            return await together([self._sample(server, prompt, some, sampling, stops) for prompt, some in asked])
+            return await self._generations.sample(server, prompts, seeds, sampling)
 
         return self._start(work())
 
@@ -178,6 +179,7 @@ class OpenAILM:
             "lm/waited_seconds": counts.waited,
             "lm/prompt_tokens": self._api.prompt_tokens,
             "lm/generated_tokens": self._api.generated_tokens,
+            **{f"lm/{name}": count for name, count in self._generations.lacks.items()},
         }
 
     def close(self) -> None:
@@ -245,13 +247,14 @@ class OpenAILM:
 
     async def _served_name(self) -> str:
         try:
-            served = await self.connection.ask("models", None, lambda raw: [str(m["id"]) for m in raw["data"]])
+            served = await self.connection.ask("models", None, checked(_names))
         except Refused as error:
-            if error.status == 404 and self._name_is_given:  # a server that has no list
+            lacks = error.status in (200, 404)
+            if lacks and self._name_is_given:  # a server that has no list
                 return self._names[0]
-            if error.status == 404 and not self.connection.url.endswith("/v1"):
-                raise Refused(
-                    f"{error}; does its address end with /v1, as in lm.url={self.connection.url}/v1?", 404
+            if lacks and not self.connection.url.endswith("/v1"):
+                raise WrongSetting(
+                    f"{error}; does its address end with /v1, as in lm.url={self.connection.url}/v1?"
                 ) from None
             raise
         for name in self._names:
@@ -298,60 +301,6 @@ class OpenAILM:
         texts = await self._optional("completions", body, read)
         return texts is not None and len(set(texts)) == 2
 
-    # ---- sampling ----------------------------------------------------------------------------------------------------
-
-    async def _sample(
-        self, server: Server, prompt: str, seeds: Sequence[int], sampling: Sampling, stops: list[int]
-    ) -> list[str]:
-        if not seeds:
-            return []
-        if sampling.temperature == 0:  # all seeds give the likeliest answer, and vLLM then gives only one
-            return await self._generate(server, prompt, seeds[0], 1, sampling, stops) * len(seeds)
-        runs = list(_runs(seeds)) if server.many else [(seed, 1) for seed in seeds]
-        found = await together([self._generate(server, prompt, first, n, sampling, stops) for first, n in runs])
-        return [text for texts in found for text in texts]
-
-    async def _generate(
-        self, server: Server, prompt: str, seed: int, n: int, sampling: Sampling, stops: list[int]
-    ) -> list[str]:
-        """The prompt goes as text: the server makes of it the same tokens that scoring starts from.
-
-        A conversation goes as its tokens; where the server does not say what they are, to its chat API.
-        """
-        chats = isinstance(prompt, Conversation)
-        asked: Any = await self._api.tokenize(server, prompt) if chats and server.tokenizes else prompt
-        body: dict[str, Any] = {
-            "model": server.name,
-            "prompt": asked,
-            "max_tokens": sampling.max_tokens,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "n": n,
-            "seed": seed,
-        }
-        if sampling.stop:
-            body["stop"] = [sampling.stop]
-        body |= {"stop_token_ids": stops} if len(stops) == 1 else {}
-        if server.version:  # which else takes these from a file beside the weights
-            body |= {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
-
-        path = "completions"
-        if isinstance(asked, Conversation):
-            path, body["messages"] = "chat/completions", list(asked.messages)
-            del body["prompt"]
-
-        def read(raw: Any) -> list[str]:
-            self._api.count(raw)
-            texts = []
-            for choice in choices_of(raw, n):
-                text = choice["text"] if path == "completions" else choice["message"]["content"]
-                if not isinstance(text, str):
-                    raise BadAnswer("a generation without text")
-                texts.append(text.partition(sampling.stop)[0] if sampling.stop else text)
-            return texts
-
-        return await self._api.ask(body, read, path=path)
-
 
 class VllmLM(OpenAILM):
     """The same, and what it says is kept as vLLM's."""
@@ -364,13 +313,6 @@ class VllmLM(OpenAILM):
         return f"If none runs, `llmrl serve {model}` starts one, and lm.serve={model} does for as long as the run"
 
 
-def _runs(seeds: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Seeds that follow each other: the first, and how many."""
-    first, n = seeds[0], 1
-    for seed in seeds[1:]:
-        if seed == first + n:
-            n += 1
-        else:
-            yield first, n
-            first, n = seed, 1
-    yield first, n
+def _names(raw: Any) -> list[str]:
+    """Of the models in a server's list, which some give bare, and some as null where there are none."""
+    return [str(model["id"]) for model in (raw if isinstance(raw, list) else raw["data"] or [])]
