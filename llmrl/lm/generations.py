@@ -13,7 +13,9 @@ from llmrl.lm.language_model import Conversation, LanguageModelError, Sampling, 
 from llmrl.lm.loop import together
 
 JUDGED = 4  # answers without text, and none with one: that is the model, and not chance
-NEEDLESS = {"max_tokens", "temperature", "top_p", "n", "seed", "stop"}  # in which case, says `_is_needless`
+# A text is cut here, too, and a record repeats an answer; a server does the next by itself where they are 1; the last
+# has another name.
+NEEDLESS = ("stop", "seed", "n", "temperature", "top_p", "max_tokens")
 
 
 class Generations:
@@ -108,8 +110,8 @@ class Generations:
                 return [Said("", "filtered")] * n
             if refused.complaint.unfinished:
                 return [Said("", "cut_short", ended=False)] * n
-            name = refused.complaint.named(body.keys() & NEEDLESS)
-            if name is None or not _is_needless(name, body[name], refused):
+            name = refused.complaint.named([k for k in NEEDLESS if k in body and _is_needless(k, body[k])])
+            if name is None or (name == "max_tokens" and "max_completion_tokens" not in refused.complaint.words):
                 raise
             server.left_out.add(name)
             return None
@@ -141,14 +143,12 @@ def _body(server: Server, asked: Mapping[str, Any], seed: int, n: int, sampling:
         body |= {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
     if "max_tokens" in server.left_out:
         body["max_completion_tokens"] = sampling.max_tokens
-    return {name: value for name, value in body.items() if name not in server.left_out}
+    return {k: value for k, value in body.items() if k not in server.left_out or not _is_needless(k, value)}
 
 
-def _is_needless(name: str, value: Any, refused: Refused) -> bool:
-    """Whether answers are the same without it: a server does so by itself, it is done here, or it has another name."""
-    if name == "max_tokens":
-        return "max_completion_tokens" in refused.complaint.words
-    return name in ("seed", "stop") or (name in ("n", "temperature", "top_p") and value == 1)
+def _is_needless(name: str, value: Any) -> bool:
+    """Whether answers are the same without it."""
+    return value == 1 or name not in ("n", "temperature", "top_p")
 
 
 def _runs(seeds: Sequence[int]) -> Iterator[tuple[int, int]]:

@@ -195,6 +195,17 @@ def test_what_a_server_refuses_is_left_out_once_and_for_all_where_no_answer_depe
     assert client.provenance["left_out"] == name
 
 
+def test_what_was_left_out_is_sent_where_an_answer_depends_on_it(server: SmallServer, client: OpenAILM) -> None:
+    refusal = declined("`temperature` and `top_p` cannot both be specified for this model.")
+    asked = chats(server, lambda body: refusal if {"temperature", "top_p"} <= body.keys() else answered("go left"))
+    client.sample([ASKED], [[1]], SAMPLING)
+    assert "temperature" not in asked[-1]
+    client.sample([ASKED], [[1]], Sampling(16, temperature=0.5))
+    assert (asked[-1]["temperature"], "top_p" in asked[-1]) == (0.5, False)
+    with pytest.raises(LanguageModelError, match=r"prior\.t"):
+        client.sample([ASKED], [[1]], Sampling(16, temperature=0.5, top_p=0.5))
+
+
 @pytest.mark.parametrize(
     ("refusal", "setting"),
     [
