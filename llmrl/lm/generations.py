@@ -74,7 +74,7 @@ class Generations:
                 if found is None:
                     continue
                 if "stop" in body and any(said.lack == "cut_short" and said.ended for said in found):
-                    server.left_out |= {"stop", "stop_token_ids"}  # it ended a thought; texts are cut here as well
+                    server.left_out.add("stop")  # it ended a thought; texts are cut here as well
                     continue
                 break
         except Refused:
