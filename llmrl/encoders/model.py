@@ -9,7 +9,7 @@ so that Q trains under the same settings whatever the model's own scale is. Noth
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any, cast
 
@@ -55,6 +55,7 @@ class ModelEncoder:
         self.network: Any = None
         self._asked, self._kept = cfg, kept
         self._batch_size = 1 if self.device == "cpu" else cfg.batch_size
+        self._together: Callable[[int], bool] = lambda length: True  # whether texts of this length may be padded
         # All that changes a row, beside its text. How texts are batched on a GPU moves its last digits alone.
         self._name = {"class": type(self).__name__, "pooling": cfg.pooling, **asdict(self.identity)}
         known = kept.dim(self._name) if kept is not None else None
@@ -86,7 +87,7 @@ class ModelEncoder:
         if self.architecture is AutoModelForCausalLM:  # its attention and its batches as far as they are exact
             proof = prove(network, self.device)
             network.set_attn_implementation(proof.attention)
-            self._batch_size = 1 if proof.alone else self._batch_size
+            self._together = lambda length: not proof.alone and proof.allows("cache", length)
         self.network = cast(Any, network.base_model)
         self.network.config.use_cache = False  # nothing is generated
         config = self.network.config.get_text_config()
@@ -113,8 +114,9 @@ class ModelEncoder:
         width = self.network.config.get_text_config().hidden_size
         rows = np.empty((len(tokens), width), dtype=np.float32)
         by_length = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))  # so that little is padding
-        for start in range(0, len(tokens), self._batch_size):
-            batch = by_length[start : start + self._batch_size]
+        together = [i for i in by_length if self._together(len(tokens[i]))]
+        batches = [together[start : start + self._batch_size] for start in range(0, len(together), self._batch_size)]
+        for batch in [*batches, *([i] for i in by_length if not self._together(len(tokens[i])))]:
             rows[batch] = self._forward([tokens[i] for i in batch])
         if not np.isfinite(rows).all():
             raise ValueError(

@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 from llmrl.lm.connection import BadAnswer, Connection, Patience, TooLong
-from llmrl.lm.language_model import Conversation, LanguageModelError, Score
+from llmrl.lm.language_model import Conversation, LanguageModelError, Score, last_line
 from llmrl.lm.loop import together
 from llmrl.lm.token_trie import Row, requests, total, trie_nodes
 
 T = TypeVar("T")
 ROUNDING = 1e-3  # nats above zero that are rounding, and how far above one probabilities may sum
-LINE = 48  # characters of a prompt's end that a token may reach over
 CLAMPED = -9999.0  # how vLLM writes minus infinity
 
 
@@ -131,11 +130,11 @@ class Completions:
                 "the model in this process (lm=hf)"
             )
         ends = list(
-            dict.fromkeys((_last_line(p), text) for p, menu in zip(prompts, menus, strict=True) for text in menu)
+            dict.fromkeys((last_line(p), text) for p, menu in zip(prompts, menus, strict=True) for text in menu)
         )
         tokens = dict(zip(ends, await together([self._continuation(server, *end) for end in ends]), strict=True))
         asked = [
-            _Asked(prompt, [tokens[_last_line(prompt), text] for text in menu])
+            _Asked(prompt, [tokens[last_line(prompt), text] for text in menu])
             for prompt, menu in zip(prompts, menus, strict=True)
             if menu
         ]
@@ -250,14 +249,6 @@ class Completions:
             return await self.ask(body, read, patient)
 
         return await together([one(a) for a in asked])
-
-
-def _last_line(prompt: str) -> str:
-    """The end of a prompt, with the line break before it: its last line that is not blank, at most LINE characters."""
-    if isinstance(prompt, Conversation):
-        return ""
-    start = prompt.rstrip().rfind("\n")
-    return prompt[max(start, len(prompt) - LINE, 0) :]
 
 
 def checked(read: Callable[[Any], T]) -> Callable[[Any], T]:

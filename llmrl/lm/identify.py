@@ -14,6 +14,8 @@ import platformdirs
 from llmrl.lm.language_model import ModelIdentity
 
 DTYPES = ("float32", "bfloat16", "float16")
+# Raised when the same weights are given other numbers: a hub model's commit stays what it was when answers were wrong.
+COMPUTED = "computed-2"
 _EMBEDDED = Path(__file__).parent / "tiny"
 # Of a model's folder, all that no answer can depend on: documentation, pictures, copies of the weights in formats that
 # are not read from a folder, hidden files, and the checkpoints that a training left there. Every other file is a part
@@ -44,7 +46,7 @@ def identify(model: str, revision: str | None = None, dtype: str = "float32", pa
     folder = local_folder(model, part)
     if folder is None:
         commit, tokenizer = _hub_revision_and_tokenizer(model, revision, part)
-        return ModelIdentity(model, commit, dtype, tokenizer)
+        return ModelIdentity(model, commit, dtype, f"{tokenizer} {COMPUTED}")
     found = _folder_revision(folder)
     if revision is not None and (len(revision) < 8 or not found.startswith(revision)):
         raise ValueError(

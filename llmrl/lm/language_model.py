@@ -89,6 +89,9 @@ class LanguageModel(Protocol):
         ...
 
 
+LINE = 48  # characters of a prompt's end: a token that reaches back further is none
+
+
 class Conversation(str):
     """A prompt for a model that was taught to converse: what was said so far; the model speaks next.
 
@@ -109,6 +112,16 @@ class Conversation(str):
         """With what the model said, and what is said to it next."""
         more = [{"role": "assistant", "content": answer}, {"role": "user", "content": reply}]
         return Conversation([*self.messages, *more], self.template)
+
+
+def last_line(prompt: str) -> str:
+    """The end of a prompt, with the line break before it: its last line that is not blank, at most LINE characters.
+
+    Tokens of a continuation depend on no more of the prompt. Nothing of a conversation, whose text a template writes.
+    """
+    if isinstance(prompt, Conversation):
+        return ""
+    return prompt[max(prompt.rstrip().rfind("\n"), len(prompt) - LINE, 0) :]
 
 
 @runtime_checkable

@@ -25,6 +25,12 @@ from llmrl.lm.token_tree import TokenTree
 ROWS_ON_CPU = 4  # matrix products of fewer rows round differently: below it a draw would depend on how many are drawn
 
 
+# How a model says that a text is too long for it, or that it is none of the kind that is asked here.
+FAILURES = (
+    ArithmeticError, AssertionError, AttributeError, LookupError, NameError, RuntimeError, TypeError, ValueError,
+)  # fmt: skip
+
+
 class State(NamedTuple):
     """One prompt and its continuations, as tokens; none of them is empty."""
 
@@ -53,6 +59,8 @@ class Network:
         self.model, self.device = model, device
         self.keeps_last = True  # whether `logits_to_keep` may be used
         self._accepts = frozenset(inspect.signature(model.forward).parameters)
+        # Dynamic rotary factors stay those of the longest text so far: a row would depend on what was asked before it.
+        self._rotary = [module for module in model.modules() if "dynamic" in str(getattr(module, "rope_type", ""))]
 
     @torch.inference_mode()
     def score_rows(self, state: State) -> list[list[float]]:
@@ -129,6 +137,8 @@ class Network:
             inputs.pop("position_ids", None)
         if keep is not None and self.keeps_last and "logits_to_keep" in self._accepts:
             inputs["logits_to_keep"] = keep
+        for module in self._rotary:
+            _forget_longer_texts(module)
         try:
             out = self.model(**inputs)
         except torch.OutOfMemoryError as error:
@@ -136,7 +146,7 @@ class Network:
                 f"out of GPU memory with {len(inputs['input_ids'])} states per forward: set lm.batch_size to fewer "
                 "(or lm.dtype=bfloat16, or take a smaller model)"
             ) from error
-        except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
+        except FAILURES as e:
             raise LanguageModelError(
                 f"{type(self.model).__name__} failed on a text of {inputs['input_ids'].shape[-1]} tokens "
                 f"({type(e).__name__}: {(str(e).strip().splitlines() or ['no reason given'])[0]})"
@@ -147,6 +157,15 @@ class Network:
 
     def _tensor(self, values: Any) -> torch.Tensor:
         return torch.as_tensor(values, device=self.device)
+
+
+def _forget_longer_texts(module: torch.nn.Module) -> None:
+    """Rotary factors as before the first text; transformers keeps one set, or one for each type of layer."""
+    for name in [name for name in (*vars(module), *dict(module.named_buffers())) if name.endswith("original_inv_freq")]:
+        prefix, original = name.removesuffix("original_inv_freq"), getattr(module, name)
+        current = getattr(module, f"{prefix}inv_freq")
+        module.register_buffer(f"{prefix}inv_freq", original.to(current.device), persistent=False)
+        setattr(module, f"{prefix}max_seq_len_cached", module.original_max_seq_len)
 
 
 class ExactSteps:

@@ -1,4 +1,4 @@
-"""A small copy of a causal model's architecture, to try on it in a second what no one would try on the model itself."""
+"""A small copy of a causal model's architecture: what holds for all weights is tried on it in a second."""
 
 from __future__ import annotations
 
@@ -41,7 +41,12 @@ _SMALL: tuple[tuple[re.Pattern[str], int], ...] = tuple(
         (r"(lora_rank|_rank)$", 16),
         (r"^(qk_rope_head_dim|rotary_dim)$", 8),
         (r"(^head_dim|_head_dim|_head_size|^head_size)$", _HEAD),
-        (r"(intermediate_size|ffn_dim|_inner|ffn_hidden_size|ff_dim|d_ff|ffn_size|mlp_size)$", 64),
+        (
+            r"(intermediate_size|ffn_dim|_inner|ffn_hidden_size|ff_dim|d_ff|ffn_size|mlp_size|intermediate_size_mlp)$",
+            64,
+        ),
+        (r"^query_pre_attn_scalar$", _HEAD),
+        (r"^hidden_size_per_layer_input$", 16),
         (r"^(hidden_size|n_embd|d_model|dim|embedding_size|word_embed_proj_dim|hidden_dim|emb_dim|lru_width)$", 64),
     )
 )
@@ -62,19 +67,24 @@ def scaled_down(config: PretrainedConfig) -> tuple[int | None, list[dict[str, An
     return min(limits, default=None), copies
 
 
-def _scaled(values: Mapping[str, Any], limits: set[int], narrow: bool, few_layers: bool) -> dict[str, Any]:
+def _scaled(
+    values: Mapping[str, Any], limits: set[int], narrow: bool, few_layers: bool, rotary: float = 1.0
+) -> dict[str, Any]:
+    """rotary: the share of a head that is rotated."""
+    rotary = values.get("partial_rotary_factor") or rotary
     layers = next((v for k, v in values.items() if _LAYERS.match(k) and _is_number(v)), None) if few_layers else None
     kept = _kept_layers(values, layers)
     heads = next((v for k, v in values.items() if _HEADS.search(k) and _is_number(v)), None)
     small: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, dict) and all(isinstance(key, str) for key in value):
-            small[name] = _scaled(value, limits, narrow, few_layers)
+            small[name] = _scaled(value, limits, narrow, few_layers, rotary)
         elif isinstance(value, list) and layers is not None and len(value) == layers and layers > 1:
             small[name] = [_entry(name, value[i], limits) for i in kept]
         elif isinstance(value, list):
-            some = value[: _HEAD // 2] if narrow and name.endswith("_factor") else value  # one for each pair of a head
-            small[name] = [_entry(name, x, limits) for x in some]
+            small[name] = _entry(name, value, limits)
+            if narrow and name in ("short_factor", "long_factor"):  # of rotary angles, one for each pair of a head
+                small[name] = [1.0 if name == "short_factor" else 4.0] * (int(_HEAD * rotary) // 2)
         elif _CAP.search(name) and isinstance(value, int | float) and not isinstance(value, bool):
             small[name] = min(float(value), CAP) if value else value
         elif not _is_number(value):
@@ -98,12 +108,19 @@ def _number(name: str, value: int, heads: int | None, limits: set[int], narrow: 
 
 
 def _entry(name: str, value: Any, limits: set[int]) -> Any:
-    """A number whose name or size says that it may be a limit is scaled down, and counted as one."""
+    """A number whose name or size says that it may be a limit is scaled down, and counted as one.
+
+    A smaller one is crossed by the copy's short texts as it is.
+    """
+    if isinstance(value, list):
+        return [_entry(name, x, limits) for x in value]
+    if isinstance(value, dict):
+        return {key: _entry(str(key), x, limits) for key, x in value.items()}
     if not _is_number(value) or value < 2 or _COUNT.search(name):
         return value
     if _TOKEN.search(name):
         return value if value < VOCABULARY else 0
-    if _LIMIT.search(name) or value >= UNKNOWN:
+    if value > LIMIT // 2 and (_LIMIT.search(name) or value >= UNKNOWN):
         limits.add(value)
         return min(value, LIMIT)
     return value

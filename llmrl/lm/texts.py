@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import jinja2
 from transformers import PreTrainedTokenizerBase
 
-from llmrl.lm.language_model import Conversation
+from llmrl.lm.language_model import Conversation, last_line
 
 
 class Texts:
@@ -35,6 +36,8 @@ class Texts:
             before = [bos_token, *before]
         elif bos is False and self.adds_bos:
             before = before[1:]
+        self._line = lru_cache(2**12)(self._ids)
+        self._after = lru_cache(2**16)(self._continue)
         self._before, self._bos = before, bos_token if bos else None
         specials = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
         self._special = re.compile("|".join(map(re.escape, sorted(specials, key=len, reverse=True))) or r"(?!)")
@@ -59,22 +62,16 @@ class Texts:
 
         Raises ValueError for a continuation without tokens.
         """
-        for text in texts:
-            if not text:
-                raise ValueError(
-                    f"the continuation {text!r} has no tokens, so it has no probability: give it some text"
-                )
-        if not texts:
-            return []
+        line = last_line(prompt)
+        own = self._line(line)
+        if own and tokens[-len(own) :] == own:  # most tokenizers: the line is what it is, whatever stands before it
+            return [self._after(line, text) or self._apart(prompt, text) for text in texts]
         written, start = self._text(prompt), self._start(prompt)
         own = tokens[len(start) :]
-        joint: list[list[int]] = self.tokenizer(
-            [written + text for text in texts], add_special_tokens=False, verbose=False
-        )["input_ids"]
-        return [
-            ids[len(own) :] if ids[: len(own)] == own and len(ids) > len(own) else self._apart(prompt, text)
-            for ids, text in zip(joint, texts, strict=True)
-        ]
+        return [_rest(self._ids(written + text), own) or self._apart(prompt, text) for text in texts]
+
+    def _continue(self, line: str, text: str) -> list[int]:
+        return _rest(self._ids(line + text), self._line(line))
 
     def _apart(self, prompt: str, text: str) -> list[int]:
         tokens = self._ids(text)
@@ -131,3 +128,8 @@ class Texts:
         assert isinstance(text, str)
         before, found, _ = text.partition(stop) if stop else (text, "", "")
         return (self._special.sub("", before) if special else before), bool(found)
+
+
+def _rest(ids: list[int], own: list[int]) -> list[int]:
+    """The tokens after `own`, with which `ids` begin; none where they do not."""
+    return ids[len(own) :] if ids[: len(own)] == own else []

@@ -13,7 +13,7 @@ from llmrl.lm.identify import identify
 from llmrl.lm.language_model import PROBES, LanguageModelError, Sampling, Score, with_bos
 from llmrl.lm.load import choose_device, describe_device, end_tokens, load
 from llmrl.lm.network import CachedSteps, ExactSteps, Network, State, Steps
-from llmrl.lm.proof import looks_back_only, prove
+from llmrl.lm.proof import looks_back_only, prove, same_steps
 from llmrl.lm.texts import Texts
 
 STATES_ON_CPU = 1  # more saves little there (scripts/bench/scoring.py), and alone no state depends on its neighbours
@@ -65,7 +65,8 @@ class TransformersLM:
         self.identity = with_bos(identify(model, revision, dtype), bos)
         self.tokenizer, self.network = load(model, self.identity.revision, dtype, self.device)
         config = self.network.config.get_text_config()
-        bos_token = getattr(config, "bos_token_id", None)
+        named = getattr(config, "bos_token_id", None)
+        bos_token: int | None = named if isinstance(named, int) else None
         self.texts = Texts(self.tokenizer, self.identity.model, bos, bos_token)
         self.paths: list[str] = []
         self._generated_tokens = 0
@@ -74,8 +75,8 @@ class TransformersLM:
         self.proof = prove(self.network, self.device)
         if self.proof.attention != self.network.config._attn_implementation:
             self.network.set_attn_implementation(self.proof.attention)
-        positions: int | None = getattr(config, "max_position_embeddings", None)
-        self._context = None if positions is None else positions - self.proof.unused
+        tables = [getattr(config, name, None) for name in ("max_position_embeddings", "max_seq_len")]
+        self._context = min((positions - self.proof.unused for positions in tables if positions), default=None)
         self._asked = Network(self.network, self.device)
         self._asked.keeps_last = self.proof.keeps_last
         self.provenance: Mapping[str, str] = {
@@ -236,7 +237,9 @@ class TransformersLM:
         kind = f"{self.identity.model} ({type(self.network).__name__})"
         try:
             exact = self._asked.score_rows(state)
-            causal = looks_back_only(self._asked, prompt, tolerance)
+            causal = self.proof.causal  # of a copy in float32; the real one's rounding could hide it, or look like it
+            if causal is None:
+                causal = looks_back_only(self._asked, prompt, tolerance)
         except LanguageModelError as error:
             if "finite" in str(error):
                 raise
@@ -251,9 +254,10 @@ class TransformersLM:
             tree = self._asked.score_trees([state])[0]
             apart = max(abs(x.logprob - y.logprob) for x, y in zip(_sums(exact), _sums(tree), strict=True))
             if not apart <= tolerance:
-                self.proof = replace(
-                    self.proof, tree="no", cache="no", reason=f"on a probe the two ways are {apart:.2g} nats apart"
-                )
+                reason = f"its texts (on a probe, the tree is {apart:.2g} nats from single rows)"
+                self.proof = replace(self.proof, tree="no", reason=reason)
+        if self.proof.allows("cache", state.length) and not same_steps(self._asked, [(state, exact)], tolerance):
+            self.proof = replace(self.proof, cache="no", reason="its texts (a probe with a cache gave other numbers)")
 
     def _compare_bos(self, bos_token: int | None) -> None:
         """Notes where the config names a beginning-of-text token that the tokenizer does not put there."""

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 import torch
 from fixture_lm import ACTIONS, PROMPTS, build, word_tokenizer
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from llmrl.config import compose, model_identity
 from llmrl.lm.language_model import LanguageModelError, Sampling
 from llmrl.lm.proof import Proof
+from llmrl.lm.small_copy import scaled_down
 from llmrl.lm.transformers_lm import TransformersLM
 from llmrl.priors.cache import AnswerCache, Answers
 
@@ -25,7 +26,7 @@ SIZES = {
 }  # fmt: skip
 LONGROPE = {
     "rope_type": "longrope", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 40,
-    "short_factor": [1.0] * 8, "long_factor": [4.0] * 8,
+    "short_factor": [1.0] * 8, "long_factor": [1.0] * 4 + [16.0] * 4,
 }  # fmt: skip
 # Each has a limit of some tokens, below which some prompts lie and above which others do, or a cap of attention.
 KINDS: dict[str, dict[str, Any]] = {
@@ -84,7 +85,7 @@ def test_every_kind_scores_as_its_single_rows_do(lm: TransformersLM):
         assert some == pytest.approx([score.logprob for score in scores], abs=2e-3)
 
 
-def test_what_is_not_proven_would_have_been_wrong(lm: TransformersLM):
+def test_an_unproven_tree_gives_wrong_scores(lm: TransformersLM):
     assert lm.proof.tree != "beyond"
     menu = [f" {action}\n" for action in ACTIONS]
     truth, proof = lm.score(PROMPTS, [menu] * len(PROMPTS)), lm.proof
@@ -108,7 +109,7 @@ def test_every_kind_samples_what_single_rows_say(lm: TransformersLM):
     lm.proof = fast
 
 
-def test_what_is_said_and_kept_of_a_slow_path(tmp_path: Path):
+def test_a_slow_path_is_said_once(tmp_path: Path):
     folder = build("mistral", {**SIZES, "sliding_window": 24}, tmp_path / "narrow")
     lm = TransformersLM(folder, device="cpu")
     said: list[str] = []
@@ -243,6 +244,34 @@ def test_a_template_without_system_messages_is_named(tmp_path: Path, llama_folde
     with pytest.raises(ValueError, match=r"System role not supported.*prompt\.system=''"):
         lm.score([Conversation(said, "t")], [[" go"]])
     assert lm.score([Conversation(said[1:], "t")], [["go"]])[0][0].logprob < 0
+
+
+def test_a_row_does_not_depend_on_the_longest_text_so_far(tmp_path: Path):
+    """transformers keeps dynamic rotary factors until a short text comes."""
+    rope = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0}
+    settings = {**SIZES, "max_position_embeddings": 20, "rope_parameters": rope}
+    lm = TransformersLM(build("llama", settings, tmp_path / "dynamic"), device="cpu")
+    lm._context = None  # longer texts than the model was made for
+    first = lm.score([PROMPTS[0]], [[" go left"]])
+    lm.score([PROMPTS[0] * 4], [[" go left"]])
+    assert lm.score([PROMPTS[0]], [[" go left"]]) == first
+    assert lm.paths == ["rows"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "limit"),
+    [
+        ("gemma2", {}, 4096),
+        ("mistral", {"sliding_window": 1024}, 1024),
+        ("phi3", {"original_max_position_embeddings": 2048}, 2048),
+        ("llama", {"max_position_embeddings": 512}, 512),
+        ("qwen2", {"max_window_layers": 28}, 32768),
+    ],
+)
+def test_the_limit_is_the_smallest_that_the_config_names(kind: str, settings: dict[str, Any], limit: int):
+    found, copies = scaled_down(AutoConfig.for_model(kind, **settings))
+    assert found == limit
+    assert all("4096" not in str(copy) for copy in copies[:2])
 
 
 # ---- the proof -------------------------------------------------------------------------------------------------------
