@@ -1,7 +1,7 @@
 """Settings that a run does not read, since another setting turns them off. `UNREAD` has the rules, one a line.
 
-What is unread does not name the run (`llmrl.config.named_settings`), sets no group of runs apart, is not searched by
-`llmrl tune`, and a person who sets it is told. A rule holds only where no byte of the results can depend on the
+An unread setting does not name the run (`llmrl.config.named_settings`) and sets no group of runs apart. `llmrl tune`
+does not search it, and a person who sets it is told. A rule holds only where no byte of the results can depend on the
 setting, whatever the world does; `tests/test_names.py` holds every rule against runs. Imports nothing heavy.
 """
 

@@ -12,7 +12,7 @@ The rule, in this order:
 4. An action that is left is negated where any of its occurrences follows a negation in the same clause. Negations are
    the words of `_NEGATION`, wherever in the clause they stand, so "not only go left" is negated. "No" before a
    punctuation mark is an answer to something else, and negates nothing ("no, go left"). A clause ends at . ! ? ; …
-   before a space, at "but", and at ", so". What follows the action does not count.
+   before a space, at "but", and at ", so". Words after the action do not count.
 """
 
 from __future__ import annotations

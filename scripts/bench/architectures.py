@@ -2,7 +2,7 @@
 
     python -m scripts.bench.architectures [NAME …]
 
-No weights are needed: the proof makes a small random copy (`llmrl.lm.proof`). All names take about five minutes.
+No weights are needed: the proof makes a small random copy (`llmrl.lm.proof`). All names take ten minutes or more.
 """
 
 from __future__ import annotations
