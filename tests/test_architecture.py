@@ -37,7 +37,7 @@ ALLOWED = {
     "llmrl.lm": {"llmrl.lm", "llmrl.secrets"},
     "llmrl.encoders": {
         "llmrl.encoders", "llmrl.envs", "llmrl.schema", "llmrl.run.seeding", "llmrl.lm.identify", "llmrl.lm.load",
-        "llmrl.lm.language_model",
+        "llmrl.lm.language_model", "llmrl.lm.proof",
     },
     "llmrl.priors": {"llmrl", "llmrl.priors", "llmrl.lm", "llmrl.envs", "llmrl.schema", "llmrl.run.seeding"},
     "llmrl.data": {
