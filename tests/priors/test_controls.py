@@ -296,5 +296,6 @@ def test_an_explanation_of_free_answers_shows_those_that_were_used() -> None:
     prior = make("generated", model=Model(lambda prompt, n: ("dance", "wait", "go north", "sing")[n % 4]), k=2)
     at(prior), at(prior)
     explained = prior.explain(HALL, "behaviour")  # the second visit begins at answer 2 + limit
-    assert explained.answers == [("sing", None), ("dance", None), ("wait", 2), ("go north", 0)]
+    named = [(text, projection.action) for text, projection in explained.answers]
+    assert named == [("sing", None), ("dance", None), ("wait", 2), ("go north", 0)]
     assert explained.draws == 2
