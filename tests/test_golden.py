@@ -33,6 +33,7 @@ from llmrl.encoders.hash import HashEncoder
 from llmrl.learners.weights import What, network, write_weights
 from llmrl.run.load import load_runs
 from llmrl.schema import TrainConfig
+from tests.rounding import SHARED_BY, agree, differences
 
 GOLDEN = Path(__file__).parent / "golden"
 SHORT = [
@@ -119,13 +120,6 @@ CURVES = {
 }
 TRAINED: dict[str, What] = {"bc": "policy", "dqn_pretrained": "q"}  # what the file they start from holds
 
-# Instruction sets and thread counts moved no metric of these curves by more than 8 parts in 10 million. One hit more or
-# less among the N decisions, rows or episodes of a share moves it by at least 1/N, and N is at most SHARED_BY: between
-# the two, RELATIVE forgives every rounding and no count. ABSOLUTE is a float32's rounding of a term of size 1, for
-# differences of such terms that come near 0.
-RELATIVE, ABSOLUTE = 1e-4, 1e-7
-SHARED_BY = 240
-
 
 def curve(name: str, root: Path) -> dict[str, Any]:
     """What is kept of a run."""
@@ -147,24 +141,6 @@ def _write_trained(path: Path, what: What, cfg: DictConfig) -> None:
         net = network(cfg.encoder.dim, cfg.learner.hidden)
     encoder = HashEncoder(OmegaConf.to_object(cfg.encoder))  # type: ignore[arg-type]
     write_weights(path, net, what, encoder, cfg.learner.hidden, {})
-
-
-def differences(found: list[dict[str, Any]], golden: list[dict[str, Any]]) -> list[str]:
-    """What a run's metrics hold that its golden curve does not, beyond rounding."""
-    if [row.keys() for row in found] != [row.keys() for row in golden]:
-        return [f"rows of {[sorted(row) for row in found]}, once {[sorted(row) for row in golden]}"]
-    return [
-        f"row {i}, {key}: {now[key]!r}, once {value!r}"
-        for i, (now, then) in enumerate(zip(found, golden, strict=True))
-        for key, value in then.items()
-        if not agree(now[key], value)
-    ]
-
-
-def agree(now: object, then: object) -> bool:
-    if isinstance(now, float) and isinstance(then, float):
-        return math.isclose(now, then, rel_tol=RELATIVE, abs_tol=ABSOLUTE)
-    return type(now) is type(then) and now == then
 
 
 @pytest.mark.parametrize("name", CURVES)
