@@ -126,8 +126,9 @@ def _refuse_combinations(cfg: DictConfig, folders: ConfigFolders) -> None:
             else f"say learner.priors=[{','.join([*allowed, prior.name])}]"
         )
         raise ConfigError(f"{learner.name} takes prior={' or '.join(allowed)}; for prior={prior.name} {instead}")
-    _refuse_prior(cfg)
-    asks = asks_a_model(plain_settings(cfg))
+    settings = Settings.of(plain_settings(cfg))
+    _refuse_prior(prior, informed(settings))
+    asks = asks_a_model(settings)
     if asks and cfg.lm is None:
         raise ConfigError(
             f"prior={prior.name} asks a language model and there is none: add lm=tiny, "
@@ -148,7 +149,7 @@ def _refuse_combinations(cfg: DictConfig, folders: ConfigFolders) -> None:
         _explained(lambda: Prompt(cfg.prompt))
     schema = OmegaConf.get_type(learner)
     _refuse_data(cfg, schema, folders)
-    _refuse_unread(cfg)
+    _refuse_unread(cfg, settings)
     _refuse_misnamed(prior, folders)
     if schema in (DQNConfig, *OFFLINE) and cfg.encoder is None:
         raise ConfigError(f"learner={learner.name} reads encoded texts and there is no encoder: add encoder=hash")
@@ -160,27 +161,27 @@ def _refuse_combinations(cfg: DictConfig, folders: ConfigFolders) -> None:
         _refuse_learner(cfg)
 
 
-def _refuse_unread(cfg: DictConfig) -> None:
+def _refuse_unread(cfg: DictConfig, settings: Settings) -> None:
     """A person who sets what nothing reads would think that they had tried it."""
-    for key, rule in unread(plain_settings(cfg)).items():
+    for key, rule in unread(settings).items():
         part, _, name = key.rpartition(".")
         default = getattr(OmegaConf.get_type(OmegaConf.select(cfg, part) or cfg), name, None)
         if rule.refused and (value := OmegaConf.select(cfg, key)) != default:
             raise ConfigError(f"{key}={shown(value)}: {rule.why}")
 
 
-def _refuse_prior(cfg: DictConfig) -> None:
+def _refuse_prior(prior: DictConfig, informed_uses: list[str]) -> None:
     """What says the same as another prior that has a name, or contradicts itself."""
-    prior, use_of = cfg.prior, informed(Settings.of(plain_settings(cfg)))
-    if prior.source == "generated" and use_of and all(prior[use].k is None for use in use_of):
-        raise ConfigError(f"prior=generated counts k answers: say how many, as in prior.{use_of[0]}.k=5")
+    if prior.source == "generated" and informed_uses and all(prior[use].k is None for use in informed_uses):
+        raise ConfigError(f"prior=generated counts k answers: say how many, as in prior.{informed_uses[0]}.k=5")
     for use in USES:
         if prior.source == "uniform" and prior[use].uniform:
             raise ConfigError(
                 f"prior.{use}.uniform=true: prior={prior.name} is uniform anyway; for all admissible actions in this "
                 f"use, say prior.{use}.k=null"
             )
-        if prior.source == "generated" and prior[use].k is None and prior[use].redraw == "union" and use in use_of:
+        grows = prior[use].redraw == "union" and use in informed_uses
+        if prior.source == "generated" and prior[use].k is None and grows:
             raise ConfigError(
                 f"prior.{use}.redraw=union: all admissible actions are considered, and no set of them can grow; add "
                 f"prior.{use}.k=5, or say prior.{use}.redraw=visit"

@@ -49,6 +49,7 @@ __all__ = [
     "cells",
     "chat_template_of",
     "check",
+    "checked",
     "compose",
     "config_folder",
     "free_settings",
@@ -132,6 +133,11 @@ def check(cfg: DictConfig, folders: ConfigFolders | None = None) -> DictConfig:
     return typed
 
 
+def checked(cfg: DictConfig) -> DictConfig:
+    """`check(cfg)`, where `cfg` is not as `check` leaves it already."""
+    return cfg if OmegaConf.get_type(cfg) is TrainConfig and OmegaConf.is_readonly(cfg) else check(cfg)
+
+
 def run_id(cfg: DictConfig) -> str:
     """What names the run: SHA-256, in hex, over canonical JSON of every setting that can change its result."""
     text = json.dumps(named_settings(cfg), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
@@ -143,8 +149,7 @@ def named_settings(cfg: DictConfig) -> dict[str, Any]:
 
     What the run does not read (llmrl/unread.py) is left out, whatever it is set to.
     """
-    if not (OmegaConf.get_type(cfg) is TrainConfig and OmegaConf.is_readonly(cfg)):  # as `check` leaves it
-        cfg = check(cfg)
+    cfg = checked(cfg)
     settings: dict[str, Any] = result_settings(cfg)
     for part in ("lm", "encoder"):
         if identity := model_identity(cfg, part):

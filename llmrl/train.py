@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from llmrl.build import Parts, build, build_exact, build_pool
 from llmrl.checks import refuse_keyless
-from llmrl.config import check, named_settings, run_id, run_name
+from llmrl.config import checked, named_settings, run_id, run_name
 from llmrl.envs.pool import EnvPool
 from llmrl.evaluate import Evaluation, evaluate
 from llmrl.finished import shown_if_finished, written
@@ -48,7 +48,7 @@ def train(
     Raises ValueError for what a person can mend, LanguageModelError and WorldError for what failed, Paused where a
     model is out of reach.
     """
-    cfg = check(cfg)
+    cfg = checked(cfg)
     reporter = reporter or Silent()
     if not fresh and (summary := shown_if_finished(cfg, reporter)) is not None:
         return summary

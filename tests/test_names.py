@@ -1,0 +1,274 @@
+"""Names against bytes: two runs that differ in one setting have one name exactly if they leave the same bytes.
+
+Bases are the presets, with a prior of each source that they take, and what no preset is. Each is a tiny run, of which
+one setting after the other is changed. By default every setting of every schema is changed in one base that reads it,
+and in one base for each rule of `llmrl/unread.py` that leaves it out; `make test-names` changes all in all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+import llmrl
+from llmrl.checks import plain_settings
+from llmrl.config import ConfigError, check, compose, config_folder, free_settings, run_id
+from llmrl.encoders.hash import HashEncoder
+from llmrl.learners.weights import network, write_weights
+from llmrl.run.files import flatten
+from llmrl.run.load import load_runs
+from llmrl.schema import CHOICES, OF_SCHEMA, EncoderConfig
+from llmrl.unread import UNREAD, USES, unread
+
+ALL = "LLMRL_ALL_NAMES" in os.environ
+GOLDEN = Path(__file__).parent / "golden"
+TINY = {
+    "env": "overcooked_tomato", "env.max_decisions": 6, "env_steps": 32, "rollout.num_envs": 4, "evaluation.every": 16,
+    "evaluation.episodes": 2, "evaluation.exact_up_to": 0, "progress": "false",
+}  # fmt: skip
+LM = {"lm": "hf", "lm.model": "CHAT", "lm.device": "cpu"}
+NET = {"learner.hidden": "[4]", "encoder.dim": 8}
+REPLAY = {"learner.learning_starts": 4, "learner.update_every": 2, "learner.batch": 4, "learner.buffer": 8}
+DATA = {
+    "data": GOLDEN / "tomato.parquet", "data.size": 60, "learner.gradient_steps": 6, "learner.batch": 8,
+    "evaluation.every": 4,
+}  # fmt: skip
+KINDS = {
+    "llmrl.learners.dqn.DQN": NET | REPLAY | {"learner.lr": 0.1, "learner.alpha": 0.5},
+    "llmrl.learners.drrn.DRRN": REPLAY | {"learner.hidden": 4, "learner.embedding": 4},
+    "llmrl.learners.cql.CQL": NET | DATA | {"learner.lr": 0.3},  # so that some errors are above 1
+    "llmrl.learners.iql.IQL": NET | DATA,
+    "llmrl.learners.bc.BC": NET | DATA,
+}
+PRIORS = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((config_folder() / "prior").glob("*.yaml"))}
+
+
+def presets() -> dict[str, dict[str, Any]]:
+    """Every learner with a prior of each source that it takes; its own goes first."""
+    found = {}
+    for path in sorted((config_folder() / "learner").glob("*.yaml")):
+        file = yaml.safe_load(path.read_text())
+        node = file["learner"]
+        own = next(line["override /prior"] for line in file["defaults"] if "override /prior" in line)
+        by_source = {PRIORS[name]["source"]: name for name in reversed([own, *node["priors"]])}
+        settings = TINY | KINDS.get(node["_target_"], {})
+        if node.get("weights") == "???":
+            settings = TINY | NET | (REPLAY if "buffer" in node else {})
+            settings |= {"learner.weights": "Q" if "buffer" in node else "POLICY"}
+        if node.get("prefill"):
+            settings |= {"learner.prefill": 12, "prior.uniform_after": 12}
+        for source, prior in by_source.items():
+            asked = LM if source in ("scored", "generated") else {}
+            found[f"{path.stem} {source}"] = settings | asked | {"learner": path.stem, "prior": prior}
+    return found
+
+
+PRESETS = presets()
+BLIND = {f"prior.{use}.uniform": "true" for use in USES}
+MORE = {  # name -> a preset, and what is other than there
+    "soft backup": ("dqn uniform", {"learner.backup": "soft"}),
+    "decaying": ("dqn uniform", {"learner.epsilon_final": 0.9, "learner.epsilon_decay": 10}),
+    "not decaying": (
+        "dqn uniform",
+        {"learner.epsilon": 0.5, "learner.epsilon_final": 0.5, "learner.epsilon_decay": 10},
+    ),
+    "prioritised": ("dqn uniform", {"learner.priority": 0.6}),
+    "never full": ("dqn uniform", {"learner.buffer": 32}),
+    "never full, drrn": ("drrn uniform", {"learner.buffer": 50}),
+    "no discount": ("dqn uniform", {"learner.gamma": 1}),
+    "no discount, data": ("cql uniform", {"learner.gamma": 1, "learner.n_step": 2}),
+    "lake": ("dqn uniform", {"env": "frozen_lake", "env.layout": "random", "env.map": "full"}),
+    "log grid": ("dqn uniform", {"evaluation.grid": "log", "evaluation.every": 4}),
+    "no grid": ("dqn uniform", {"evaluation.grid": "log", "evaluation.every": 32}),
+    "no grid, data": ("cql uniform", {"evaluation.every": 6}),
+    "blind": ("dqn_prior scored", BLIND),
+    "blind, generated": ("dqn_prior generated", BLIND),
+    "blind, oracle": ("dqn_prior oracle", BLIND),
+    "blind target": ("dqn_prior generated", {"prior.target.uniform": "true"}),
+    "blind evaluation": ("cql_prior generated", {"prior.evaluation.uniform": "true"}),
+    "counts of all": ("dqn_prior generated", {"prior.target.k": "null"}),
+    "own evaluation": ("cql uniform", {"learner.alpha_eval": 0.5}),
+    "all, weighted": ("cql_prior_soft scored", {"learner.regulariser": "prior"}),
+    "expected": ("cql_prior scored", {"learner.backup": "expected"}),
+    "product of nothing": ("bc_filtered uniform", {"learner.alpha": 0.5}),
+    "weighted product": ("bc_prior scored", {"learner.learned_weight": 0.5}),
+    "no history": ("prior_only scored", {"prompt.template": "'{{observation}} Next:'"}),
+    "marginal": ("prior_only scored", {"prior": "marginal"}),
+    "thought": ("prior_only scored", {"prompt.think": "shared", "prompt.think_tokens": 4}),
+    "chat": ("prior_only scored", {"prompt": "chat", "prior.temperature": 0.05}),
+    "model encoder": (
+        "dqn uniform",
+        {"encoder": "lm", "encoder.model": GOLDEN / "lm", "encoder.device": "cpu", "encoder.dim": None},
+    ),
+    "rewarded": ("drrn uniform", {"env": "corridor", "env.max_decisions": None}),
+    "kitchens": ("random uniform", {"env": "overcooked_random"}),
+    "homes": ("dqn uniform", {"env": "household/pick", "env.index": 20, "env.count": 4}),
+}
+BASES = PRESETS | {name: PRESETS[preset] | settings for name, (preset, settings) in MORE.items()}
+
+OTHER: dict[str, list[Any]] = {  # where a little more would be refused, or would not show on a tiny run
+    "prior.mix": [0.9], "prior.error": [0.9], "prior.uniform_after": [8], "prior.top_p": [0.3], "prior.limit": [0],
+    "prior.max_tokens": [2], "prior.temperature": [5.0], "learner.prefill": [16], "learner.positive_share": [0.0],
+    "learner.n_step": [1, 2], "learner.gamma": [0.5], "learner.c": [5.0], "learner.alpha": [50.0],
+    "learner.alpha_eval": [50.0], "learner.grad_clip": [1e-3], "learner.epsilon": [0.9], "learner.update_every": [5],
+    "learner.learning_starts": [28], "prompt.system": [""], "evaluation.per_doubling": [1], "encoder.pooling": ["last"],
+    "learner.epsilon_decay": [30], "learner.epsilon_final": [0.2], "learner.learned_weight": [3.0],
+    "prompt.template": ["{{ observation }}\nNext:"], "evaluation.exact_up_to": [20_000], "env.max_decisions": [4],
+    "env.max_primitive_steps": [5], "env.size": [8, 5],
+}  # fmt: skip
+TOGETHER = {
+    "learner.epsilon_final": ("learner.epsilon_decay", 10),
+    "learner.epsilon_decay": ("learner.epsilon_final", 0.9),
+}
+CALLED = "is what the folder's name shows"
+MEANT = "is named by what it stands for: tests/test_run_id.py"
+SKIPPED = {
+    "numerics": "is not chosen", "encoder.batch_size": "is read on a GPU alone",
+    "prior.source": "goes with the prior's name", "prior.control": "goes with the prior's name",
+    **dict.fromkeys(("env.name", "learner.name", "prior.name"), CALLED),
+    **dict.fromkeys((f"{part}.{name}" for part in ("lm", "encoder") for name in ("model", "revision", "dtype")), MEANT),
+    **dict.fromkeys(("learner.weights", "data.file"), MEANT),
+}  # fmt: skip
+ALIKE: dict[str, tuple[str, set[str]]] = {  # why a tiny run leaves the same bytes, and a longer one does not; but in
+    "learner.positive_share": ("it earns nothing", {"rewarded"}),
+    "env.reward": ("nobody chops what is chopped", set()),
+}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder for runs that are not drawn, and not made safe from power cuts; and what some of them start from."""
+    root = tmp_path_factory.mktemp("names")
+    encoder = HashEncoder(EncoderConfig("llmrl.encoders.hash.HashEncoder", "hash", dim=8))
+    for name, what in (("Q", "q"), ("POLICY", "policy")):
+        write_weights(root / name, network(8, [4]), what, encoder, [4], {})  # type: ignore[arg-type]
+    shutil.copytree(GOLDEN / "lm", root / "CHAT")
+    file = root / "CHAT" / "tokenizer_config.json"
+    template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"chat_template": template}))
+    (root / "own" / "env").mkdir(parents=True)
+    (root / "own" / "env" / "corridor.yaml").write_text("_target_: worlds.Corridor\nname: corridor\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(import_module("llmrl.train"), "run_curve", lambda path: None)
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield root
+
+
+@cache
+def base(name: str, root: Path) -> DictConfig:
+    given = BASES[name] | {"paths.runs": root / "runs", "paths.cache": root / "kept.sqlite3"}
+    given = {key: root / value if value in ("Q", "POLICY", "CHAT") else value for key, value in given.items()}
+    return compose([f"{key}={value}" for key, value in given.items() if value is not None], root / "own")
+
+
+def settings_of(cfg: DictConfig) -> list[str]:
+    """What may change a result, one by one; but what only its default may be."""
+    plain = plain_settings(cfg)
+    refused = {key for key, rule in unread(plain).items() if rule.refused}
+    absent = {"lm", "prompt", "encoder", "data"}
+    left_out = free_settings(plain) | refused | absent | set(SKIPPED)
+    with_a_file = ("learner.hidden", "encoder.") if cfg.learner.get("weights") else ()
+    return [
+        key
+        for key in flatten(plain)
+        if key not in left_out and not key.endswith("_target_") and not key.startswith(with_a_file)
+    ]
+
+
+def others(key: str, cfg: DictConfig) -> Iterator[Any]:
+    """Other values of a setting, legal or not, from the one that is likeliest to show."""
+    value = OmegaConf.select(cfg, key)
+    yield from OTHER.get(key, [])
+    schema = OmegaConf.get_type(OmegaConf.select(cfg, key.partition(".")[0]))
+    yield from OF_SCHEMA.get(schema, {}).get(key, CHOICES.get(key, ()))
+    if isinstance(value, bool):
+        yield not value
+    elif isinstance(value, int):
+        yield from (value + 1, value - 1)
+    elif isinstance(value, float):
+        yield from (value / 2, value + 0.5)
+    elif isinstance(value, str):
+        yield f"{value}x"
+    else:
+        yield from (1, 0.5) if value is None else ([*value, 5],)
+
+
+def changed(key: str, cfg: DictConfig) -> DictConfig | None:
+    """The config with another value of one setting; None where all are refused."""
+    for value in others(key, cfg):
+        other = OmegaConf.create(plain_settings(cfg))
+        assert isinstance(other, DictConfig)
+        if key in TOGETHER and not OmegaConf.select(cfg, key):
+            OmegaConf.update(other, *TOGETHER[key])
+        OmegaConf.update(other, key, value)
+        try:
+            checked = check(other)
+        except ConfigError:
+            continue
+        if OmegaConf.select(checked, key) != OmegaConf.select(cfg, key):
+            return checked
+    return None
+
+
+def is_alike(key: str, name: str) -> bool:
+    return key in ALIKE and name not in ALIKE[key][1]
+
+
+def left(cfg: DictConfig, root: Path) -> dict[str, Any]:
+    """What a run leaves that is a function of its settings: its logs, its summary but for its name, its weights."""
+    shutil.rmtree(root / "runs", ignore_errors=True)
+    llmrl.train(cfg)
+    (run,) = load_runs(root / "runs")
+    last = max((run.path / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    files = [run.path / "metrics.jsonl", run.path / "episodes.jsonl", last / "weights.safetensors"]
+    return {path.name: path.read_bytes() for path in files} | {"summary.json": run.summary | {"run_id": None}}
+
+
+@pytest.fixture(scope="module")
+def chosen(root: Path) -> dict[str, dict[str, DictConfig]]:
+    """Base -> what is changed there, and the config with it: all, or what is of a kind that no earlier base has."""
+    kinds: set[tuple[Any, ...]] = set()
+    found: dict[str, dict[str, DictConfig]] = {}
+    for name in BASES:
+        cfg = base(name, root)
+        rules = unread(plain_settings(cfg))
+        found[name] = {}
+        for key in settings_of(cfg):
+            schema = OmegaConf.get_type(OmegaConf.select(cfg, key.rpartition(".")[0]) if "." in key else cfg)
+            kind = schema, key, rules[key].when if key in rules else None
+            if (ALL or (kind not in kinds and not is_alike(key, name))) and (other := changed(key, cfg)) is not None:
+                kinds.add(kind)
+                found[name][key] = other
+    return found
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_names_are_equal_where_bytes_are(name: str, root: Path, chosen: dict[str, dict[str, DictConfig]]) -> None:
+    cfg, wrong = base(name, root), []
+    mine = left(cfg, root) if chosen[name] else {}
+    for key, other in chosen[name].items():
+        same_name, same_bytes = run_id(other) == run_id(cfg), left(other, root) == mine
+        if same_name != same_bytes and (same_name or not is_alike(key, name)):
+            told = "one name for other bytes" if same_name else "another name for the same bytes"
+            wrong.append(f"{key}={OmegaConf.select(other, key)}, not {OmegaConf.select(cfg, key)}: {told}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_rule_is_held_against_a_run(chosen: dict[str, dict[str, DictConfig]], root: Path) -> None:
+    """For each of its settings; but for one that is refused, and what goes with a name."""
+    held = set()
+    for name, changes in chosen.items():
+        found = unread(plain_settings(base(name, root)))
+        held |= {(key, found[key].when) for key in changes if key in found}
+    rules = {(key, rule.when) for rule in UNREAD if not rule.refused for key in rule.keys if key not in SKIPPED}
+    assert not {key for key, _ in rules - held}
