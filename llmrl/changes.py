@@ -41,6 +41,8 @@ def changed_config(run: RunInfo, overrides: Sequence[str], config_dir: Path | No
                 raise ConfigError(f"{key}: {run.name} asks no model; there is none to be another one")
             if key not in known:
                 raise ConfigError(unknown_key(key, str(value), known))
+            if key == "learner.alpha" and cfg.learner.get("alpha_eval") is not None:
+                raise ConfigError(f"{key}: learner.alpha_eval takes its place here; set that")
             if key.startswith(NO_EFFECT):
                 setting = "uniform" if key == "prior.uniform_after" else key.rpartition(".")[2]
                 raise ConfigError(f"{key}: candidates are drawn from prior.evaluation.{setting} here; set that")

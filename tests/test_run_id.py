@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
 import llmrl.lm.identify
-from llmrl.config import ConfigError, compose, free_settings, result_settings, run_id, run_name
+from llmrl.config import ConfigError, compose, free_settings, result_settings, run_id, run_name, unread_overrides
 from llmrl.lm.language_model import ModelIdentity
 from llmrl.schema import PromptConfig
 
@@ -152,6 +152,57 @@ def test_the_contents_of_the_weights_name_the_run_wherever_they_lie(learner: str
     for nothing in (tmp_path / "absent.safetensors", tmp_path):
         with pytest.raises(ConfigError, match=rf"learner\.weights={re.escape(str(nothing))}: there is no such file"):
             with_weights(nothing)
+
+
+DATA = f"data={Path(__file__).parent / 'golden' / 'tomato.parquet'}"
+ONE_NAME = [  # (what is run, what it does not read)
+    ("learner=dqn", "prior.mix=0.3"),
+    ("learner=drrn", "prior.mix=0.3"),
+    ("learner=random", "prior.mix=0.3"),
+    ("learner=dqn", "evaluation.per_doubling=2"),
+    ("learner=dqn env_steps=100 evaluation.every=100", "evaluation.every=1000"),
+    ("learner=dqn env=frozen_lake", "learner.discount_by=primitive_steps"),
+    ("learner=dqn env=household/pick", "learner.discount_by=primitive_steps"),
+    ("learner=dqn learner.gamma=1", "learner.discount_by=primitive_steps"),
+    ("learner=dqn learner.backup=soft", "learner.double_q=false"),
+    ("learner=dqn env_steps=100", "learner.buffer=100"),
+    ("learner=prior_only", "prior.target.k=2"),
+    ("learner=prior_only prior=sampled", "prior.target.redraw=union"),
+    (f"learner=cql_prior {DATA}", "prior.behaviour.k=2"),
+    (f"learner=cql {DATA}", "rollout.pipeline=true"),
+    (f"learner=cql {DATA}", "rollout.num_envs=1"),
+    (f"learner=cql {DATA}", "env_steps=10"),
+    (f"learner=cql {DATA}", "learner.join=true"),
+    (f"learner=cql {DATA}", "learner.data_action=false"),
+    (f"learner=cql_prior_soft {DATA}", "learner.join=true"),
+    (f"learner=bc {DATA}", "learner.product=true"),
+    ("env=household/pick lm=tiny-2", "evaluation.exact_up_to=5"),
+    ("prior=generated", "prompt.prefix=x"),
+    ("prompt.template='{{observation}}'", "prompt.history_turns=3"),
+    # the same, said otherwise
+    ("learner=dqn learner.alpha=0.3", "learner.alpha_eval=0.3"),
+    (f"learner=cql {DATA} learner.alpha=0.3 learner.alpha_eval=0.1", "learner.alpha=0.2"),
+    ("prior=generated seed=3", "prior.draw_seed=3"),
+    (f"learner=cql {DATA} seed=3", "data.draw=3"),
+    (f"learner=cql {DATA}", "data.size=240"),
+    ("prompt.id=mine", "encoder.name=mine"),
+]
+
+
+@pytest.mark.parametrize(("run", "more"), ONE_NAME)
+def test_the_same_computation_has_one_name(run: str, more: str) -> None:
+    given = run.split(" ")
+    other = [text for text in given if text.partition("=")[0] != more.partition("=")[0]]
+    assert run_id(compose([*other, more])) == run_id(compose(given))
+
+
+def test_who_sets_what_is_not_read_is_told() -> None:
+    typed = ["learner=dqn", "prior.mix=0.1", "evaluation={every:50,per_doubling:2}", "seed=1"]
+    assert unread_overrides(typed, compose(typed)) == [
+        "prior.mix=0.1 changes nothing: prior=uniform is uniform anyway",
+        "evaluation.per_doubling=2 changes nothing: evaluation.grid=linear has no doublings",
+    ]
+    assert unread_overrides([], compose()) == []
 
 
 def test_a_new_setting_at_its_old_behaviour_leaves_old_names_alone() -> None:

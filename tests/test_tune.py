@@ -119,6 +119,36 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out"
 
 
+# ---- what is searched ---------------------------------------------------------------------------------------------
+
+
+def test_what_a_trial_does_not_read_is_not_proposed_to_it(written: Written) -> None:
+    double_q = {"learner.double_q": {"choices": [True, False]}}  # stands before what turns it off
+    backup = {"learner.backup": {"choices": ["max", "soft"]}}
+    planned = small(written(parameters=double_q | backup | {"learner.lr": {"low": 1e-4, "high": 1e-2, "log": True}}))
+    proposed = [planned.propose(number, []) for number in range(1, 20)]
+    assert {(p["learner.backup"], "learner.double_q" in p) for p in proposed} == {("max", True), ("soft", False)}
+    assert planned.reads.never() == {}
+
+
+def test_what_no_trial_reads_is_told_and_changes_no_proposal(written: Written) -> None:
+    own = SPACE["parameters"]
+    without = small(written())
+    proposed = [without.propose(number, []) for number in range(12)]
+    with_it = small(written(parameters={"prior.mix": {"low": 0.01, "high": 0.2}} | own))
+    assert [with_it.propose(number, []) for number in range(12)] == proposed
+    assert with_it.reads.never() == {"prior.mix": "prior=uniform is uniform anyway"}
+
+
+def test_a_parameter_is_searched_that_another_turns_on_whichever_comes_first(written: Written) -> None:
+    turns_on = {"learner.priority": {"choices": [0.0, 0.6]}}
+    turned_on = {"learner.importance": {"choices": [0.4, 0.8]}}
+    for parameters in (turns_on | turned_on, turned_on | turns_on):
+        planned = small(written(parameters=parameters))
+        proposed = [planned.propose(number, []) for number in range(1, 20)]
+        assert {(p["learner.priority"], "learner.importance" in p) for p in proposed} == {(0.0, False), (0.6, True)}
+
+
 # ---- what a search leaves ----------------------------------------------------------------------------------------
 
 

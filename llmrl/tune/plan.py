@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from llmrl.config import compose, config_folder, data_world
 from llmrl.overrides import ConfigError, ConfigFolders, one_of, parse, unknown_key
 from llmrl.run.files import flatten
+from llmrl.tune.reads import Reads
 from llmrl.tune.space import AHEAD, STARTUP, Space
 
 _OWN = {"env": "--task 'env=...'", "seed": "--seed N", "paths": "--out FOLDER", "numerics": "nothing: it is not chosen"}
@@ -39,6 +41,20 @@ class Plan:
         """The config of one run of a trial. Raises ConfigError where the settings do not fit together."""
         own = [*shlex.split(task), f"seed={seed}", f"paths.runs={_quoted(runs)}"]
         return compose([*self.overrides, *self.space.overrides_of(parameters), *own], self.config_dir)
+
+    def propose(self, number: int, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """`Space.propose`, without what no run of the trial would read."""
+        return self.space.propose(
+            number, rows, self.sampler_seed, lambda parameter, values: self.reads.why_not(parameter, values) is None
+        )
+
+    @cached_property
+    def reads(self) -> Reads:
+        def compose_one(overrides: list[str], task: str) -> DictConfig:
+            own = [*shlex.split(task), f"seed={self.seeds[0]}"]
+            return compose([*self.overrides, *overrides, *own], self.config_dir)
+
+        return Reads(self.space, self.tasks, compose_one, ConfigFolders(config_folder(), self.config_dir))
 
     @property
     def runs(self) -> int:
@@ -105,7 +121,7 @@ def plan(
     cfg = planned.compose({}, chosen[0], chosen_seeds[0], Path("runs"))
     _refuse_parameters(file, planned, cfg, folders)
     decisions = cfg.env_steps if cfg.data is None else 0
-    return Plan(**{**planned.__dict__, "env_steps": decisions, "numerics": cfg.numerics})
+    return replace(planned, env_steps=decisions, numerics=cfg.numerics)
 
 
 def _file(space: str, folders: ConfigFolders) -> Path:

@@ -38,6 +38,8 @@ class Screen:
             f"{plan.space.name}: {plan.trials} trials x {len(plan.tasks)} tasks x {len(plan.seeds)} seeds "
             + (f"x {plan.env_steps:,} decisions = {plan.decisions:,} decisions" if plan.env_steps else "from data")
         )
+        for name, why in plan.reads.never().items():
+            self._print(f"{name} is not searched, since no trial reads it: {why}")
         if rows:
             left = plan.trials - len(rows)
             self._print(f"{out} has {len(rows)} trials" + (f": {left} to go" if left else ": nothing to compute"))

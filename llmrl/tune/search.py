@@ -49,7 +49,7 @@ def search(plan: Plan, out: Path, jobs: int = 1, screen: Screen | None = None) -
         while len(log.rows) < plan.trials:
             while len(under_way) < min(at_once, plan.trials - len(log.rows)):
                 number = len(log.rows) + len(under_way)
-                parameters = plan.space.propose(number, log.rows, plan.sampler_seed)
+                parameters = plan.propose(number, log.rows)
                 under_way.append(runs.start(number, parameters, may_fail=number > 0))
             row = under_way.popleft().row() | git
             log.add(row)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,12 +39,20 @@ class Parameter:
     def overrides(self, value: Any) -> list[str]:
         return [f"{self.name}={shown(value)}"] if self.bundles is None else list(self.bundles[value])
 
+    def applies(self, values: Mapping[str, Any]) -> bool:
+        """Whether it is used at all, where others have these values."""
+        return all(name in values and values[name] in allowed for name, allowed in self.when.items())
+
+    @property
+    def values(self) -> list[Any]:
+        """Every choice; of a range, its ends."""
+        d = self.distribution
+        return list(d.choices) if isinstance(d, CategoricalDistribution) else [d.low, d.high]  # type: ignore[attr-defined]
+
     @property
     def examples(self) -> list[list[str]]:
-        """What every choice sets; of a range, what its lower end sets."""
-        d = self.distribution
-        values = d.choices if isinstance(d, CategoricalDistribution) else [d.low]  # type: ignore[attr-defined]
-        return [self.overrides(value) for value in values]
+        """What each of `values` sets."""
+        return [self.overrides(value) for value in self.values]
 
 
 @dataclass(frozen=True)
@@ -88,11 +96,18 @@ class Space:
                 raise ConfigError(f"{file}: {name}: {error}") from None
         return cls(file.stem, plain, plain["overrides"], plain["tasks"], plain["seeds"], plain["trials"], parameters)
 
-    def propose(self, number: int, rows: Sequence[Mapping[str, Any]], seed: int) -> dict[str, Any]:
+    def propose(
+        self,
+        number: int,
+        rows: Sequence[Mapping[str, Any]],
+        seed: int,
+        is_read: Callable[[Parameter, Mapping[str, Any]], bool] = lambda parameter, values: True,
+    ) -> dict[str, Any]:
         """The parameters of trial `number`: a function of the results known by then and of `seed`, nothing else.
 
         `rows`: the log of the search; what is newer than `AHEAD` trials is not looked at. Trial 0 changes nothing: it
-        is the learner as it comes, so that no search ends below it.
+        is the learner as it comes, so that no search ends below it. `is_read`: whether a parameter can change a trial
+        of these values; one that cannot is left out, wherever in the list it stands.
         """
         if number == 0:
             return {}
@@ -104,10 +119,11 @@ class Space:
         study.add_trials([self._told(row) for row in rows[: max(0, number - AHEAD + 1)]])
         trial = study.ask()
         values: dict[str, Any] = {}
-        for parameter in self.parameters:
-            if all(name in values and values[name] in allowed for name, allowed in parameter.when.items()):
-                values[parameter.name] = _suggested(trial, parameter)
-        return values
+        left = [*self.parameters]
+        while (parameter := next((p for p in left if p.applies(values) and is_read(p, values)), None)) is not None:
+            values[parameter.name] = _suggested(trial, parameter)
+            left.remove(parameter)
+        return {p.name: values[p.name] for p in self.parameters if p.name in values and is_read(p, values)}
 
     def overrides_of(self, values: Mapping[str, Any]) -> list[str]:
         return [text for p in self.parameters if p.name in values for text in p.overrides(values[p.name])]
