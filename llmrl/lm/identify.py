@@ -6,12 +6,10 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 from pathlib import Path
 
-import platformdirs
-
 from llmrl.lm.language_model import ModelIdentity
+from llmrl.lm.remembered import recall, remember
 
 DTYPES = ("float32", "bfloat16", "float16")
 # Raised when the same weights are given other numbers: a hub model's commit stays what it was when answers were wrong.
@@ -195,7 +193,7 @@ def _folder_revision(folder: Path) -> str:
                 learned[str(file)] = (stat.st_size, stat.st_ctime_ns, sha)
         lines.append(f"{name} {sha}\n")
     if learned:
-        _remember(remembered | learned)
+        remember("weights.json", learned)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
@@ -217,24 +215,9 @@ def _sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _memory() -> Path:
-    return Path(platformdirs.user_cache_dir("llmrl")) / "weights.json"
-
-
 def _remembered() -> dict[str, tuple[int, int, str]]:
     """File -> its size in bytes, the time of its last change in ns, its hash."""
     try:
-        known = json.loads(_memory().read_text())
-        return {name: (int(size), int(time), str(sha)) for name, (size, time, sha) in known.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
-        return {}  # it only saves time: what is lost or torn is computed again
-
-
-def _remember(known: dict[str, tuple[int, int, str]]) -> None:
-    try:
-        _memory().parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=_memory().parent, delete=False) as file:
-            json.dump(known, file)
-        os.replace(file.name, _memory())
-    except OSError:
-        return  # a read-only home only costs the time to hash again
+        return {name: (int(size), int(time), str(sha)) for name, (size, time, sha) in recall("weights.json").items()}
+    except (ValueError, TypeError):
+        return {}

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -21,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import platformdirs
 import torch
 import transformers
 from transformers import PreTrainedModel
@@ -32,6 +29,7 @@ from llmrl.lm import token_tree as _token_tree
 from llmrl.lm.language_model import LanguageModelError
 from llmrl.lm.load import describe_device, quiet
 from llmrl.lm.network import FAILURES, CachedSteps, ExactSteps, Network, State
+from llmrl.lm.remembered import recall, remember
 from llmrl.lm.small_copy import LIMIT, SEED, VOCABULARY, make_copy, scaled_down
 
 FURTHEST = 12 * LIMIT  # the longest text of a copy: beyond limits that are a product of settings, too
@@ -46,8 +44,8 @@ class Proof:
 
     tree, cache: "beyond", "within" or "no". alone: whether only one state may be computed at a time.
     attention: the implementation that these hold for, "sdpa" or "eager". limit: of the real model, in tokens.
-    unused: positions of the model's table that no text reaches, since it does not
-    count from 0. causal: None where no copy could be made. reason: why nothing is proven, or "".
+    unused: positions of the model's table that no text reaches, since it does not count from 0.
+    causal: None where no copy could be made. reason: why nothing is proven, or "".
     """
 
     tree: str = "no"
@@ -65,6 +63,10 @@ class Proof:
         proven = getattr(self, way)
         return proven == "beyond" or (proven == "within" and (self.limit is None or length <= self.limit))
 
+    def without(self, way: str, reason: str) -> Proof:
+        """The proof for a model of this architecture that did not hold to it."""
+        return replace(self, reason=reason, tree="no") if way == "tree" else replace(self, reason=reason, cache="no")
+
 
 def prove(model: PreTrainedModel, device: str) -> Proof:
     """The proof for the architecture of `model`, from the user's cache folder if it was made before.
@@ -73,20 +75,12 @@ def prove(model: PreTrainedModel, device: str) -> Proof:
     """
     limit, copies = scaled_down(model.config)
     named = [json.dumps(copy, sort_keys=True, default=str) for copy in copies]
-    parts = [
-        type(model).__name__,
-        device,
-        describe_device(device),
-        torch.__version__,
-        transformers.__version__,
-        _code(),
-        *named,
-    ]
-    key = hashlib.sha256("\n".join(parts).encode()).hexdigest()
-    known = _read().get(key)
-    if known is None:
+    where = [device, describe_device(device), torch.__version__, transformers.__version__, _code()]
+    key = hashlib.sha256("\n".join([type(model).__name__, *where, *named]).encode()).hexdigest()
+    known = recall("proofs.json").get(key)
+    if not isinstance(known, dict) or known.keys() != Proof.__dataclass_fields__.keys():
         known = asdict(prove_anew(model, device))
-        _keep(key, known)
+        remember("proofs.json", {key: known})
     return replace(Proof(**known), limit=limit)
 
 
@@ -105,7 +99,7 @@ def _prove(model: PreTrainedModel, copies: list[dict[str, Any]], device: str) ->
                 unused = _unused_positions(Network(make_copy(model, values, "cpu"), "cpu"))
                 if unused:
                     values = values | {"max_position_embeddings": values["max_position_embeddings"] + unused}
-                reads_on = _holds(_reads, Network(make_copy(model, values, "cpu"), "cpu"), FURTHEST)
+                reads_on = holds(_reads, Network(make_copy(model, values, "cpu"), "cpu"), FURTHEST)
                 copy = make_copy(model, values, device)
                 return replace(prove_copy(copy, device, model.config._attn_implementation, reads_on), unused=unused)
         except Exception as error:  # a config's own checks raise all kinds
@@ -145,8 +139,16 @@ def prove_copy(copy: PreTrainedModel, device: str, attention: str, reads_on: boo
 def looks_back_only(network: Network, tokens: list[int], tolerance: float = TOLERANCE) -> bool:
     """Whether changing the last token leaves what is said of all tokens before it."""
     others = [*tokens[:-1], tokens[0] if tokens[0] != tokens[-1] else tokens[1]]
-    a, b = (network.logits(row)[: len(tokens) - 1].float().log_softmax(-1) for row in (tokens, others))
-    return bool((a - b).abs().amax() <= tolerance)
+    return apart(*(network.logits(row)[: len(tokens) - 1] for row in (tokens, others))) <= tolerance
+
+
+def apart(logits_NV: torch.Tensor, others_NV: torch.Tensor) -> float:
+    """The largest total variation distance between two rows' distributions, 0 to 1; NaN where one has none.
+
+    It weighs a token by its probability: half precision moves the logarithms of unlikely tokens by much.
+    """
+    p, q = (logits.float().softmax(-1) for logits in (logits_NV, others_NV))
+    return float((p - q).abs().sum(-1).amax() / 2)
 
 
 def _worth(proof: Proof) -> int:
@@ -187,20 +189,23 @@ def _ways(network: Network, states: Mapping[str, list[State]], truth: Mapping[st
     if not _agree(_truth(network, states["within"]), truth["within"]):
         network.keeps_last = False
 
-    checks = {"tree": _same_scores, "cache": same_steps}
+    checks = {"tree": same_scores, "cache": same_steps}
     places = [place for place in ("within", "beyond") if truth[place] is not None]
     asked = {place: list(zip(states[place], truth[place], strict=True)) for place in places}
     each = {
-        way: _reach([all(_holds(check, network, [one]) for one in asked[p]) for p in places])
+        way: _reach([all(holds(check, network, [one]) for one in asked[p]) for p in places])
         for way, check in checks.items()
     }
-    together = {way: _reach([_holds(check, network, asked[p]) for p in places]) for way, check in checks.items()}
+    together = {way: _reach([holds(check, network, asked[p]) for p in places]) for way, check in checks.items()}
     alone = any(together[way] == "no" or together[way] != each[way] for way in checks)
     return Proof(tree=each["tree"], cache=each["cache"], alone=alone, keeps_last=network.keeps_last)
 
 
-def _same_scores(network: Network, asked: list[_Asked]) -> bool:
-    return _agree(network.score_trees([state for state, _ in asked]), [truth for _, truth in asked])
+def same_scores(network: Network, asked: list[_Asked], tolerance: float = TOLERANCE) -> bool:
+    """Whether trees give the log-probability of each continuation that single rows give."""
+    found = network.score_trees([state for state, _ in asked])
+    sums = [[list(map(sum, scores)) for scores in some] for some in (found, [truth for _, truth in asked])]
+    return all(np.abs(np.subtract(a, b)).max() <= tolerance for a, b in zip(*sums, strict=True))
 
 
 def same_steps(network: Network, asked: list[_Asked], tolerance: float = TOLERANCE) -> bool:
@@ -210,8 +215,7 @@ def same_steps(network: Network, asked: list[_Asked], tolerance: float = TOLERAN
     owners = [b for b in range(len(asked)) for _ in (0, 1)]
     exact, cached = ExactSteps(network, prompts, owners), CachedSteps(network, prompts, owners, len(drawn[0]))
     for tokens in zip(*drawn, strict=True):
-        a, b = (steps.logits[: len(owners)].float().log_softmax(-1) for steps in (exact, cached))
-        if not bool((a - b).abs().amax() <= tolerance):
+        if not apart(exact.logits, cached.logits[: len(owners)]) <= tolerance:
             return False
         spare = len(cached.logits) - len(owners)
         exact.advance(torch.tensor(tokens, device=network.device))
@@ -219,7 +223,8 @@ def same_steps(network: Network, asked: list[_Asked], tolerance: float = TOLERAN
     return True
 
 
-def _holds(check: Callable[..., bool], *args: Any) -> bool:
+def holds(check: Callable[..., bool], *args: Any) -> bool:
+    """The outcome of a check; False where the model fails on what it is given."""
     try:
         return check(*args)
     except FAILURES:
@@ -249,7 +254,7 @@ def _reads(network: Network, length: int) -> bool:
 def _unused_positions(network: Network) -> int:
     """How much shorter than LIMIT the longest text is that a table of LIMIT positions reads."""
     for unused in range(4):
-        if _holds(_reads, network, LIMIT - unused):
+        if holds(_reads, network, LIMIT - unused):
             return unused
     raise LanguageModelError(f"{type(network.model).__name__} failed on a text of {LIMIT - 3} tokens")
 
@@ -266,26 +271,3 @@ def _own_randomness() -> Any:
 def _code() -> str:
     files = [Path(str(module.__file__)) for module in (_network, _small_copy, _token_tree)]
     return hashlib.sha256(b"".join(file.read_bytes() for file in [*files, Path(__file__)])).hexdigest()
-
-
-def _file() -> Path:
-    return Path(platformdirs.user_cache_dir("llmrl")) / "proofs.json"
-
-
-def _read() -> dict[str, dict[str, Any]]:
-    try:
-        known = json.loads(_file().read_text())
-        names = Proof.__dataclass_fields__.keys()
-        return {key: proof for key, proof in known.items() if proof.keys() == names}
-    except (OSError, ValueError, AttributeError):
-        return {}  # it only saves a second
-
-
-def _keep(key: str, proof: dict[str, Any]) -> None:
-    try:
-        _file().parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=_file().parent, delete=False) as file:
-            json.dump(_read() | {key: proof}, file)
-        os.replace(file.name, _file())
-    except OSError:
-        return  # a read-only home only costs the proof again

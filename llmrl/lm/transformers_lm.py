@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from llmrl.lm.identify import identify
 from llmrl.lm.language_model import PROBES, LanguageModelError, Sampling, Score, with_bos
 from llmrl.lm.load import choose_device, describe_device, end_tokens, load
 from llmrl.lm.network import CachedSteps, ExactSteps, Network, State, Steps
-from llmrl.lm.proof import looks_back_only, prove, same_steps
+from llmrl.lm.proof import holds, looks_back_only, prove, same_scores, same_steps
 from llmrl.lm.texts import Texts
 
 STATES_ON_CPU = 1  # more saves little there (scripts/bench/scoring.py), and alone no state depends on its neighbours
@@ -88,7 +87,7 @@ class TransformersLM:
         }
         self._say: Callable[[str], None] | None = None
         self._said = 0  # of the notes
-        self._told_of_rows = False
+        self._told: set[str] = set()  # of the ways that were not taken
         self._probe(TOLERANCE[dtype])
         if bos is None:
             self._compare_bos(bos_token)
@@ -111,7 +110,7 @@ class TransformersLM:
         for i, state in enumerate(states):
             if state.continuations and not tree[i]:
                 scores[i] = _sums(self._asked.score_rows(state))
-        self._tell("tree" if fast else "rows" for fast in tree)
+        self._tell("tree", tree)
         return scores
 
     def score_exactly(self, prompts: Sequence[str], continuations: Sequence[Sequence[str]]) -> list[list[Score]]:
@@ -133,7 +132,7 @@ class TransformersLM:
         for prompt, ids in zip(prompts, tokens, strict=True):
             self._check(prompt, ids, sampling.max_tokens, "max_tokens")
         texts = self.generate(tokens, seeds, sampling)
-        self._tell("cache" if self._caches(ids, sampling) else "rows" for ids in tokens)
+        self._tell("cache", [self._caches(ids, sampling) for ids in tokens])
         return texts
 
     def generate(
@@ -250,14 +249,11 @@ class TransformersLM:
                 "probability of a text. Choose a causal model; where this one was trained as one, set is_decoder=true "
                 "in its config.json"
             )
-        if self.proof.allows("tree", state.length):
-            tree = self._asked.score_trees([state])[0]
-            apart = max(abs(x.logprob - y.logprob) for x, y in zip(_sums(exact), _sums(tree), strict=True))
-            if not apart <= tolerance:
-                reason = f"its texts (on a probe, the tree is {apart:.2g} nats from single rows)"
-                self.proof = replace(self.proof, tree="no", reason=reason)
-        if self.proof.allows("cache", state.length) and not same_steps(self._asked, [(state, exact)], tolerance):
-            self.proof = replace(self.proof, cache="no", reason="its texts (a probe with a cache gave other numbers)")
+        probe = self._asked, [(state, exact)], tolerance
+        for way, check in (("tree", same_scores), ("cache", same_steps)):
+            if self.proof.allows(way, state.length) and not holds(check, *probe):
+                reason = f"it (its {way} gives other numbers than single rows on a short probe)"
+                self.proof = self.proof.without(way, reason)
 
     def _compare_bos(self, bos_token: int | None) -> None:
         """Notes where the config names a beginning-of-text token that the tokenizer does not put there."""
@@ -280,16 +276,17 @@ class TransformersLM:
             "lm.bos=false leaves it out and says nothing"
         )
 
-    def _tell(self, paths: Iterable[str]) -> None:
-        """Keeps the paths of a call; the first time that one is exact because nothing faster is proven, says so."""
-        self.paths = list(paths)
-        if "rows" in self.paths and not self._told_of_rows:
-            self._told_of_rows = True
-            beyond = self.proof.limit is not None and "within" in (self.proof.tree, self.proof.cache)
-            why = f"texts of more than {self.proof.limit:,} tokens" if beyond else (self.proof.reason or "its texts")
+    def _tell(self, way: str, fast: Sequence[bool]) -> None:
+        """Keeps how each prompt of a call was computed; says, the first time, that something took the exact way."""
+        self.paths = [way if is_fast else "rows" for is_fast in fast]
+        if "rows" in self.paths and way not in self._told:
+            self._told.add(way)
+            within = getattr(self.proof, way) == "within"
+            which = f"texts of more than {self.proof.limit:,} tokens" if within else self.proof.reason or "it"
+            doing = "scored" if way == "tree" else "sampled"
             self.texts.notes.append(
-                f"{self.identity.model} ({type(self.network).__name__}): no faster way is proven equal for {why}, so "
-                "they are computed exactly, one row at a time, which takes longer"
+                f"{self.identity.model} ({type(self.network).__name__}): no faster way is proven equal for {which}, so "
+                f"actions are {doing} exactly, one row at a time, which takes longer"
             )
         self._tell_notes()
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import platformdirs
 import pytest
 import torch
 from fixture_lm import ACTIONS, PROMPTS, build, word_tokenizer
@@ -15,6 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from llmrl.config import compose, model_identity
 from llmrl.lm.language_model import LanguageModelError, Sampling
+from llmrl.lm.network import Network
 from llmrl.lm.proof import Proof
 from llmrl.lm.small_copy import scaled_down
 from llmrl.lm.transformers_lm import TransformersLM
@@ -174,6 +176,22 @@ def test_a_model_that_fails_says_on_how_long_a_text(tmp_path: Path, monkeypatch:
         lm.score(["a"], [[" b"]])
 
 
+def test_a_model_that_does_not_hold_to_its_proof_is_computed_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def failing(network: Network, states: object) -> None:
+        raise LanguageModelError("as on a text that is too long")
+
+    folder = build("llama", SIZES, tmp_path / "llama")
+    TransformersLM(folder, device="cpu")  # its kind is proven by now
+    monkeypatch.setattr(Network, "score_trees", failing)
+    lm = TransformersLM(folder, device="cpu")
+    said: list[str] = []
+    lm.hear(said.append)
+    assert lm.score(["a"], [[" b"]]) == lm.score_exactly(["a"], [[" b"]])
+    lm.sample(["a"], [[1]], Sampling(max_tokens=2))
+    assert lm.paths == ["cache"]
+    assert len([note for note in said if "its tree gives other numbers" in note]) == 1
+
+
 # ---- tokens ----------------------------------------------------------------------------------------------------------
 
 
@@ -282,7 +300,7 @@ def test_a_proof_is_made_once_and_again_when_what_it_stands_on_changes(
 ):
     from llmrl.lm import proof
 
-    monkeypatch.setattr(proof.platformdirs, "user_cache_dir", lambda name: str(tmp_path / name))
+    monkeypatch.setattr(platformdirs, "user_cache_dir", lambda name: str(tmp_path / name))
     made: list[PreTrainedModel] = []
     prove_copy = proof.prove_copy
     monkeypatch.setattr(proof, "prove_copy", lambda copy, *rest: (made.append(copy), prove_copy(copy, *rest))[1])

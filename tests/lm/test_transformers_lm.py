@@ -96,7 +96,7 @@ def test_a_window_is_kept(tmp_path: Path, windowed_folder: str):
 def test_half_precision(gpt2_folder: str, dtype: str, tolerance: float):
     half = TransformersLM(gpt2_folder, device="cpu", dtype=dtype)
     full = TransformersLM(gpt2_folder, device="cpu")
-    assert half.proof.tree != "no"
+    assert "no" not in (half.proof.tree, half.proof.cache)  # rounding is no other number
     assert half.identity.dtype == dtype
     difference = differences(half.score(PROMPTS, [ACTIONS] * 4), full.score(PROMPTS, [ACTIONS] * 4))
     assert 0 < max(difference) < tolerance
