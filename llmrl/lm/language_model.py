@@ -115,13 +115,15 @@ class Conversation(str):
 
 
 def last_line(prompt: str) -> str:
-    """The end of a prompt, with the line break before it: its last line that is not blank, at most LINE characters.
+    """The end of a prompt, with the line break before it: its last line that is not blank.
 
-    Tokens of a continuation depend on no more of the prompt. Nothing of a conversation, whose text a template writes.
+    Of a line of more than LINE characters it is the last words. Tokens of a continuation depend on no more of the
+    prompt. Nothing of a conversation, whose text a template writes.
     """
     if isinstance(prompt, Conversation):
         return ""
-    return prompt[max(prompt.rstrip().rfind("\n"), len(prompt) - LINE, 0) :]
+    line = prompt[max(prompt.rstrip().rfind("\n"), 0) :]
+    return line if len(line) <= LINE else line[max(line.find(" ", len(line) - LINE), 0) :]
 
 
 @runtime_checkable
