@@ -226,8 +226,8 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path, root: Path) -> None:
         chosen(root, "dqn", "random", metric="eval/return")
     with pytest.raises(ValueError, match=r"dqn: seed 0 is there 2 times \(.*dqn-uniform-s0.*: leave one out"):
         compare(make(tmp_path, "dqn", 1, 1) + dqn, named("random", root))
-    other = make(tmp_path, "dqn_prior", 100, 2, "evaluation.per_doubling=5", "env.reward=original")
-    with pytest.raises(ValueError, match=r"differ in env.reward \(original, once\); evaluation.per_doubling \(5, 4\)"):
+    other = make(tmp_path, "dqn_prior", 100, 2, "evaluation.grid=log", "env.reward=original")
+    with pytest.raises(ValueError, match=r"differ in env.reward \(original, once\); evaluation.grid \(log, linear\)"):
         compare(other, dqn)
     found = compare(other, dqn, allow_different=True)
     assert "NOT EVALUATED ALIKE" in text(found)
