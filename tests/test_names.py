@@ -40,8 +40,8 @@ LM = {"lm": "hf", "lm.model": "CHAT", "lm.device": "cpu"}
 NET = {"learner.hidden": "[4]", "encoder.dim": 8}
 REPLAY = {"learner.learning_starts": 4, "learner.update_every": 2, "learner.batch": 4, "learner.buffer": 8}
 DATA = {
-    "data": GOLDEN / "tomato.parquet", "data.size": 60, "learner.gradient_steps": 6, "learner.batch": 8,
-    "evaluation.every": 4,
+    "data": GOLDEN / "tomato.parquet", "data.size": 60, "learner.gradient_steps": 8, "learner.batch": 8,
+    "evaluation.every": 2, "evaluation.per_doubling": 1,
 }  # fmt: skip
 KINDS = {
     "llmrl.learners.dqn.DQN": NET | REPLAY | {"learner.lr": 0.1, "learner.alpha": 0.5},
@@ -65,6 +65,8 @@ def presets() -> dict[str, dict[str, Any]]:
         if node.get("weights") == "???":
             settings = TINY | NET | (REPLAY if "buffer" in node else {})
             settings |= {"learner.weights": "Q" if "buffer" in node else "POLICY"}
+        if node.get("alpha_eval") == 0:  # else no episode differs from another
+            settings |= {"learner.alpha_eval": 0.5}
         if node.get("prefill"):
             settings |= {"learner.prefill": 12, "prior.uniform_after": 12}
         for source, prior in by_source.items():
@@ -90,7 +92,7 @@ MORE = {  # name -> a preset, and what is other than there
     "lake": ("dqn uniform", {"env": "frozen_lake", "env.layout": "random", "env.map": "full"}),
     "log grid": ("dqn uniform", {"evaluation.grid": "log", "evaluation.every": 4}),
     "no grid": ("dqn uniform", {"evaluation.grid": "log", "evaluation.every": 32}),
-    "no grid, data": ("cql uniform", {"evaluation.every": 6}),
+    "no grid, data": ("cql uniform", {"evaluation.every": 8}),
     "blind": ("dqn_prior scored", BLIND),
     "blind, generated": ("dqn_prior generated", BLIND),
     "blind, oracle": ("dqn_prior oracle", BLIND),
@@ -119,7 +121,7 @@ BASES = PRESETS | {name: PRESETS[preset] | settings for name, (preset, settings)
 OTHER: dict[str, list[Any]] = {  # where a little more would be refused, or would not show on a tiny run
     "prior.mix": [0.9], "prior.error": [0.9], "prior.uniform_after": [8], "prior.top_p": [0.3], "prior.limit": [0],
     "prior.max_tokens": [2], "prior.temperature": [5.0], "learner.prefill": [16], "learner.positive_share": [0.0],
-    "learner.n_step": [1, 2], "learner.gamma": [0.5], "learner.c": [5.0], "learner.alpha": [50.0],
+    "learner.n_step": [1, 2], "learner.gamma": [0.5], "learner.c": [5.0], "learner.alpha": [0.0, 50.0],
     "learner.alpha_eval": [50.0], "learner.grad_clip": [1e-3], "learner.epsilon": [0.9], "learner.update_every": [5],
     "learner.learning_starts": [28], "prompt.system": [""], "evaluation.per_doubling": [1], "encoder.pooling": ["last"],
     "learner.epsilon_decay": [30], "learner.epsilon_final": [0.2], "learner.learned_weight": [3.0],
@@ -160,6 +162,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (root / "own" / "env" / "corridor.yaml").write_text("_target_: worlds.Corridor\nname: corridor\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(import_module("llmrl.train"), "run_curve", lambda path: None)
+        patch.setattr(import_module("llmrl.offline"), "STEPS_AT_ONCE", 2)  # evaluations are between ticks
         patch.setattr(os, "fsync", lambda handle: None)
         yield root
 
