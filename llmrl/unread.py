@@ -221,6 +221,8 @@ UNREAD: tuple[Rule, ...] = (
     Rule(_keys("learner", "buffer"), "the run is too short to fill it", _of((DQNConfig, DRRNConfig), _never_forgets)),
     Rule(_keys("learner", "alpha"), "learner.alpha_eval takes its place, and learner.backup=max has none",
          _of((CQLConfig,), lambda s: s["learner.backup"] == "max" and s["learner.alpha_eval"] is not None)),
+    Rule(_keys("learner", "data_action"), "learner.join=true has every action of the data among the candidates",
+         _of((CQLConfig,), lambda s: bool(s["learner.join"]))),
     Rule(_keys("learner", "data_action join"), "all admissible actions are candidates anyway",
          _of((CQLConfig,), _targets_have_all_actions)),
     Rule(_keys("learner", _TRAINING), "with learner.weights nothing is learned in the run, and this is not read; "

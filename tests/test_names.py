@@ -40,8 +40,8 @@ LM = {"lm": "hf", "lm.model": "CHAT", "lm.device": "cpu"}
 NET = {"learner.hidden": "[4]", "encoder.dim": 8}
 REPLAY = {"learner.learning_starts": 4, "learner.update_every": 2, "learner.batch": 4, "learner.buffer": 8}
 DATA = {
-    "data": GOLDEN / "tomato.parquet", "data.size": 60, "learner.gradient_steps": 6, "learner.batch": 8,
-    "evaluation.every": 4,
+    "data": GOLDEN / "tomato.parquet", "data.size": 60, "learner.gradient_steps": 8, "learner.batch": 8,
+    "evaluation.every": 2, "evaluation.per_doubling": 1,
 }  # fmt: skip
 KINDS = {
     "llmrl.learners.dqn.DQN": NET | REPLAY | {"learner.lr": 0.1, "learner.alpha": 0.5},
@@ -65,6 +65,8 @@ def presets() -> dict[str, dict[str, Any]]:
         if node.get("weights") == "???":
             settings = TINY | NET | (REPLAY if "buffer" in node else {})
             settings |= {"learner.weights": "Q" if "buffer" in node else "POLICY"}
+        if node.get("alpha_eval") == 0:  # else no episode differs from another
+            settings |= {"learner.alpha_eval": 0.5}
         if node.get("prefill"):
             settings |= {"learner.prefill": 12, "prior.uniform_after": 12}
         for source, prior in by_source.items():
@@ -90,7 +92,7 @@ MORE = {  # name -> a preset, and what is other than there
     "lake": ("dqn uniform", {"env": "frozen_lake", "env.layout": "random", "env.map": "full"}),
     "log grid": ("dqn uniform", {"evaluation.grid": "log", "evaluation.every": 4}),
     "no grid": ("dqn uniform", {"evaluation.grid": "log", "evaluation.every": 32}),
-    "no grid, data": ("cql uniform", {"evaluation.every": 6}),
+    "no grid, data": ("cql uniform", {"evaluation.every": 8}),
     "blind": ("dqn_prior scored", BLIND),
     "blind, generated": ("dqn_prior generated", BLIND),
     "blind, oracle": ("dqn_prior oracle", BLIND),
@@ -119,7 +121,7 @@ BASES = PRESETS | {name: PRESETS[preset] | settings for name, (preset, settings)
 OTHER: dict[str, list[Any]] = {  # where a little more would be refused, or would not show on a tiny run
     "prior.mix": [0.9], "prior.error": [0.9], "prior.uniform_after": [8], "prior.top_p": [0.3], "prior.limit": [0],
     "prior.max_tokens": [2], "prior.temperature": [5.0], "learner.prefill": [16], "learner.positive_share": [0.0],
-    "learner.n_step": [1, 2], "learner.gamma": [0.5], "learner.c": [5.0], "learner.alpha": [50.0],
+    "learner.n_step": [1, 2], "learner.gamma": [0.5], "learner.c": [5.0], "learner.alpha": [0.0, 50.0],
     "learner.alpha_eval": [50.0], "learner.grad_clip": [1e-3], "learner.epsilon": [0.9], "learner.update_every": [5],
     "learner.learning_starts": [28], "prompt.system": [""], "evaluation.per_doubling": [1], "encoder.pooling": ["last"],
     "learner.epsilon_decay": [30], "learner.epsilon_final": [0.2], "learner.learned_weight": [3.0],
@@ -160,6 +162,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (root / "own" / "env" / "corridor.yaml").write_text("_target_: worlds.Corridor\nname: corridor\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(import_module("llmrl.train"), "run_curve", lambda path: None)
+        patch.setattr(import_module("llmrl.offline"), "STEPS_AT_ONCE", 2)  # evaluations are between ticks
         patch.setattr(os, "fsync", lambda handle: None)
         yield root
 
@@ -203,8 +206,10 @@ def others(key: str, cfg: DictConfig) -> Iterator[Any]:
         yield from (1, 0.5) if value is None else ([*value, 5],)
 
 
-def changed(key: str, cfg: DictConfig) -> DictConfig | None:
-    """The config with another value of one setting; None where all are refused."""
+@cache
+def changed(name: str, key: str, root: Path) -> DictConfig | None:
+    """The config of a base with another value of one setting; None where all are refused."""
+    cfg = base(name, root)
     for value in others(key, cfg):
         other = OmegaConf.create(plain_settings(cfg))
         assert isinstance(other, DictConfig)
@@ -235,28 +240,31 @@ def left(cfg: DictConfig, root: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def chosen(root: Path) -> dict[str, dict[str, DictConfig]]:
-    """Base -> what is changed there, and the config with it: all, or what is of a kind that no earlier base has."""
+def chosen(root: Path) -> dict[str, list[str]]:
+    """Base -> what is changed there, in turn: all, or what is of a kind that no earlier base has."""
     kinds: set[tuple[Any, ...]] = set()
-    found: dict[str, dict[str, DictConfig]] = {}
+    found: dict[str, list[str]] = {}
     for name in BASES:
         cfg = base(name, root)
         rules = unread(plain_settings(cfg))
-        found[name] = {}
+        found[name] = []
         for key in settings_of(cfg):
             schema = OmegaConf.get_type(OmegaConf.select(cfg, key.rpartition(".")[0]) if "." in key else cfg)
             kind = schema, key, rules[key].when if key in rules else None
-            if (ALL or (kind not in kinds and not is_alike(key, name))) and (other := changed(key, cfg)) is not None:
+            new = kind not in kinds and not is_alike(key, name)
+            if ALL or (new and changed(name, key, root) is not None):
                 kinds.add(kind)
-                found[name][key] = other
+                found[name].append(key)
     return found
 
 
 @pytest.mark.parametrize("name", BASES)
-def test_names_are_equal_where_bytes_are(name: str, root: Path, chosen: dict[str, dict[str, DictConfig]]) -> None:
+def test_names_are_equal_where_bytes_are(name: str, root: Path, chosen: dict[str, list[str]]) -> None:
     cfg, wrong = base(name, root), []
     mine = left(cfg, root) if chosen[name] else {}
-    for key, other in chosen[name].items():
+    for key in chosen[name]:
+        if (other := changed(name, key, root)) is None:
+            continue
         same_name, same_bytes = run_id(other) == run_id(cfg), left(other, root) == mine
         if same_name != same_bytes and (same_name or not is_alike(key, name)):
             told = "one name for other bytes" if same_name else "another name for the same bytes"
@@ -264,11 +272,11 @@ def test_names_are_equal_where_bytes_are(name: str, root: Path, chosen: dict[str
     assert not wrong, "\n".join(wrong)
 
 
-def test_every_rule_is_held_against_a_run(chosen: dict[str, dict[str, DictConfig]], root: Path) -> None:
+def test_every_rule_is_held_against_a_run(chosen: dict[str, list[str]], root: Path) -> None:
     """For each of its settings; but for one that is refused, and what goes with a name."""
     held = set()
-    for name, changes in chosen.items():
+    for name, keys in chosen.items():
         found = unread(plain_settings(base(name, root)))
-        held |= {(key, found[key].when) for key in changes if key in found}
+        held |= {(key, found[key].when) for key in keys if key in found and changed(name, key, root) is not None}
     rules = {(key, rule.when) for rule in UNREAD if not rule.refused for key in rule.keys if key not in SKIPPED}
     assert not {key for key, _ in rules - held}
