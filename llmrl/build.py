@@ -67,7 +67,7 @@ def build(cfg: DictConfig) -> Parts:
 
 
 def _without_the_unread(cfg: DictConfig) -> DictConfig:
-    """The config in which uses of the prior that the run does not have ask nothing, and no history is kept for nobody.
+    """The config, in which uses of the prior that the run lacks ask nothing, and history that nothing reads is empty.
 
     So what does not name a run is not computed either.
     """

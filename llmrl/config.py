@@ -39,7 +39,7 @@ from llmrl.schema import (
     TrainConfig,
     TransformersLMConfig,
 )
-from llmrl.unread import STANDS_FOR, asks_a_model, unread
+from llmrl.unread import NO_MORE_THAN, STANDS_FOR, asks_a_model, unread
 
 if TYPE_CHECKING:
     from llmrl.lm.language_model import ModelIdentity
@@ -163,6 +163,7 @@ def named_settings(cfg: DictConfig) -> dict[str, Any]:
         settings["data"]["size"] = cfg.data.size or data_rows(cfg.data.file)
     plain = plain_settings(cfg)
     stands = {key: OmegaConf.select(cfg, other) for key, other in STANDS_FOR.items() if _is_null(cfg, key)}
+    stands |= {key: plain[other] for key, other in NO_MORE_THAN.items() if _is_above(cfg, key, plain[other])}
     for key, value in stands.items():
         part, _, name = key.rpartition(".")
         plain[part][name] = settings[part][name] = value
@@ -327,6 +328,11 @@ def data_world(file: str) -> dict[str, Any] | None:
 def _is_null(cfg: DictConfig, key: str) -> bool:
     part, _, name = key.rpartition(".")
     return cfg[part] is not None and name in cfg[part] and cfg[part][name] is None
+
+
+def _is_above(cfg: DictConfig, key: str, limit: int) -> bool:
+    value = OmegaConf.select(cfg, key)
+    return value is not None and value > limit
 
 
 def _leave_out(settings: dict[str, Any], path: Sequence[str]) -> None:

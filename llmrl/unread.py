@@ -31,6 +31,7 @@ STANDS_FOR = {  # null is the value of the other setting, and the run is named b
     "prior.draw_seed": "seed",
     "data.draw": "seed",
 }
+NO_MORE_THAN = {"learner.prefill": "env_steps"}  # what is above the other setting does what the other setting does
 
 
 class Settings(dict[str, Any]):
@@ -143,6 +144,10 @@ def _ends_before_the_first_evaluation(s: Settings) -> bool:
     return steps is not None and s["evaluation.every"] >= steps
 
 
+def _never_becomes_uniform(s: Settings) -> bool:
+    return s["prior.uniform_after"] is not None and s["prior.uniform_after"] >= s["env_steps"]
+
+
 def _never_forgets(s: Settings) -> bool:
     return s["learner.buffer"] >= s["env_steps"] and not s["learner.priority"]
 
@@ -192,6 +197,7 @@ UNREAD: tuple[Rule, ...] = (
     *(Rule(_keys(f"prior.{use}", "redraw"), "all admissible actions are considered and nothing is drawn; add "
            f"prior.{use}.k=5 to draw five", _draws_nothing(use), refused=True)
       for use in USES),
+    Rule(_keys("prior", "uniform_after"), "the run ends before", _never_becomes_uniform),
     # the prompt
     Rule(_keys("prompt", "system"), _OFF("kind=chat"), lambda s: s["prompt.kind"] != "chat", refused=True),
     Rule(_keys("prompt", "think_tokens think_end then"), _OFF("think=shared or each"),

@@ -166,6 +166,8 @@ ONE_NAME = [  # (what is run, what it does not read)
     ("learner=dqn learner.gamma=1", "learner.discount_by=primitive_steps"),
     ("learner=dqn learner.backup=soft", "learner.double_q=false"),
     ("learner=dqn env_steps=100", "learner.buffer=100"),
+    ("env_steps=100", "prior.uniform_after=100"),
+    ("env_steps=100 learner.prefill=100", "learner.prefill=500"),
     ("learner=prior_only", "prior.target.k=2"),
     ("learner=prior_only prior=sampled", "prior.target.redraw=union"),
     (f"learner=cql_prior {DATA}", "prior.behaviour.k=2"),

@@ -200,8 +200,14 @@ def _folder_revision(folder: Path) -> str:
 def _files(folder: Path) -> dict[str, Path]:
     """The files that an answer can depend on, in order of their names, which are relative to the folder."""
     found = {}
-    for at, inside, names in os.walk(folder):
-        inside[:] = [name for name in inside if not name.startswith((".", "checkpoint-"))]
+    for at, inside, names in os.walk(folder, followlinks=True):
+        here = Path(at).resolve()
+        inside[:] = [
+            name
+            for name in inside
+            if not name.startswith((".", "checkpoint-"))
+            and not here.is_relative_to(Path(at, name).resolve())  # a link upwards leads round in circles
+        ]
         for name in names:
             file = Path(at, name)
             is_part = not (name.startswith(".") or _DOCUMENTS.fullmatch(name) or file.suffix.lower() in _NO_PART)

@@ -10,9 +10,9 @@ The rule, in this order:
    longer one does not count. Nothing left: the answer names nothing. Two different actions left: it is ambiguous. The
    same one twice is that one.
 4. An action that is left is negated where any of its occurrences follows a negation in the same clause. Negations are
-   the words of `_NEGATION`, wherever in the clause they stand, so "not only go left" is negated. "No" before a
-   punctuation mark is an answer to something else, and negates nothing ("no, go left"). A clause ends at . ! ? ; …
-   before a space, at "but", and at ", so". Words after the action do not count.
+   the words of `_NEGATION`, wherever in the clause they stand, so "not only go left" is negated. "No" reaches as far as
+   the next punctuation mark alone ("no, go left" and "no problem, go left" name that action). A clause ends at
+   . ! ? ; … before a space, at "but", and at ", so". Words after the action do not count.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ from typing import Literal, NamedTuple
 
 _NEGATION = re.compile(
     r"\b(?:not|never|neither|nor|cannot|without|avoid(?:s|ed|ing)?|instead of|rather than"
+    r"|(?:refus(?:e|es|ed|ing)|declin(?:e|es|ed|ing)|unable|impossible|unwise) to"
     r"|\w+n['\N{RIGHT SINGLE QUOTATION MARK}]t|(?:do|does|did|ca|wo|is|must|should|would|could)nt"
-    r"|no(?!\s*(?:[,.!?;:\N{HORIZONTAL ELLIPSIS}\N{EN DASH}\N{EM DASH}]|-\s|--)))\b"
+    r"|no(?!(?:[^,.!?;:\N{HORIZONTAL ELLIPSIS}\N{EN DASH}\N{EM DASH}-]|-(?![\s-]))*"
+    r"(?:[,.!?;:\N{HORIZONTAL ELLIPSIS}\N{EN DASH}\N{EM DASH}]|-[\s-])))\b"
 )
 _CLAUSE_END = re.compile(r"[.!?;\N{HORIZONTAL ELLIPSIS}](?=\s)|\bbut\b|,\s*so\b")
 

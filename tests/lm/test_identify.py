@@ -75,6 +75,19 @@ def test_what_no_answer_depends_on_is_no_part(folder: Path, name: str):
     assert identify(str(folder)) == known
 
 
+def test_a_folder_behind_a_link_is_part_of_it_and_a_link_upwards_is_not_followed(folder: Path, tmp_path: Path):
+    known = identify(str(folder))
+    (folder / "up").symlink_to(folder)
+    assert identify(str(folder)) == known
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "mine.py").touch()
+    (folder / "code").symlink_to(tmp_path / "code")
+    with_code = identify(str(folder))
+    assert with_code != known
+    (tmp_path / "code" / "mine.py").write_text("1")
+    assert identify(str(folder)) not in (known, with_code)
+
+
 def test_a_file_of_another_name_is_another_model(folder: Path):
     known = identify(str(folder))
     (folder / "generation_config.json").rename(folder / "generation_config.json.old")

@@ -114,7 +114,8 @@ def test_the_same_action_twice_is_that_one(answer: str):
         "neither go left", "no go left", "no-go left", 'There is no "go left"', "NEVER go left",
         "not only go left",  # conservative
         "I must not, under any circumstances, go left", "Do not do this: go left", "no, never go left",
-        "go left, no, do not go left", "not so go left",
+        "go left, no, do not go left", "not so go left", "I refuse to go left", "refusing to go left",
+        "It is impossible to go left", "I am unable to go left", "no way will I go left",
     ],
 )  # fmt: skip
 def test_a_negated_action_is_none(answer: str):
@@ -125,7 +126,8 @@ def test_a_negated_action_is_none(answer: str):
     "answer",
     [
         "no, go left", "No. go left", "No! Go left!", "no: go left", "no - go left", "No \u2014 go left",
-        "no... go left", "I do not know. Maybe go left", "Why not? go left", "I can't wait; go left",
+        "no... go left", "No problem, go left", "no key here - go left",
+        "I do not know. Maybe go left", "Why not? go left", "I can't wait; go left",
         "I'm not sure, but I go left", "There is no mug here, so I go left", "nothing is here, go left",
         "knot: go left", "I want to go left",
         "go left, do not wait",  # what follows does not count
