@@ -45,6 +45,19 @@ def explained(stopped: str = "stopped") -> Iterator[None]:
         _fail(_one_line(error), getattr(error, "exit_code", 1))
 
 
+def typed_options(ctx: typer.Context) -> list[str]:
+    """The options of a command as they were typed, arguments aside."""
+    words: list[str] = []
+    for param in ctx.command.params:
+        source = ctx.get_parameter_source(param.name or "")
+        if param.param_type_name != "option" or source is None or source.name != "COMMANDLINE":
+            continue
+        value = ctx.params[param.name or ""]
+        for each in value if isinstance(value, list | tuple) else [value]:
+            words += [param.opts[0]] if each is True else [param.opts[0], str(each)]
+    return words
+
+
 def show(shown: RenderableType) -> None:
     from rich.console import Console
 

@@ -74,11 +74,11 @@ class RunInfo:
         return max(0.0, time.time() - (self.path / "summary.json").stat().st_mtime)
 
 
-def load_runs(root: Path) -> list[RunInfo]:
-    """The runs in a folder, by name; other folders, and runs that were set aside, are left out."""
+def load_runs(root: Path, aside: bool = False) -> list[RunInfo]:
+    """The runs in a folder, by name; other folders are left out, and without `aside` runs that were set aside."""
     if not root.is_dir():
         return []
-    return [RunInfo(p) for p in sorted(root.iterdir()) if is_run(p) and not ASIDE.search(p.name)]
+    return [RunInfo(p) for p in sorted(root.iterdir()) if is_run(p) and (aside or not ASIDE.search(p.name))]
 
 
 def is_run(path: Path) -> bool:
