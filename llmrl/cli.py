@@ -17,9 +17,9 @@ from llmrl.commands import cache, data, lm, runs, worlds
 from llmrl.commands.shell import (
     GOES_ON,
     PAUSED,
-    RUN,
     ConfigDir,
     Runs,
+    drop_what_nobody_reads,
     explained,
     server_of,
     show,
@@ -239,7 +239,12 @@ def tune(
 
 @app.command()
 def plot(
-    run: Annotated[list[str], typer.Argument(help=RUN)],
+    run: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN... [KEY=VALUE]...", help="Runs: folders, globs, parts of names, narrowed by their settings."
+        ),
+    ],
     metric: Annotated[str, typer.Option(help="What is drawn: a metric's name.")] = "eval/success",
     x: Annotated[str, typer.Option(help="Over what: another metric's name.")] = "env_steps",
     out: Annotated[Path, typer.Option(help="The file to write: .png, .svg or .pdf.")] = Path("curve.png"),
@@ -247,10 +252,13 @@ def plot(
 ) -> None:
     """Draw learning curves; runs that differ only in their seed become one line with its interval."""
     with explained():
-        from llmrl.report.plots import curve
-        from llmrl.run.load import find_run
+        from llmrl.report.comparison import PICTURES, check_suffix
+        from llmrl.report.select import select
 
-        typer.echo(curve([find_run(text, runs) for text in run], out, metric, x))
+        check_suffix(out, PICTURES)
+        from llmrl.report.plots import curve
+
+        typer.echo(curve(select(run, runs), out, metric, x))
 
 
 @app.command(context_settings={"ignore_unknown_options": True})  # so that --against stays where it was typed
@@ -319,6 +327,7 @@ def doctor(runs: Runs = Path("runs")) -> None:
 
 
 def main() -> None:
+    drop_what_nobody_reads()
     signal.signal(signal.SIGTERM, stop)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is to be ignored
         signal.signal(signal.SIGINT, stop)

@@ -12,6 +12,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from llmrl.config import ConfigError
 from llmrl.run.files import read_lines
 from llmrl.run.folder import ASIDE, in_use, read_object, read_summary
 
@@ -88,7 +89,7 @@ def is_run(path: Path) -> bool:
 def find_run(text: str, root: Path) -> RunInfo:
     """The run a person means: a folder, or a part of one name under `root`.
 
-    Raises ValueError with the candidates when it is none or several.
+    Raises ConfigError with the candidates when it is none or several.
     """
     if is_run(Path(text)):
         return RunInfo(Path(text))
@@ -97,11 +98,11 @@ def find_run(text: str, root: Path) -> RunInfo:
     if len(found) == 1:
         return found[0]
     if found:
-        raise ValueError(f"{text}: {len(found)} runs have this in their name; type more of one:\n{_listed(found)}")
+        raise ConfigError(f"{text}: {len(found)} runs have this in their name; type more of one:\n{_listed(found)}")
     if not runs:
-        raise ValueError(f"{text}: no such run, and there is none in {root}/; `llmrl train` makes one")
+        raise ConfigError(f"{text}: no such run, and there is none in {root}/; `llmrl train` makes one")
     near = get_close_matches(text, [run.name for run in runs], n=5, cutoff=0.5)
-    raise ValueError(
+    raise ConfigError(
         f"{text}: no such run in {root}/; there are\n{_listed([r for r in runs if r.name in near] or runs)}"
     )
 
