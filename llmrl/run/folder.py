@@ -103,7 +103,7 @@ class RunFolder:
         path = own_folder(root, name, run_id)
         if not fresh and is_complete(path):  # shown from a folder that cannot be written, too
             return cls(path, run_id, True, None, None)
-        with _opening(root), _explained(path):
+        with opening(root), _explained(path):
             path = own_folder(root, name, run_id)
             if not fresh and is_complete(path):
                 return cls(path, run_id, True, None, None)
@@ -126,7 +126,7 @@ class RunFolder:
 
     def set_aside(self) -> Path:
         """Keeps what there is as `<name>.aside-<n>`, and begins anew in an empty folder."""
-        with _opening(self.path.parent), _explained(self.path):
+        with opening(self.path.parent), _explained(self.path):
             aside = self._move_aside()
         self.write_summary({"status": "running"})
         return aside
@@ -365,7 +365,7 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _opening(root: Path) -> Iterator[None]:
+def opening(root: Path) -> Iterator[None]:
     """One process at a time looks at, sets aside and makes the folders in `root`."""
     try:
         file = (root / ".lock").open("ab")

@@ -79,7 +79,8 @@ def load_runs(root: Path, aside: bool = False) -> list[RunInfo]:
     """The runs in a folder, by name; other folders are left out, and without `aside` runs that were set aside."""
     if not root.is_dir():
         return []
-    return [RunInfo(p) for p in sorted(root.iterdir()) if is_run(p) and (aside or not ASIDE.search(p.name))]
+    folders = (p for p in sorted(root.iterdir()) if not p.name.startswith(".") and is_run(p))
+    return [RunInfo(p) for p in folders if aside or not ASIDE.search(p.name)]
 
 
 def is_run(path: Path) -> bool:
