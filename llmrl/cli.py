@@ -81,7 +81,7 @@ def train(
     """
     overrides = (overrides or []) + (["cached_only=true"] if cached_only else [])
     with explained(GOES_ON):
-        _die_with_the_sweep()
+        in_sweep = _die_with_the_sweep()
         from llmrl.config import compose, unread_overrides
 
         if config_dir is not None:
@@ -96,7 +96,7 @@ def train(
             return
         for line in unread_overrides(overrides, config, config_dir):
             typer.echo(line, err=True)
-        _train(config, fresh, allow_drift)
+        _train(config, fresh, allow_drift, in_sweep)
 
 
 @app.command()
@@ -341,11 +341,11 @@ def main() -> None:
         raise
 
 
-def _die_with_the_sweep() -> None:
-    """A cell of a sweep that was killed would otherwise go on, and hold its run."""
+def _die_with_the_sweep() -> bool:
+    """Whether this is a cell of a sweep; one that was killed would otherwise let it go on, and hold its run."""
     sweep = os.environ.pop("LLMRL_SWEEP", None)
     if sweep is None:
-        return
+        return False
     if sys.platform == "linux":
         import ctypes
 
@@ -353,13 +353,14 @@ def _die_with_the_sweep() -> None:
         ctypes.CDLL(None).prctl(set_parent_death_signal, int(signal.SIGTERM))
     if sweep != str(os.getppid()):  # it was killed before this process got here
         raise typer.Exit(128 + signal.SIGTERM)
+    return True
 
 
-def _train(config: DictConfig, fresh: bool, allow_drift: bool) -> None:
+def _train(config: DictConfig, fresh: bool, allow_drift: bool, in_sweep: bool) -> None:
     from llmrl.finished import shown_if_finished
-    from llmrl.progress import reporter
+    from llmrl.progress import Events, reporter
 
-    shown = reporter(config.progress)
+    shown = Events() if in_sweep else reporter(config.progress)
     try:
         if not fresh and shown_if_finished(config, shown) is not None:
             return
@@ -373,7 +374,6 @@ def _train(config: DictConfig, fresh: bool, allow_drift: bool) -> None:
 
 def _sweep(overrides: list[str], config_dir: Path | None, jobs: int, only_print: bool, flags: Sequence[str]) -> None:
     from llmrl.config import unread_overrides
-    from llmrl.report.tables import sweep_table
     from llmrl.sweep import launch, plan
 
     planned = plan(overrides, config_dir)
@@ -385,16 +385,27 @@ def _sweep(overrides: list[str], config_dir: Path | None, jobs: int, only_print:
     lines = [line for cell in planned for line in unread_overrides(cell.overrides, cell.cfg, config_dir)]
     for line in dict.fromkeys(lines):
         typer.echo(line, err=True)
+    from llmrl.report import sweeps
+    from llmrl.report.tables import sweep_table
     from llmrl.serve import served_for
 
-    with served_for([cell.cfg for cell in planned if not cell.is_complete], typer.echo) as environment:
-        codes = launch(planned, config_dir, jobs, typer.echo, flags, environment)
+    shared = set.intersection(*(set(cell.overrides) for cell in planned)) if len(planned) > 1 else set()
+    names = [" ".join(word for word in cell.overrides if word not in shared) for cell in planned]
+    waiting = [cell.cfg for cell in planned if not cell.is_complete]
+    with served_for(waiting, typer.echo) as environment, sweeps.Screen(names) as screen:
+        codes = launch(planned, config_dir, jobs, screen, flags, environment)
     rows = []
     for cell, code in zip(planned, codes, strict=True):
         run = cell.run()
         status = "paused" if code == PAUSED else "failed" if code or run is None else run.status
         rows.append((cell.overrides, run, status))
     show(sweep_table(rows))
+    made = [run for _, run, _ in rows if run is not None]
+    if found := sweeps.arms(made):
+        typer.echo()
+        show(sweeps.arms_table(found))
+        for path in sweeps.keep(found, made, Path(planned[0].cfg.paths.runs)):
+            typer.echo(path)
     if any(codes):
         raise typer.Exit(PAUSED if set(codes) <= {0, PAUSED} else 1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 REFRESH = 0.1  # seconds between two redraws
+EVENT = 0.25  # seconds between two lines on where a cell of a sweep stands
 
 
 @dataclass
@@ -144,6 +146,34 @@ class Live(Plain):
         if p.queries:
             parts.append(f"asked {_count(p.queries)}: {_count(p.computed)} computed, {_count(p.kept)} kept")
         return Group(bar, Text(" · ".join(parts), style="dim", no_wrap=True, overflow="ellipsis"))
+
+
+class Events(Plain):
+    """A line of JSON for each thing that happens: for the sweep that this run is a cell of."""
+
+    def begin(self, name: str, folder: Path, total_steps: int, unit: str = "decisions") -> None:
+        self._say(total=total_steps)
+
+    def progress(self, p: Progress) -> None:
+        now = time.monotonic()
+        if now - self._said_at >= EVENT:
+            self._said_at = now
+            success = p.eval_success if p.eval_success is not None else p.train_success
+            self._say(at=p.env_steps, rate=p.steps_per_second, success=success)
+
+    def evaluated(self, row: dict[str, Any]) -> None:
+        self._say(row=row)
+
+    def note(self, text: str) -> None:
+        self._say(note=text)
+
+    def done(self, summary: dict[str, Any], cost: dict[str, Any], paths: Sequence[Path]) -> None:
+        return
+
+    _said_at = float("-inf")
+
+    def _say(self, **event: Any) -> None:
+        print(json.dumps(event), flush=True)
 
 
 def reporter(show_bar: bool) -> Plain:
