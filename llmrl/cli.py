@@ -165,7 +165,14 @@ def evaluate(
             show_default=False,
         ),
     ],
-    episodes: Annotated[int, typer.Option(min=1, help="Of each task of the world.")] = 3,
+    episodes: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Of each task. By default success is computed where a run computes it, else there are 100 in all.",
+            show_default=False,
+        ),
+    ] = None,
     policy: Annotated[
         Played, typer.Option(help="expert: who knows the way plays the best of what the prior proposes.")
     ] = Played.behaviour,
