@@ -16,11 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from llmrl.build import build_exact
 from llmrl.config import named_settings
 from llmrl.data.dataset import DataSet
 from llmrl.data.files import read
 from llmrl.data.offline import OfflineData, Supports
 from llmrl.envs.state import TextState
+from llmrl.fit import data_fit, prior_fit
 from llmrl.learners.offline import OfflineLearner, steps_of
 from llmrl.priors.candidates import Proposal
 from llmrl.progress import duration
@@ -29,6 +31,7 @@ from llmrl.train import Training
 
 STEPS_AT_ONCE = 50  # gradient steps of a tick: what is told of them is their mean
 STATES_AT_ONCE = 512  # of which candidates are asked for at once
+LISTED = 20_000  # states of a world, at most, of which it is found out whether the data are of it
 TELL_EVERY = 10.0  # seconds, while candidates are asked for
 
 
@@ -62,6 +65,11 @@ class OfflineTraining(Training):
             self.note(world)
         states, following = self.set.states(self.rows, self.parts.history_turns)
         self.learner.study(self.offline(states, following))
+        if not self.fit:
+            world = self.exact or build_exact(self.cfg, 0, LISTED)
+            self.fit = data_fit(self.set, self.rows, world) if world is not None else {}
+            self.fit |= prior_fit(self.parts.prior, self.exact)
+        self.judge()
 
     def elsewhere(self) -> str | None:
         """What a person should know where the data are not of the world that the run is evaluated in."""

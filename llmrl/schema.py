@@ -426,6 +426,7 @@ class TrainConfig:
     checkpoint_every: int = free(1000)  # decisions, or gradient steps; one more at the end
     threads: int = free(1)  # torch threads; provenance, and the machine type of a resumed run
     progress: bool = free(True)
+    strict: bool = free(False)  # data or a prior that do not fit the world end the run before it learns
     cached_only: bool = free(False)  # refuse to compute: only what is kept already is used
     paths: PathsConfig = free(factory=PathsConfig)
 

@@ -20,6 +20,7 @@ from llmrl.config import checked, named_settings, run_id, run_name
 from llmrl.envs.pool import EnvPool
 from llmrl.evaluate import Evaluation, evaluate
 from llmrl.finished import shown_if_finished, written
+from llmrl.fit import Misfit, complaint, prior_fit
 from llmrl.lm.language_model import Outage
 from llmrl.pipeline import Pipeline
 from llmrl.priors.cache import AnswerCounts
@@ -60,6 +61,8 @@ def train(
         if not folder.finished:
             _spine(cfg)(cfg, folder, reporter, allow_drift).run()
         reporter.done(folder.summary, folder.cost, written(folder.path))
+        if (wrong := complaint(folder.summary.get("fit", {}), cfg)) is not None:
+            reporter.note(wrong)
         return folder.summary
 
 
@@ -102,6 +105,7 @@ class Training:
         self.recent: deque[bool] = deque(maxlen=20)
         self.since = _Since()
         self.last_row: dict[str, Any] = {}
+        self.fit: dict[str, Any] = {}  # of data and prior to the world
         self.known_ceiling: float | None = None
         self.kept_states = self.kept_rows = 0  # of the feature table
         self.before = folder.cost  # of earlier attempts
@@ -134,6 +138,16 @@ class Training:
         if not self.last_row:
             self.rollout.start()
             self.evaluate()
+            self.fit = prior_fit(self.parts.prior, self.exact)
+        self.judge()
+
+    def judge(self) -> None:
+        """Says where data or prior do not fit the world. Raises Misfit where the run is strict."""
+        wrong = complaint(self.fit, self.cfg)
+        if wrong is not None and self.cfg.strict:
+            raise Misfit(f"{wrong}; nothing was learned, since the run is strict: without --strict it goes on")
+        if wrong is not None:
+            self.note(wrong)
 
     def run(self) -> None:
         try:
@@ -277,6 +291,7 @@ class Training:
             "recent": list(self.recent),
             "since": self.since.save(),
             "last_row": self.last_row,
+            "fit": self.fit,
             "known_ceiling": self.known_ceiling,
             **self.save_open(),
             "prior": self.parts.prior.save(),
@@ -298,6 +313,7 @@ class Training:
                 rows = np.fromfile(self.folder.path / FEATURE_ROWS, dtype="<f4").reshape(-1, table.encoder.dim)
                 table.restore(texts, rows)
                 self.kept_states, self.kept_rows = len(texts), len(rows)
+            self.fit = saved.get("fit", {})
             self.parts.prior.restore(saved["prior"])
             self.parts.learner.load_state_dict(weights)
             self.parts.learner.restore(saved["learner"])
@@ -386,6 +402,7 @@ class Training:
             "eval": _block(row, "eval/"),
             "eval_greedy": _block(row, "eval_greedy/"),
             "lm": _block(row, "lm/"),
+            "fit": self.fit,
         }
 
     def write_cost(self) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 from llmrl.lm.language_model import Sampling
 from llmrl.priors.cache import Answers
 from llmrl.priors.project import Projection, project
@@ -58,6 +60,17 @@ class FreeAnswers:
                 by_count[start + k].append(question[0])
         for n, prompts in by_count.items():
             self._answers.begin_generations(prompts, n, self._sampling)
+
+    def counts(self, question: Question) -> np.ndarray | None:
+        """float64 [actions]: how many of the answers read so far name each; None where none was read."""
+        if not (known := self._known.get(question)):
+            return None
+        named = [found.action for found in known if found.action is not None]
+        return np.bincount(named, minlength=len(question[1])).astype(np.float64)
+
+    def named_so_far(self) -> tuple[int, int]:
+        """How many of the answers read so far named an action, and how many there are."""
+        return sum(len(_valid(known)) for known in self._known.values()), sum(map(len, self._known.values()))
 
     def used(self, question: Question, start: int, k: int) -> list[tuple[str, Projection]]:
         """The answers behind `named`, which was called before: each text, and what it names."""

@@ -38,6 +38,7 @@ from llmrl.run.seeding import stream
 from llmrl.schema import PriorConfig, SupportConfig
 
 Experts = Sequence[frozenset[str] | None]
+FIRST = 48  # states that are remembered, to be looked at
 
 
 @dataclass
@@ -83,6 +84,7 @@ class Prior:
             self._free = FreeAnswers(self._ask or answers, sampling, cfg.limit)
         self._draws = {use: stream(seed, "prior", use) for use in self._supports}
         self._rendered: dict[TextState, tuple[str, str]] = {}
+        self.first: dict[TextState, frozenset[str] | None] = {}  # what it was asked about first, and experts' actions
         self._prompts: set[bytes] = set()  # digests of those whose answers a run was given
         self._decisions = 0  # the behaviour's, as far as uniform_after
         self._expert_is_known = False
@@ -180,6 +182,29 @@ class Prior:
         if not valid or support.k is None:
             return Explanation(None, answers, None, thoughts)
         return Explanation(None, answers, valid if union is None else int(union.sum()), thoughts)
+
+    @property
+    def asks(self) -> bool:
+        """Whether a language model is asked anything."""
+        return self._asks
+
+    def informs(self, use: Use) -> bool:
+        """Whether this use is told what the prior says."""
+        return not self._knows_nothing(use)
+
+    def says(self, state: TextState) -> dict[str, float] | None:
+        """How likely each action is by what was heard of this state so far; None where nothing was. Asks nothing."""
+        key = self._key(state)
+        if self.cfg.source == "generated":
+            found = self._free.counts(key.question) if self._free is not None else None
+            p = None if found is None else _on_all(_weighted(found if found.any() else found + 1.0), found.size)
+        else:
+            p = self._distributions.get(key)
+        return None if p is None else dict(zip(state.actions, p.tolist(), strict=True))
+
+    def named(self) -> tuple[int, int] | None:
+        """Of the free answers read so far, how many named an action, and how many there are; None: it reads none."""
+        return self._free.named_so_far() if self._free is not None and self.cfg.source == "generated" else None
 
     def _thoughts(self, key: _Key, n: int) -> tuple[str, ...]:
         """Those before the first n answers, one that they share or n of them; none where the model does not think."""
@@ -361,6 +386,10 @@ class Prior:
     # ---- shared --------------------------------------------------------------------------------------------------
 
     def _keys(self, states: Sequence[TextState], experts: Experts | None) -> list[_Key]:
+        for i, state in enumerate(states if len(self.first) < FIRST else ()):
+            self.first.setdefault(state, None if experts is None else experts[i])
+            if len(self.first) == FIRST:
+                break
         if self.cfg.source != "oracle":
             return [self._key(s) for s in states]
         known = [None] * len(states) if experts is None else experts
