@@ -41,7 +41,7 @@ SHORT = [
     "evaluation.exact_up_to=0", "rollout.num_envs=4", f"threads={os.environ.get('OMP_NUM_THREADS', '1')}",
 ]  # fmt: skip
 PAPER_MODEL = ["lm=hf", f"lm.model={GOLDEN / 'lm'}", "lm.device=cpu"]
-MODEL = [*PAPER_MODEL, "prompt.history_turns=2"]
+MODEL = [*PAPER_MODEL, "prompt=plain", "prompt.history_turns=2"]
 LEARNS = [
     "learner.learning_starts=40",
     "learner.updates=2",
