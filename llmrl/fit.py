@@ -1,7 +1,7 @@
 """How well a run's data and its prior fit its world, looked at before anything is learned.
 
-`data_fit` and `prior_fit` give numbers, which `summary.json` keeps under `fit`; `complaint` says in one sentence what is
-wrong with them. Nothing is asked of a model that the run would not ask anyway.
+`data_fit` and `prior_fit` give numbers, which `summary.json` keeps under `fit`; `complaint` says in one sentence what
+is wrong with them. Nothing is asked of a model that the run would not ask anyway.
 
     observations, actions              rows of data, with known_*: those whose text occurs in the world, where it can be
                                        listed
@@ -41,7 +41,8 @@ class Misfit(ValueError):
 
 def data_fit(data: DataSet, rows: np.ndarray, world: Exact) -> dict[str, int]:
     """Of the rows that a run learns from: how many observations and actions the world has, too."""
-    seen, offered = set(), set()
+    seen: set[str] = set()
+    offered: set[str] = set()
     for state in world.texts():
         seen.add(state.observation)
         offered.update(state.actions)

@@ -125,6 +125,13 @@ class Training:
     def budget(self) -> int:
         return self.cfg.env_steps
 
+    @property
+    def over(self) -> bool:
+        return self.at >= self.budget or self._enough(self.episodes)
+
+    def _enough(self, episodes: int) -> bool:
+        return self.cfg.data is None and self.cfg.episodes is not None and episodes >= self.cfg.episodes
+
     def open(self) -> None:
         """What it learns from."""
         cfg = self.cfg
@@ -153,10 +160,10 @@ class Training:
         try:
             self.write_cost()  # this attempt counts, however it ends
             self.begin()
-            while self.at < self.budget:
+            while not self.over:
                 before = self.at
                 self.tick()
-                finished = self.at == self.budget
+                finished = self.over
                 if finished or self.at >= self.evaluation_due:
                     self.evaluate()
                 while self.evaluation_due <= self.at:
@@ -178,7 +185,8 @@ class Training:
     def tick(self) -> None:
         left = self.cfg.env_steps - self.env_steps
         tick = self.rollout.tick(self.parts.learner.act, self.rollout.due(left))
-        transitions = tick.transitions + (self.rollout.rest() if tick.decisions == left else [])
+        is_last = tick.decisions == left or self._enough(self.episodes + len(tick.episodes))
+        transitions = tick.transitions + (self.rollout.rest() if is_last else [])
         self.parts.learner.observe(transitions)
         metrics = self.parts.learner.update()
         self.env_steps += tick.decisions

@@ -13,7 +13,7 @@ import numpy as np
 
 from llmrl.lm.language_model import Sampling
 from llmrl.priors.cache import Answers
-from llmrl.priors.project import Projection, project
+from llmrl.priors.project import PROJECTIONS, Projection
 from llmrl.priors.thinking import Thinking
 
 Question = tuple[str, tuple[str, ...]]  # the rendered prompt and the menu
@@ -25,11 +25,11 @@ _quoted = json.JSONEncoder().encode
 class FreeAnswers:
     """The projected answers to each question in index order, as many as were needed so far.
 
-    `limit`: how many extra answers may be read where some name no action.
+    `limit`: how many extra answers may be read where some name no action. `projection`: the rule, by its name.
     """
 
-    def __init__(self, answers: Answers | Thinking, sampling: Sampling, limit: int) -> None:
-        self.limit = limit
+    def __init__(self, answers: Answers | Thinking, sampling: Sampling, limit: int, projection: str = "whole") -> None:
+        self.limit, self._project = limit, PROJECTIONS[projection]
         self.parse_failures = 0  # answers that named no admissible action
         self.ambiguous = 0  # of these, those that named several
         self._answers, self._sampling = answers, sampling
@@ -70,7 +70,8 @@ class FreeAnswers:
 
     def named_so_far(self) -> tuple[int, int]:
         """How many of the answers read so far named an action, and how many there are."""
-        return sum(len(_valid(known)) for known in self._known.values()), sum(map(len, self._known.values()))
+        named = sum(not found.failed for known in self._known.values() for found in known)
+        return named, sum(map(len, self._known.values()))
 
     def used(self, question: Question, start: int, k: int) -> list[tuple[str, Projection]]:
         """The answers behind `named`, which was called before: each text, and what it names."""
@@ -100,12 +101,12 @@ class FreeAnswers:
             found = self._answers.generations([prompt for prompt, _ in questions], n, self._sampling)
             for question, texts in zip(questions, found, strict=True):
                 known = self._known[question]
-                known.extend(project(text, question[1]) for text in texts[len(known) : n])
+                known.extend(self._project(text, question[1]) for text in texts[len(known) : n])
         if count:
             for question, end in wanted:
                 digest = _digest(question)
                 new = self._known[question][self._counted[digest] : end]
-                self.parse_failures += sum(found.action is None for found in new)
+                self.parse_failures += sum(found.failed for found in new)
                 self.ambiguous += sum(found.how == "ambiguous" for found in new)
                 self._counted[digest] = max(self._counted[digest], end)
 

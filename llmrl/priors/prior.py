@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from llmrl.envs.state import TextState
-from llmrl.lm.language_model import Sampling
+from llmrl.lm.language_model import Sampling, stopping
 from llmrl.priors.cache import Answers
 from llmrl.priors.candidates import Candidates, Proposal, Use
 from llmrl.priors.generated import FreeAnswers
@@ -77,11 +77,11 @@ class Prior:
         self._ask: Answers | Thinking | None = answers
         if answers is not None:
             draw_seed = seed if cfg.draw_seed is None else cfg.draw_seed
-            stop = prompt.end if prompt is not None else ""
+            stop = stopping(cfg.stop) if cfg.stop is not None else prompt.end if prompt is not None else ""
             if prompt is not None:
                 self._ask = asked_first(prompt, cfg, seed, answers)
             sampling = Sampling(cfg.max_tokens, cfg.temperature, cfg.top_p, stop, draw_seed)
-            self._free = FreeAnswers(self._ask or answers, sampling, cfg.limit)
+            self._free = FreeAnswers(self._ask or answers, sampling, cfg.limit, cfg.projection)
         self._draws = {use: stream(seed, "prior", use) for use in self._supports}
         self._rendered: dict[TextState, tuple[str, str]] = {}
         self.first: dict[TextState, frozenset[str] | None] = {}  # what it was asked about first, and experts' actions
@@ -130,19 +130,32 @@ class Prior:
                 starts = [self._visits.get((use, key.digest), 0) * (k + self.cfg.limit) * redrawn for key in keys]
                 self._free.begin([key.question for key in keys], starts, k)
 
+    @property
+    def reads_on(self) -> bool:
+        """Whether each visit of a target reads other free answers."""
+        target = self.cfg.target
+        return self.cfg.source == "generated" and target.redraw == "visit" and not target.uniform
+
     def proposals(
-        self, states: Sequence[TextState], experts: Experts | None = None, use: Use = "evaluation", count: bool = False
+        self,
+        states: Sequence[TextState],
+        experts: Experts | None = None,
+        use: Use = "evaluation",
+        count: bool = False,
+        visits: bool = False,
     ) -> list[Proposal] | None:
         """What a use's candidates are drawn from, wherever that is the same at every visit; else None.
 
-        None: a support that grows (union), and free answers, of which each visit reads others. Nothing is drawn, though
-        a model may be asked; with `count`, the states are counted as those it was asked about. Raises ValueError as
-        `candidates`.
+        None: a support that grows (union), and free answers, of which each visit reads others; but with `visits` these
+        states are visits, each with answers of its own. Nothing else is drawn, though a model may be asked; with
+        `count`, the states are counted as those it was asked about. Raises ValueError as `candidates`.
         """
         support, source = self._supports[use], self.cfg.source
         if support.uniform:
             return [Proposal(np.full(len(s.actions), 1 / len(s.actions)), None) for s in states]
-        if support.redraw != "never" and (source == "generated" or (support.redraw == "union" and support.k)):
+        if support.redraw == "union" and (source == "generated" or support.k):
+            return None
+        if support.redraw == "visit" and source == "generated" and not visits:
             return None
         keys = self._keys(states, experts)
         if count and self._asks:
@@ -156,6 +169,12 @@ class Prior:
         else:
             given = self._drawn(keys, use)
         return [Proposal(_on_all(c, len(key.actions)), None) for c, key in zip(given, keys, strict=True)]
+
+    def start_data(self) -> None:
+        """The visits of data are counted from the first on, whoever went through them before."""
+        self._draws["target"] = stream(self.seed, "prior", "target")
+        for at in [at for at in self._visits if at[0] == "target"]:
+            del self._visits[at]
 
     def start_evaluation(self, *name: str | int) -> None:
         """Evaluations draw from a stream of their own, named by when they happen, and remember no earlier one."""
