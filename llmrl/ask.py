@@ -71,8 +71,8 @@ def sample(cfg: DictConfig, prompt: str | None, actions: Sequence[str], n: int) 
         about = _about(model, seconds)
     table = _table("answer", "names")
     for text in texts:
-        action, how = PROJECTIONS[cfg.prior.projection](text, question.actions)
-        named = Text(how, style="red") if action is None else Text(question.actions[action])
+        action, how = found = PROJECTIONS[cfg.prior.projection](text, question.actions)
+        named = Text(how, style="red") if found.failed or action is None else Text(question.actions[action])
         table.add_row(Text(repr(text)), named)
     return Group(_shown(question.prompt), *thoughts, table, about)
 
