@@ -396,9 +396,10 @@ def _answers_table(d: Decision) -> Table:
     table.add_column("the model's answers", overflow="fold")
     table.add_column("", no_wrap=True)
     table.add_column("", overflow="fold")
-    for answer, (action, how) in d.explanation.answers:
-        named = Text(how, style="red") if action is None else Text(f"{action + 1} {d.state.actions[action]}")
-        table.add_row(Text(repr(answer)), "→", named)
+    for answer, found in d.explanation.answers:
+        taken = "" if found.action is None else f"{found.action + 1} {d.state.actions[found.action]}"
+        failed = f"{found.how}, taken for {taken}" if taken else found.how
+        table.add_row(Text(repr(answer)), "→", Text(failed, style="red") if found.failed else Text(taken))
     return table
 
 

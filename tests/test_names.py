@@ -112,6 +112,10 @@ MORE = {  # name -> a preset, and what is other than there
     "no history": ("prior_only scored", {"prompt.template": "'{{observation}} Next:'"}),
     "marginal": ("prior_only scored", {"prior": "marginal"}),
     "thought": ("prior_only scored", {"prompt.think": "shared", "prompt.think_tokens": 4}),
+    "stops as the prompt does": ("dqn_prior generated", {"prior.stop": "['\n']"}),
+    "stops elsewhere": ("dqn_prior generated", {"prior.stop": "[e]"}),
+    "episodes to spare": ("dqn uniform", {"episodes": 32}),
+    "decisions to spare": ("dqn uniform", {"episodes": 2, "rollout.num_envs": 1}),
     "chat": ("prior_only scored", {"prompt": "chat", "prior.temperature": 0.05}),
     "model encoder": (
         "dqn uniform",
@@ -131,7 +135,7 @@ OTHER: dict[str, list[Any]] = {  # where a little more would be refused, or woul
     "learner.learning_starts": [28], "prompt.system": [""], "evaluation.per_doubling": [1], "encoder.pooling": ["last"],
     "learner.epsilon_decay": [30], "learner.epsilon_final": [0.2], "learner.learned_weight": [3.0],
     "prompt.template": ["{{ observation }}\nNext:"], "evaluation.exact_up_to": [20_000], "env.max_decisions": [4],
-    "env.max_primitive_steps": [5], "env.size": [8, 5],
+    "env.max_primitive_steps": [5], "env.size": [8, 5], "prior.stop": [None, ["e"]],
 }  # fmt: skip
 TOGETHER = {
     "learner.epsilon_final": ("learner.epsilon_decay", 10),

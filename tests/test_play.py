@@ -182,7 +182,7 @@ def test_generated_answers_are_shown_with_what_they_name(llama_folder: str, redr
     cfg = compose(
         [
             "learner=dqn_prior_paper", "env=overcooked_tomato", "lm=hf", f"lm.model={llama_folder}", "lm.device=cpu",
-            f"prior.evaluation.redraw={redraw}", "prior.limit=2",
+            f"prior.evaluation.redraw={redraw}", "prior.limit=2", "prior.projection=whole",
         ]
     )  # fmt: skip
     game = Game(cfg, "random weights", greedy=False)

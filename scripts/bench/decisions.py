@@ -46,8 +46,8 @@ def main() -> None:
             f"env_steps={steps}", f"rollout.num_envs={args.envs}", f"rollout.pipeline={str(args.pipeline).lower()}",
             "evaluation.exact_up_to=0", f"evaluation.episodes={EVALUATION_ENVS}", f"evaluation.every={steps}",
             "progress=false", f"checkpoint_every={steps}", "learner=dqn_prior", f"prior={args.prior}", "lm=vllm",
-            f"lm.model={args.model}", "lm.tokenizer=declared", f"lm.url={args.url}", f"lm.dtype={args.dtype}",
-            f"paths.runs={scratch}/runs", f"paths.cache={scratch}/kept.sqlite3",
+            "prompt=plain", f"lm.model={args.model}", "lm.tokenizer=declared", f"lm.url={args.url}",
+            f"lm.dtype={args.dtype}", f"paths.runs={scratch}/runs", f"paths.cache={scratch}/kept.sqlite3",
             *(["prior.limit=0"] if args.prior == "generated" else []),
         ])  # fmt: skip
         kept = Path(scratch) / "kept.sqlite3"
