@@ -1,4 +1,4 @@
-"""A run that is finished is shown, and nothing is computed; torch is not even loaded."""
+"""The beginning of a run, before torch is loaded: its name, and all of one that is finished already."""
 
 from __future__ import annotations
 
@@ -24,6 +24,15 @@ def shown_if_finished(cfg: DictConfig, reporter: Reporter) -> dict[str, Any] | N
     summary = read_summary(path)
     reporter.done(summary, read_object(path / "cost.json"), written(path))
     return summary
+
+
+def announce(cfg: DictConfig, reporter: Reporter) -> None:
+    """Which run of a checked config begins, and how far it goes."""
+    path = own_folder(Path(cfg.paths.runs), run_name(cfg), run_id(cfg))
+    if cfg.data is None:
+        reporter.begin(path.name, path, cfg.env_steps)
+    else:
+        reporter.begin(path.name, path, cfg.learner.gradient_steps, "gradient steps")
 
 
 def written(path: Path) -> list[Path]:

@@ -19,12 +19,11 @@ from llmrl.checks import refuse_keyless
 from llmrl.config import checked, named_settings, run_id, run_name
 from llmrl.envs.pool import EnvPool
 from llmrl.evaluate import Evaluation, evaluate
-from llmrl.finished import shown_if_finished, written
+from llmrl.finished import announce, shown_if_finished, written
 from llmrl.lm.language_model import Outage
 from llmrl.pipeline import Pipeline
 from llmrl.priors.cache import AnswerCounts
 from llmrl.progress import Progress, Reporter, Silent
-from llmrl.report.plots import run_curve
 from llmrl.rollout import Episode, Rollout
 from llmrl.run.checkpoint import checkpoint_steps, read_state, read_weights
 from llmrl.run.files import read_lines
@@ -34,6 +33,7 @@ from llmrl.run.resume import find_start
 from llmrl.schema import EvaluationConfig
 
 EVALUATION_ENVS = 32  # at most so many evaluation episodes at once
+CURVE = 3  # evaluations that are drawn as a curve, at least
 
 
 def train(
@@ -52,6 +52,7 @@ def train(
     reporter = reporter or Silent()
     if not fresh and (summary := shown_if_finished(cfg, reporter)) is not None:
         return summary
+    announce(cfg, reporter)
     refuse_keyless(cfg)
     torch.set_num_threads(cfg.threads)
     with RunFolder.open(Path(cfg.paths.runs), run_name(cfg), run_id(cfg), fresh) as folder:
@@ -130,7 +131,6 @@ class Training:
 
     def begin(self) -> None:
         """Before the first tick of an attempt."""
-        self.reporter.begin(self.folder.path.name, self.folder.path, self.budget)
         if not self.last_row:
             self.rollout.start()
             self.evaluate()
@@ -261,8 +261,15 @@ class Training:
             self.kept_rows += len(rows)
 
     def draw(self) -> None:
-        """The picture, which no result depends on: a run that cannot be drawn is as good as another."""
+        """The picture, which no result depends on: a run that cannot be drawn is as good as another.
+
+        A start and an end are no curve, and not worth the second that drawing them takes.
+        """
+        if self.evaluations < CURVE:
+            return
         try:
+            from llmrl.report.plots import run_curve  # loads matplotlib
+
             run_curve(self.folder.path)
         except Exception as error:
             self.note(
