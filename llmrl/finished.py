@@ -21,9 +21,8 @@ def shown_if_finished(cfg: DictConfig, reporter: Reporter) -> dict[str, Any] | N
     if not is_complete(path):
         return None
     reporter.note(f"{path} is complete: nothing to compute{_made_by(path)}")
-    summary = read_summary(path)
-    reporter.done(summary, read_object(path / "cost.json"), written(path))
-    return summary
+    reporter.done(read_summary(path), read_object(path / "cost.json"), written(path))
+    return named(path)
 
 
 def announce(cfg: DictConfig, reporter: Reporter) -> None:
@@ -33,6 +32,11 @@ def announce(cfg: DictConfig, reporter: Reporter) -> None:
         reporter.begin(path.name, path, cfg.env_steps)
     else:
         reporter.begin(path.name, path, cfg.learner.gradient_steps, "gradient steps")
+
+
+def named(path: Path) -> dict[str, Any]:
+    """A run's summary, with its folder."""
+    return {**read_summary(path), "folder": str(path)}
 
 
 def written(path: Path) -> list[Path]:

@@ -19,7 +19,7 @@ from llmrl.checks import refuse_keyless
 from llmrl.config import checked, named_settings, run_id, run_name
 from llmrl.envs.pool import EnvPool
 from llmrl.evaluate import Evaluation, evaluate
-from llmrl.finished import announce, shown_if_finished, written
+from llmrl.finished import announce, named, shown_if_finished, written
 from llmrl.lm.language_model import Outage
 from llmrl.pipeline import Pipeline
 from llmrl.priors.cache import AnswerCounts
@@ -39,7 +39,7 @@ CURVE = 3  # evaluations that are drawn as a curve, at least
 def train(
     cfg: DictConfig, reporter: Reporter | None = None, *, fresh: bool = False, allow_drift: bool = False
 ) -> dict[str, Any]:
-    """Runs `cfg` (see `llmrl.compose`) and returns its summary.
+    """Runs `cfg` (see `llmrl.compose`) and returns its summary, and in it `folder`, where everything of the run is.
 
     A finished run is not run again, an unfinished one goes on from its last checkpoint. `fresh`: it is begun anew, and
     what there was is kept aside. `allow_drift`: it goes on though numbers may differ here, and is marked.
@@ -61,7 +61,7 @@ def train(
         if not folder.finished:
             _spine(cfg)(cfg, folder, reporter, allow_drift).run()
         reporter.done(folder.summary, folder.cost, written(folder.path))
-        return folder.summary
+        return named(folder.path)
 
 
 class Training:
