@@ -331,13 +331,14 @@ def _die_with_the_sweep() -> None:
 
 
 def _train(config: DictConfig, fresh: bool, allow_drift: bool) -> None:
-    from llmrl.finished import shown_if_finished
+    from llmrl.finished import announce, shown_if_finished
     from llmrl.progress import reporter
 
     shown = reporter(config.progress)
     try:
         if not fresh and shown_if_finished(config, shown) is not None:
             return
+        announce(config, shown)
         from llmrl.train import train
 
         with server_of(config) as config:

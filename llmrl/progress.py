@@ -31,7 +31,9 @@ class Progress:
 
 
 class Reporter(Protocol):
-    def begin(self, name: str, folder: Path, total_steps: int, unit: str = "decisions") -> None: ...
+    def begin(self, name: str, folder: Path, total_steps: int, unit: str = "decisions") -> None:
+        """Before anything is loaded; a command may have said it already."""
+        ...
 
     def progress(self, p: Progress) -> None:
         """Called at every tick; cheap."""
@@ -70,9 +72,12 @@ class Plain:
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or _console()
+        self._begun: str | None = None
 
     def begin(self, name: str, folder: Path, total_steps: int, unit: str = "decisions") -> None:
-        self._print(f"{name}: {total_steps:,} {unit}")
+        if name != self._begun:
+            self._print(f"{name}: {total_steps:,} {unit}")
+        self._begun = name
 
     def progress(self, p: Progress) -> None:
         return

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -74,11 +75,14 @@ class RunInfo:
         return max(0.0, time.time() - (self.path / "summary.json").stat().st_mtime)
 
 
-def load_runs(root: Path) -> list[RunInfo]:
-    """The runs in a folder, by name; other folders, and runs that were set aside, are left out."""
-    if not root.is_dir():
-        return []
-    return [RunInfo(p) for p in sorted(root.iterdir()) if is_run(p) and not ASIDE.search(p.name)]
+def load_runs(root: Path | str = "runs") -> list[RunInfo]:
+    """The runs in a folder, or those that a glob pattern or the path of one means, by name.
+
+    Other folders, and runs that were set aside, are left out; there may be none.
+    """
+    holds_runs = Path(root).is_dir() and not is_run(Path(root))
+    paths = sorted(Path(root).iterdir()) if holds_runs else [Path(path) for path in sorted(glob(str(root)))]
+    return [RunInfo(path) for path in paths if is_run(path) and not ASIDE.search(path.name)]
 
 
 def is_run(path: Path) -> bool:
