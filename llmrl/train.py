@@ -19,12 +19,12 @@ from llmrl.checks import refuse_keyless
 from llmrl.config import checked, named_settings, run_id, run_name
 from llmrl.envs.pool import EnvPool
 from llmrl.evaluate import Evaluation, evaluate
-from llmrl.finished import shown_if_finished, written
+from llmrl.finished import announce, named, shown_if_finished, written
+from llmrl.fit import Misfit, complaint, prior_fit
 from llmrl.lm.language_model import Outage
 from llmrl.pipeline import Pipeline
 from llmrl.priors.cache import AnswerCounts
 from llmrl.progress import Progress, Reporter, Silent
-from llmrl.report.plots import run_curve
 from llmrl.rollout import Episode, Rollout
 from llmrl.run.checkpoint import checkpoint_steps, read_state, read_weights
 from llmrl.run.files import read_lines
@@ -34,12 +34,13 @@ from llmrl.run.resume import find_start
 from llmrl.schema import EvaluationConfig
 
 EVALUATION_ENVS = 32  # at most so many evaluation episodes at once
+CURVE = 3  # evaluations that are drawn as a curve, at least
 
 
 def train(
     cfg: DictConfig, reporter: Reporter | None = None, *, fresh: bool = False, allow_drift: bool = False
 ) -> dict[str, Any]:
-    """Runs `cfg` (see `llmrl.compose`) and returns its summary.
+    """Runs `cfg` (see `llmrl.compose`) and returns its summary, and in it `folder`, where everything of the run is.
 
     A finished run is not run again, an unfinished one goes on from its last checkpoint. `fresh`: it is begun anew, and
     what there was is kept aside. `allow_drift`: it goes on though numbers may differ here, and is marked.
@@ -52,6 +53,7 @@ def train(
     reporter = reporter or Silent()
     if not fresh and (summary := shown_if_finished(cfg, reporter)) is not None:
         return summary
+    announce(cfg, reporter)
     refuse_keyless(cfg)
     torch.set_num_threads(cfg.threads)
     with RunFolder.open(Path(cfg.paths.runs), run_name(cfg), run_id(cfg), fresh) as folder:
@@ -60,7 +62,9 @@ def train(
         if not folder.finished:
             _spine(cfg)(cfg, folder, reporter, allow_drift).run()
         reporter.done(folder.summary, folder.cost, written(folder.path))
-        return folder.summary
+        if (wrong := complaint(folder.summary.get("fit", {}), cfg)) is not None:
+            reporter.note(wrong)
+        return named(folder.path)
 
 
 class Training:
@@ -102,6 +106,7 @@ class Training:
         self.recent: deque[bool] = deque(maxlen=20)
         self.since = _Since()
         self.last_row: dict[str, Any] = {}
+        self.fit: dict[str, Any] = {}  # of data and prior to the world
         self.known_ceiling: float | None = None
         self.kept_states = self.kept_rows = 0  # of the feature table
         self.before = folder.cost  # of earlier attempts
@@ -121,6 +126,13 @@ class Training:
     def budget(self) -> int:
         return self.cfg.env_steps
 
+    @property
+    def over(self) -> bool:
+        return self.at >= self.budget or self._enough(self.episodes)
+
+    def _enough(self, episodes: int) -> bool:
+        return self.cfg.data is None and self.cfg.episodes is not None and episodes >= self.cfg.episodes
+
     def open(self) -> None:
         """What it learns from."""
         cfg = self.cfg
@@ -130,19 +142,28 @@ class Training:
 
     def begin(self) -> None:
         """Before the first tick of an attempt."""
-        self.reporter.begin(self.folder.path.name, self.folder.path, self.budget)
         if not self.last_row:
             self.rollout.start()
             self.evaluate()
+            self.fit = prior_fit(self.parts.prior, self.exact)
+        self.judge()
+
+    def judge(self) -> None:
+        """Says where data or prior do not fit the world. Raises Misfit where the run is strict."""
+        wrong = complaint(self.fit, self.cfg)
+        if wrong is not None and self.cfg.strict:
+            raise Misfit(f"{wrong}; nothing was learned, since the run is strict: without --strict it goes on")
+        if wrong is not None:
+            self.note(wrong)
 
     def run(self) -> None:
         try:
             self.write_cost()  # this attempt counts, however it ends
             self.begin()
-            while self.at < self.budget:
+            while not self.over:
                 before = self.at
                 self.tick()
-                finished = self.at == self.budget
+                finished = self.over
                 if finished or self.at >= self.evaluation_due:
                     self.evaluate()
                 while self.evaluation_due <= self.at:
@@ -164,7 +185,8 @@ class Training:
     def tick(self) -> None:
         left = self.cfg.env_steps - self.env_steps
         tick = self.rollout.tick(self.parts.learner.act, self.rollout.due(left))
-        transitions = tick.transitions + (self.rollout.rest() if tick.decisions == left else [])
+        is_last = tick.decisions == left or self._enough(self.episodes + len(tick.episodes))
+        transitions = tick.transitions + (self.rollout.rest() if is_last else [])
         self.parts.learner.observe(transitions)
         metrics = self.parts.learner.update()
         self.env_steps += tick.decisions
@@ -261,8 +283,15 @@ class Training:
             self.kept_rows += len(rows)
 
     def draw(self) -> None:
-        """The picture, which no result depends on: a run that cannot be drawn is as good as another."""
+        """The picture, which no result depends on: a run that cannot be drawn is as good as another.
+
+        A start and an end are no curve, and not worth the second that drawing them takes.
+        """
+        if self.evaluations < CURVE:
+            return
         try:
+            from llmrl.report.plots import run_curve  # loads matplotlib
+
             run_curve(self.folder.path)
         except Exception as error:
             self.note(
@@ -277,6 +306,7 @@ class Training:
             "recent": list(self.recent),
             "since": self.since.save(),
             "last_row": self.last_row,
+            "fit": self.fit,
             "known_ceiling": self.known_ceiling,
             **self.save_open(),
             "prior": self.parts.prior.save(),
@@ -298,6 +328,7 @@ class Training:
                 rows = np.fromfile(self.folder.path / FEATURE_ROWS, dtype="<f4").reshape(-1, table.encoder.dim)
                 table.restore(texts, rows)
                 self.kept_states, self.kept_rows = len(texts), len(rows)
+            self.fit = saved.get("fit", {})
             self.parts.prior.restore(saved["prior"])
             self.parts.learner.load_state_dict(weights)
             self.parts.learner.restore(saved["learner"])
@@ -386,6 +417,7 @@ class Training:
             "eval": _block(row, "eval/"),
             "eval_greedy": _block(row, "eval_greedy/"),
             "lm": _block(row, "lm/"),
+            "fit": self.fit,
         }
 
     def write_cost(self) -> None:
