@@ -76,14 +76,6 @@ class RunInfo:
         return max(0.0, time.time() - (self.path / "summary.json").stat().st_mtime)
 
 
-<<<<<<< HEAD
-def load_runs(root: Path, aside: bool = False) -> list[RunInfo]:
-    """The runs in a folder, by name; other folders are left out, and without `aside` runs that were set aside."""
-    if not root.is_dir():
-        return []
-    folders = (p for p in sorted(root.iterdir()) if not p.name.startswith(".") and is_run(p))
-    return [RunInfo(p) for p in folders if aside or not ASIDE.search(p.name)]
-=======
 def load_runs(root: Path | str = "runs", aside: bool = False) -> list[RunInfo]:
     """The runs in a folder, or those that a glob pattern or the path of one means, by name.
 
@@ -91,8 +83,8 @@ def load_runs(root: Path | str = "runs", aside: bool = False) -> list[RunInfo]:
     """
     holds_runs = Path(root).is_dir() and not is_run(Path(root))
     paths = sorted(Path(root).iterdir()) if holds_runs else [Path(path) for path in sorted(glob(str(root)))]
-    return [RunInfo(path) for path in paths if is_run(path) and (aside or not ASIDE.search(path.name))]
->>>>>>> abf0cff318278dbb6d48bb9fafd68954ebb16a8e
+    runs = [path for path in paths if is_run(path) and not path.name.startswith(".")]  # one that is being removed
+    return [RunInfo(path) for path in runs if aside or not ASIDE.search(path.name)]
 
 
 def is_run(path: Path) -> bool:
