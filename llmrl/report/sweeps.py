@@ -175,9 +175,11 @@ def keep(found: Sequence[Arm], runs: Sequence[RunInfo], root: Path) -> list[Path
     folder = root / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     files = {".md": "\n".join(lines) + "\n\n" + "\n\n".join(notes) + "\n", ".json": to_json(data) + "\n"}
-    for end, text in files.items():
-        publish(folder / f"{stem}-{digest}{end}", text)
-    return [folder / f"{stem}-{digest}{end}" for end in files]
+    paths = [folder / f"{stem}-{digest}{end}" for end in files]
+    for path, text in zip(paths, files.values(), strict=True):
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            publish(path, text)
+    return paths
 
 
 def _cells(arm: Arm) -> list[str]:
