@@ -98,8 +98,8 @@ def _table(found: Sequence[Row]) -> Table:
 
 def _lines(row: Row) -> list[RenderableType]:
     counts = [f"{_count(row, key)} {title.replace(chr(10), ' ')}" for key, title in far_titles([row.far]).items()]
-    state = Text(row.run.status, style=COLOURS.get(row.run.status, ""))
-    state.append(f", {', '.join(counts)}, success {percent(row.success)}, {age(row.run.age)} ago", style="none")
+    rest = f", {', '.join(counts)}, success {percent(row.success)}, {age(row.run.age)} ago"
+    state = Text.assemble((row.run.status, COLOURS.get(row.run.status, "")), rest)
     told = [f"{_title(key, [row])}={_shown(value)}" for key, value in row.told.items()]
     return [Text(f"{_short_name(row)}  {' '.join(told)}", overflow="fold"), Padding(state, (0, 0, 0, 2))]
 
