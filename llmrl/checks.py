@@ -63,8 +63,7 @@ def _refuse_missing(cfg: DictConfig, folders: ConfigFolders) -> None:
         raise ConfigError(f"lm={cfg.lm.name} needs a model: add lm.model=FOLDER_OR_HUB_ID")
     if "learner.weights" in missing:
         raise ConfigError(
-            f"learner={cfg.learner.name} needs a trained network: add learner.weights=FILE, made by scripts/clone.py, "
-            "or data=FILE to learn from"
+            f"learner={cfg.learner.name} needs a trained network: add learner.weights=FILE, or data=FILE to learn from"
         )
     for part in ("env", "learner"):
         if part in missing or cfg[part] is None:
@@ -230,7 +229,7 @@ def _refuse_data(cfg: DictConfig, schema: type | None, folders: ConfigFolders) -
         if schema is BCConfig and learner.weights is None:
             raise ConfigError(
                 f"learner={learner.name} learns from data, or plays what was learned before: add data=FILE (`llmrl "
-                "collect` makes one), or learner.weights=FILE, made by scripts/clone.py"
+                "collect` makes one), or learner.weights=FILE"
             )
         return
     if schema not in OFFLINE:
