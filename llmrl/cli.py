@@ -9,12 +9,24 @@ from collections.abc import Sequence
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from llmrl.commands import cache, data, lm, runs, worlds
-from llmrl.commands.shell import GOES_ON, PAUSED, RUN, ConfigDir, Runs, explained, server_of, show, signals, stop
+from llmrl.commands.shell import (
+    GOES_ON,
+    PAUSED,
+    ConfigDir,
+    Runs,
+    drop_what_nobody_reads,
+    explained,
+    server_of,
+    show,
+    signals,
+    stop,
+    typed_options,
+)
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -62,19 +74,23 @@ def train(
     cached_only: Annotated[
         bool, typer.Option("--cached-only", help="Compute no answer: use kept ones, and say which are missing.")
     ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="End before training where data or prior do not fit the world.")
+    ] = False,
 ) -> None:
     """Train an agent. Without arguments: DQN-Prior in a text kitchen, with the embedded model.
 
     The same command is the same run: it goes on where it stopped, and is shown when it is done.
     """
-    overrides = (overrides or []) + (["cached_only=true"] if cached_only else [])
+    flags = {"cached_only": cached_only, "strict": strict}
+    overrides = (overrides or []) + [f"{name}=true" for name, on in flags.items() if on]
     with explained(GOES_ON):
         _die_with_the_sweep()
         from llmrl.config import compose, unread_overrides
 
         if multirun:
-            flags = [f"--{name}" for name, on in (("fresh", fresh), ("allow-drift", allow_drift)) if on]
-            _sweep(overrides, config_dir, jobs, cfg is not None, flags)
+            passed_on = [f"--{name}" for name, on in (("fresh", fresh), ("allow-drift", allow_drift)) if on]
+            _sweep(overrides, config_dir, jobs, cfg is not None, passed_on)
             return
         config = compose(overrides, config_dir)
         if cfg is not None:
@@ -217,7 +233,12 @@ def tune(
 
 @app.command()
 def plot(
-    run: Annotated[list[str], typer.Argument(help=RUN)],
+    run: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN... [KEY=VALUE]...", help="Runs: folders, globs, parts of names, narrowed by their settings."
+        ),
+    ],
     metric: Annotated[str, typer.Option(help="What is drawn: a metric's name.")] = "eval/success",
     x: Annotated[str, typer.Option(help="Over what: another metric's name.")] = "env_steps",
     out: Annotated[Path, typer.Option(help="The file to write: .png, .svg or .pdf.")] = Path("curve.png"),
@@ -225,19 +246,23 @@ def plot(
 ) -> None:
     """Draw learning curves; runs that differ only in their seed become one line with its interval."""
     with explained():
-        from llmrl.report.plots import curve
-        from llmrl.run.load import find_run
+        from llmrl.report.comparison import PICTURES, check_suffix
+        from llmrl.report.select import select
 
-        typer.echo(curve([find_run(text, runs) for text in run], out, metric, x))
+        check_suffix(out, PICTURES)
+        from llmrl.report.plots import curve
+
+        typer.echo(curve(select(run, runs), out, metric, x))
 
 
 @app.command(context_settings={"ignore_unknown_options": True})  # so that --against stays where it was typed
 def compare(
+    ctx: typer.Context,
     run: Annotated[
         list[str],
         typer.Argument(
             metavar="RUN... --against RUN...",
-            help="Runs on either side: folders, globs, parts of names, and KEY=VALUE of their settings.",
+            help="Runs on either side: folders, globs, parts of names. KEY=VALUE of their settings narrows both sides.",
         ),
     ],
     at: Annotated[str, typer.Option(help="Thresholds of success, in percent.")] = "50,80,95",
@@ -255,18 +280,25 @@ def compare(
 ) -> None:
     """Compare groups of runs with another group: how many times fewer decisions, and how sure that is."""
     with explained():
+        from llmrl.report.comparable import Refused
         from llmrl.report.compare import compare as compare_runs
         from llmrl.report.compare import percentages
         from llmrl.report.comparison import check_suffix, shown, write
-        from llmrl.report.select import select, sides
+        from llmrl.report.select import two_sides
+        from llmrl.report.suggest import working_command
 
         for file in out or []:
             check_suffix(file)
-        a, b = (select(words, runs) for words in sides(run))
-        found = compare_runs(
-            a, b, metric=metric, x=x, levels=percentages(at), with_training=with_training, allow_dirty=allow_dirty,
-            allow_different=allow_different,
-        )  # fmt: skip
+        levels = percentages(at)
+        a, b, told = two_sides(run, runs)
+        asked: dict[str, Any] = {
+            "x": x, "with_training": with_training, "allow_dirty": allow_dirty, "allow_different": allow_different,
+        }  # fmt: skip
+        try:
+            found = compare_runs(a, b, metric=metric, levels=levels, told=told, **asked)
+        except Refused as refused:
+            command = working_command(run, typed_options(ctx), a, b, runs, asked)
+            raise Refused(f"{refused}\nthis works:\n{command}" if command else str(refused)) from None
         show(shown(found))
         for file in out or []:
             typer.echo(write(found, file))
@@ -289,6 +321,7 @@ def doctor(runs: Runs = Path("runs")) -> None:
 
 
 def main() -> None:
+    drop_what_nobody_reads()
     signal.signal(signal.SIGTERM, stop)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is to be ignored
         signal.signal(signal.SIGINT, stop)
@@ -358,7 +391,8 @@ def _sweep(overrides: list[str], config_dir: Path | None, jobs: int, only_print:
         rows.append((cell.overrides, run, status))
     show(sweep_table(rows))
     if any(codes):
-        raise typer.Exit(PAUSED if set(codes) <= {0, PAUSED} else 1)
+        alike = set(codes) - {0}
+        raise typer.Exit(alike.pop() if alike in ({PAUSED}, {2}) else 1)
 
 
 def _print_config(config: DictConfig) -> None:

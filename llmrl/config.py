@@ -77,7 +77,11 @@ def compose(overrides: Sequence[str] = (), config_dir: Path | None = None) -> Di
                 f"{override.input_line} names several values: add -m to run each of them, "
                 f"or quote one value that has a comma: {override.key_or_group}=\"'a,b'\""
             )
-    return check(_compose(overrides, folders), folders)
+        if override.key_or_group == "paths.config_dir":
+            raise ConfigError(f"{override.input_line}: type --config-dir FOLDER")
+    cfg = _compose(overrides, folders)
+    cfg.paths.config_dir = None if config_dir is None else str(config_dir)
+    return check(cfg, folders)
 
 
 def cells(overrides: Sequence[str], config_dir: Path | None = None) -> list[list[str]]:
@@ -115,6 +119,7 @@ def check(cfg: DictConfig, folders: ConfigFolders | None = None) -> DictConfig:
     assert isinstance(plain, dict)
     raw: dict[str, Any] = {str(key): value for key, value in plain.items()}
     refuse_secrets(raw)
+    raw.pop("paper", None)  # what files of `env` looked up in a preset
     raw |= {part: raw.get(part) or None for part in _PARTS}  # a YAML file that holds only null composes as {}
     if _schema_of(raw["lm"]) is OpenAILMConfig and raw["lm"].get("model", "???") == "???" and raw["lm"].get("serve"):
         raw["lm"]["model"] = raw["lm"]["serve"]

@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from llmrl.config import run_id, run_name
+from llmrl.fit import complaint
 from llmrl.progress import Reporter
 from llmrl.run.folder import is_complete, own_folder, read_object, read_summary
 from llmrl.run.versions import git_state
@@ -21,8 +22,11 @@ def shown_if_finished(cfg: DictConfig, reporter: Reporter) -> dict[str, Any] | N
     if not is_complete(path):
         return None
     reporter.note(f"{path} is complete: nothing to compute{_made_by(path)}")
-    reporter.done(read_summary(path), read_object(path / "cost.json"), written(path))
-    return named(path)
+    summary = named(path)
+    reporter.done(summary, read_object(path / "cost.json"), written(path))
+    if (wrong := complaint(summary.get("fit", {}), cfg)) is not None:
+        reporter.note(wrong)
+    return summary
 
 
 def announce(cfg: DictConfig, reporter: Reporter) -> None:

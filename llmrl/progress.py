@@ -176,6 +176,8 @@ def end_table(summary: dict[str, Any], cost: dict[str, Any]) -> Table:
             values = {key.rpartition("/")[2]: value for key, value in values.items()}
             text = f"{percent(values.get('success'))}, return {number(values.get('return'))}"
             table.add_row(title, f"{text}, {number(values.get('length'), 1)} decisions an episode")
+    if alone := _alone(summary.get("fit") or {}):
+        table.add_row("prior alone", alone)
     lm = {key.rpartition("/")[2]: value for key, value in (summary.get("lm") or {}).items()}
     if lm.get("queries"):
         text = f"asked about {_count(lm['queries'])} states, {_count(lm.get('distinct_prompts', 0))} distinct prompts"
@@ -189,6 +191,16 @@ def end_table(summary: dict[str, Any], cost: dict[str, Any]) -> Table:
     if cost.get("seconds") is not None:
         table.add_row("time", duration(cost["seconds"]))
     return table
+
+
+def _alone(fit: dict[str, Any]) -> str | None:
+    """The worth of the prior before anything is learned, beside uniform actions."""
+    if "success" in fit:
+        return f"success {percent(fit['success'])}; uniform actions {percent(fit['uniform_success'])}"
+    if "expert" in fit:
+        told = f"an expert's action with chance {percent(fit['expert'])}"
+        return f"{told}; uniform actions {percent(fit['uniform_expert'])}"
+    return None
 
 
 def _done(row: dict[str, Any]) -> str:

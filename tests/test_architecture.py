@@ -69,8 +69,8 @@ ALLOWED = {
         "llmrl.run", "llmrl.report.tables", "llmrl.progress",
     },
     "llmrl.report": {
-        "llmrl.report", "llmrl.run", "llmrl.config", "llmrl.unread", "llmrl.progress", "llmrl.doctor",
-        "llmrl.lm.identify", "llmrl.priors.kept", "llmrl.data",
+        "llmrl.report", "llmrl.run", "llmrl.config", "llmrl.overrides", "llmrl.unread", "llmrl.progress",
+        "llmrl.doctor", "llmrl.lm.identify", "llmrl.priors.kept", "llmrl.data",
     },
 }  # fmt: skip
 

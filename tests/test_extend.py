@@ -40,11 +40,11 @@ def run(folder: Path, *command: str, **more: str) -> subprocess.CompletedProcess
 
 def test_the_page_has_the_files_it_lists() -> None:
     assert set(FILES) == {
-        "doors.py", "hints.py", "fresh.py", "bag.py", "tabular.py", "run_doors.py", "mine/prior/fresh.yaml",
+        "doors.py", "cliff.py", "mine/env/cliff.yaml", "hints.py", "fresh.py", "bag.py", "tabular.py", "run_doors.py", "mine/prior/fresh.yaml",
         "mine/encoder/bag.yaml", "mine/env/doors.yaml", "mine/prompt/terse.yaml",
         "mine/lm/hints.yaml", "mine/learner/tabular.yaml",
     }  # fmt: skip
-    assert len(COMMANDS) == 8
+    assert len(COMMANDS) == 9
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -137,6 +137,21 @@ def test_weights_that_are_none_are_refused(folder: Path) -> None:
     assert refused.returncode == 1
     assert "a weight of at least 0 is needed for each action" in refused.stderr
     assert "a prior of your own has source: own" in run(folder, *command, "prior.source=uniform").stderr
+
+
+def test_a_world_with_a_model_is_evaluated_exactly_and_as_it_is_played(folder: Path) -> None:
+    command = next(c for c in COMMANDS if "env=doors" in c).split()
+    found = {}
+    for name, setting in (("exact", "evaluation.exact_up_to=20000"), ("played", "evaluation.exact_up_to=0")):
+        words = [word for word in command if not word.startswith("evaluation.episodes")]
+        done = run(folder, *words, setting, "evaluation.episodes=400", f"paths.runs={name}")
+        assert done.returncode == 0, done.stderr
+        (path,) = folder.glob(f"{name}/*-*")
+        found[name] = json.loads((path / "metrics.jsonl").read_text().splitlines()[-1])
+    assert found["exact"]["eval/exact"]
+    assert "eval/exact" not in found["played"]
+    assert abs(found["exact"]["eval/length"] - found["played"]["eval/length"]) < 1.2  # four standard errors
+    assert abs(found["exact"]["eval/success"] - found["played"]["eval/success"]) < 0.1
 
 
 def test_a_world_of_ones_own_runs_in_workers(folder: Path) -> None:

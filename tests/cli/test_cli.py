@@ -182,8 +182,10 @@ def test_a_world_of_ones_own_needs_no_change_of_ours(llmrl: Llmrl, tmp_path: Pat
         (["train", "lm=hf", "lm.model=./nowhere"], 2, "./nowhere"),
         (["train", "--cfg", "all"], 2, "job"),
         (["trian"], 2, "train"),
-        (["runs", "show", "x"], 1, "no such run"),
-        (["plot", "x"], 1, "no such run"),
+        (["runs", "show", "x"], 2, "no such run"),
+        (["plot", "x"], 2, "there is no run in runs/"),
+        (["plot", "x", "--out", "c.txt"], 2, "what is written is .png, .svg or .pdf"),
+        (["compare", "x", "--against", "y", "--out", "c.txt"], 2, ".md, .json, .csv, .tex, .png, .svg or .pdf"),
     ],
 )
 def test_what_a_person_can_get_wrong(llmrl: Llmrl, arguments: list[str], code: int, said: str) -> None:
@@ -232,9 +234,10 @@ def test_runs_are_listed_shown_and_plotted(llmrl: Llmrl, tmp_path: Path) -> None
     assert first.name in listed
     assert second.name in listed
     assert "llmrl train learner=random env=overcooked_tomato" in llmrl("runs", "show", "s1").stdout
-    assert llmrl("plot", "s0-", str(second), "--out", "p.png").stdout == "p.png\n"
+    for words in (["s0-", str(second)], ["random"], ["runs"], ["runs/*-s*"], ["env=overcooked_tomato", "seed=0,1"]):
+        assert llmrl("plot", *words, "--out", "p.png").stdout == "p.png\n"
     assert (tmp_path / "p.png").stat().st_size > 5000
-    assert "2 runs have this" in llmrl("runs", "show", "random", code=1).stderr
+    assert "2 runs have this" in llmrl("runs", "show", "random", code=2).stderr
 
 
 def test_help_and_doctor(llmrl: Llmrl) -> None:
