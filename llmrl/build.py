@@ -1,7 +1,8 @@
 """From a checked config to the objects of a run. Whose they are, ours or somebody else's, is said by `_target_`.
 
 A world and a language model are called with the keys of their config; an encoder, and a learner, with their whole
-config: `encoder(cfg)`, `learner(cfg, seed, table)`.
+config: `encoder(cfg)`, `learner(cfg, seed, table)`; the weights of a
+prior with its settings: `weights(settings, seed)`.
 """
 
 from __future__ import annotations
@@ -59,9 +60,10 @@ def build(cfg: DictConfig) -> Parts:
             kept = [KeptRows(cache, cfg.cached_only), model_identity(cfg, "encoder")]
         encoder = _target(run.encoder)(run.encoder, *kept)
     table = FeatureTable(encoder) if encoder is not None else None
-    prior = Prior(run.prior, run.seed, prompt, answers)
+    own = _target(run.prior)(dict(run.prior.settings or {}), run.seed) if run.prior._target_ else None
+    prior = Prior(run.prior, run.seed, prompt, answers, own)
     learner = _target(run.learner)(run.learner, run.seed, table)
-    readers = (prompt, encoder, learner)  # a learner that reads texts itself says how much of the history it shows
+    readers = (prompt, encoder, learner, own)  # whoever reads texts itself says how much of the history it shows
     turns = max(getattr(reader, "history_turns", 0) for reader in readers)
     return Parts(prior, learner, table, answers, cache, turns)
 

@@ -88,8 +88,6 @@ def train(
         in_sweep = _die_with_the_sweep()
         from llmrl.config import compose, unread_overrides
 
-        if config_dir is not None:
-            sys.path.insert(0, str(Path.cwd()))  # so that its `_target_`s are found, as by `python -m llmrl`
         if multirun:
             passed_on = [f"--{name}" for name, on in (("fresh", fresh), ("allow-drift", allow_drift)) if on]
             _sweep(overrides, config_dir, jobs, cfg is not None, passed_on)
@@ -122,8 +120,6 @@ def collect(
         from llmrl.collect import parse_order
         from llmrl.config import compose
 
-        if config_dir is not None:
-            sys.path.insert(0, str(Path.cwd()))
         order, overrides = parse_order(arguments)
         typer.echo(collect_episodes(compose(overrides, config_dir), order, runs, typer.echo))
 
@@ -151,8 +147,6 @@ def play(
         from llmrl.play import open_game, typed
         from llmrl.play import play as play_game
 
-        if config_dir is not None:
-            sys.path.insert(0, str(Path.cwd()))
         console = Console()
         game = open_game(arguments or [], runs, config_dir, greedy)
         asks = not auto and sys.stdin.isatty() and sys.stdout.isatty()
@@ -191,8 +185,6 @@ def evaluate(
         from llmrl.report.select import select
         from llmrl.serve import served_for
 
-        if config_dir is not None:
-            sys.path.insert(0, str(Path.cwd()))
         overrides = tuple(word for word in arguments if "=" in word and not Path(word).exists())
         names = [word for word in arguments if word not in overrides]
         if not names:
@@ -231,8 +223,6 @@ def tune(
     with explained(GOES_ON):
         from llmrl.tune.plan import plan
 
-        if config_dir is not None:
-            sys.path.insert(0, str(Path.cwd()))
         planned = plan(
             space,
             overrides or [],

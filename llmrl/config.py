@@ -295,9 +295,7 @@ def weights_contents(weights: str) -> str:
         with Path(weights).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise ConfigError(
-            f"learner.weights={weights}: there is no such file to read ({error.strerror}); scripts/clone.py makes one"
-        ) from None
+        raise ConfigError(f"learner.weights={weights}: there is no such file to read ({error.strerror})") from None
 
 
 def data_contents(file: str) -> str:

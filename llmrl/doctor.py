@@ -118,7 +118,7 @@ def _extras() -> Iterator[Finding]:
         package = metadata.metadata("llmrl")
         requires = metadata.requires("llmrl") or []
     except metadata.PackageNotFoundError:
-        yield Finding("extras", "note", "llmrl runs from a checkout that is not installed: make setup")
+        yield Finding("extras", "note", "llmrl is not installed here: pip install -e . in its checkout")
         return
     for extra in package.get_all("Provides-Extra") or []:
         names = [re.split(r"[^\w.-]", r)[0] for r in requires if re.search(rf"extra\s*==\s*['\"]{extra}['\"]", r)]

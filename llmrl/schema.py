@@ -168,7 +168,7 @@ class PriorConfig:
     """w, the action prior, and a support for each of its three uses."""
 
     name: str = "???"
-    source: str = "uniform"  # uniform | scored | generated | oracle
+    source: str = "uniform"  # uniform | scored | generated | oracle | own
     normalise: str = "none"  # scored: divide log p by 1 (none), its tokens (token) or its words (word)
     mix: float = 0.05  # w <- (1-mix) w + mix uniform, before anything is drawn
     behaviour: SupportConfig = field(default_factory=SupportConfig)
@@ -186,6 +186,9 @@ class PriorConfig:
     control: str | None = since(None)  # scored: shuffled (as peaked, and wrong) | marginal (p(a) without the state)
     error: float = since(0.0)  # oracle: (1-error) on the expert's actions, error on all admissible ones
     uniform_after: int | None = since(None)  # decisions after which the behaviour knows no prior any more
+    # own: somebody else's weights
+    _target_: str | None = since(None)  # what is called with `settings` and the run's seed
+    settings: Any = since(None)
 
 
 # ---- learning ------------------------------------------------------------------------------------------------
@@ -469,7 +472,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "lm.device": ("auto", "cpu", "cuda"),
     "prompt.kind": ("text", "chat"),
     "prompt.think": ("shared", "each"),
-    "prior.source": ("uniform", "scored", "generated", "oracle"),
+    "prior.source": ("uniform", "scored", "generated", "oracle", "own"),
     "prior.control": ("shuffled", "marginal"),
     "prior.normalise": ("none", "token", "word"),
     "prior.projection": ("whole", "last"),

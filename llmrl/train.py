@@ -127,6 +127,12 @@ class Training:
         return self.cfg.env_steps
 
     @property
+    def own_encoder(self) -> Any:
+        """Somebody else's encoder that keeps a state; None for all others."""
+        encoder = self.parts.table.encoder if self.parts.table is not None else None
+        return encoder if hasattr(encoder, "save") else None
+
+    @property
     def over(self) -> bool:
         return self.at >= self.budget or self._enough(self.episodes)
 
@@ -310,6 +316,7 @@ class Training:
             "known_ceiling": self.known_ceiling,
             **self.save_open(),
             "prior": self.parts.prior.save(),
+            **({"encoder": self.own_encoder.save()} if self.own_encoder is not None else {}),
             "learner": self.parts.learner.save(),
         }
 
@@ -330,6 +337,8 @@ class Training:
                 self.kept_states, self.kept_rows = len(texts), len(rows)
             self.fit = saved.get("fit", {})
             self.parts.prior.restore(saved["prior"])
+            if self.own_encoder is not None:
+                self.own_encoder.restore(saved["encoder"])
             self.parts.learner.load_state_dict(weights)
             self.parts.learner.restore(saved["learner"])
         while self.evaluation_due <= self.at:

@@ -18,8 +18,19 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
     from rich.console import RenderableType
 
+
+def _importable(config_dir: Path | None) -> Path | None:
+    """Modules that its `_target_`s name are looked for where the command is typed, beside the folder, and inside it."""
+    if config_dir is not None:
+        sys.path[:0] = [str(path.resolve()) for path in (Path.cwd(), config_dir.resolve().parent, config_dir)]
+    return config_dir
+
+
 ConfigDir = Annotated[
-    Path | None, typer.Option(help="A folder with config groups of your own (env/mine.yaml, learner/mine.yaml, ...).")
+    Path | None,
+    typer.Option(
+        help="A folder with config groups of your own (env/mine.yaml, learner/mine.yaml, ...).", callback=_importable
+    ),
 ]
 Runs = Annotated[Path, typer.Option("--runs", help="Where runs are kept.")]
 RUN = "A run's folder, or a part of its name that no other has."
@@ -71,8 +82,6 @@ def served(overrides: list[str] | None, config_dir: Path | None) -> Iterator[Dic
     """The config, and its server where it is to be started."""
     from llmrl.config import compose
 
-    if config_dir is not None:
-        sys.path.insert(0, str(Path.cwd()))
     with server_of(compose(overrides or [], config_dir)) as config:
         yield config
 
