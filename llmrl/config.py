@@ -20,6 +20,8 @@ from llmrl.checks import plain_settings, refuse
 from llmrl.overrides import (
     ConfigError,
     ConfigFolders,
+    TextExpected,
+    as_text,
     first_line,
     long_form,
     parse,
@@ -27,6 +29,7 @@ from llmrl.overrides import (
     shown,
     unknown_key,
 )
+from llmrl.run.files import flatten
 from llmrl.schema import (
     NAMES,
     SCHEMAS,
@@ -42,6 +45,8 @@ from llmrl.schema import (
 from llmrl.unread import NO_MORE_THAN, STANDS_FOR, asks_a_model, unread
 
 if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+
     from llmrl.lm.language_model import ModelIdentity
 
 __all__ = [
@@ -71,13 +76,18 @@ def compose(overrides: Sequence[str] = (), config_dir: Path | None = None) -> Di
     """
     folders = ConfigFolders(config_folder(), config_dir)
     overrides = long_form(overrides)
-    for override in parse(overrides, folders):
+    parsed = parse(overrides, folders)
+    for override in parsed:
         if override.is_sweep_override():
             raise ConfigError(
                 f"{override.input_line} names several values: add -m to run each of them, "
-                f"or quote one value that has a comma: {override.key_or_group}=\"'a,b'\""
+                f"or, {as_text(str(override.input_line))}"
             )
-    return check(_compose(overrides, folders), folders)
+    try:
+        return check(_compose(overrides, folders), folders)
+    except TextExpected as error:  # Hydra took it for a list, or for settings
+        typed = next((str(o.input_line) for o in parsed if o.key_or_group == error.key), None)
+        raise ConfigError(f"{error}; {as_text(typed)}" if typed else str(error)) from None
 
 
 def cells(overrides: Sequence[str], config_dir: Path | None = None) -> list[list[str]]:
@@ -177,7 +187,7 @@ def unread_overrides(overrides: Sequence[str], cfg: DictConfig, config_dir: Path
     found = {key: rule.why for key, rule in unread(plain_settings(cfg)).items()}
     lines = []
     for o in parse(long_form(overrides), ConfigFolders(config_folder(), config_dir)):
-        for key, value in _leaves(o.key_or_group, o.value()):
+        for key, value in _leaves(o):
             if key in found:
                 lines.append(f"{key}={value} changes nothing: {found[key]}")
     return lines
@@ -405,21 +415,24 @@ def _explain(error: Exception, overrides: Sequence[str], folders: ConfigFolders)
     for o in parsed:
         if o.is_delete() or o.is_add() or o.is_force_add():
             continue
-        for key, value in _leaves(o.key_or_group, o.value()):
+        for key, value in _leaves(o):
             part = key.partition(".")[0]
             if part in folders.groups and part != key and not any(k.startswith(f"{part}.") for k in known):
                 options = [option for option in folders.groups[part] if option != "none"]
                 return f"{key}: this run has no {part}; choose one with {part}={' or '.join(options)}"
             if key not in everything:
+                if isinstance(o.value(), dict) and o.key_or_group in known:
+                    return f"{o.input_line}: {o.key_or_group} has no settings; {as_text(str(o.input_line))}"
                 return unknown_key(key, value, everything)
     return first_line(error)
 
 
-def _leaves(key: str, value: Any) -> list[tuple[str, str]]:
-    """`evaluation={every:9}` sets evaluation.every."""
+def _leaves(override: Override) -> list[tuple[str, str]]:
+    """The settings that are typed, each as it was: `evaluation={every:9}` sets evaluation.every."""
+    key, value = override.key_or_group, override.value()
     if isinstance(value, dict):
-        return [leaf for inner, v in value.items() for leaf in _leaves(f"{key}.{inner}", v)]
-    return [(key, str(value))]
+        return [(inner, str(v)) for inner, v in flatten(value, key).items()]
+    return [(key, str(override.input_line).partition("=")[2])]
 
 
 def _keys(node: DictConfig, prefix: str = "") -> list[str]:
@@ -447,11 +460,22 @@ def _typed(schema: type, values: dict[str, Any], path: str = "") -> DictConfig:
             value = _typed(inner, value, f"{where}.")
         names = NAMES.get(schema, {}).get(key, {})
         try:
-            node[key] = names.get(value, value) if isinstance(value, str) else value
+            node[key] = names.get(value, value) if isinstance(value, str) else _whole(value, hints[key])
         except OmegaConfBaseException:
             kind = ", or ".join((_kind(hints[key], where), *(f"{name} ({n})" for name, n in names.items())))
-            raise ConfigError(f"{where}={shown(value)}: expected {kind}") from None
+            said = f"{where}={shown(value)}: expected {kind}"
+            if isinstance(value, list | dict) and str in (hints[key], *get_args(hints[key])):
+                raise TextExpected(said, where) from None
+            raise ConfigError(said) from None
     return node
+
+
+def _whole(value: Any, hint: Any) -> Any:
+    """1e6 is a float to YAML and to Hydra, and a whole number to a person who types it where one is expected."""
+    if isinstance(value, list):
+        return [_whole(item, get_args(hint)[0] if get_args(hint) else None) for item in value]
+    is_exact = isinstance(value, float) and value.is_integer() and abs(value) <= 2**53
+    return int(value) if is_exact and int in (hint, *get_args(hint)) else value
 
 
 def _kind(hint: Any, where: str) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from fnmatch import fnmatch
 from glob import glob
 from pathlib import Path
 from typing import Any
 
 from llmrl.config import ConfigError
+from llmrl.near import nearest
 from llmrl.report.groups import settings
 from llmrl.run.files import flatten
 from llmrl.run.load import RunInfo, is_run, load_runs
@@ -68,7 +68,7 @@ def _named(name: str, root: Path) -> list[RunInfo]:
     if found:
         return found
     parts = sorted({part for run in runs for part in (run.name, *run.name.split("-"))})
-    near = get_close_matches(name, parts, n=3, cutoff=0.5)
+    near = nearest(name, parts, n=3, cutoff=0.5)
     hint = f"; did you mean {' or '.join(near)}?" if near else f": {len(runs)} runs are there" if runs else ""
     raise ConfigError(f"{name}: no run in {root}/ has this in its name{hint}")
 
@@ -93,7 +93,7 @@ def _key(key: str, flats: Sequence[Mapping[str, Any]]) -> str:
     for candidate in (key, f"{key}.name", f"{key}.id"):
         if candidate in known:
             return candidate
-    near = get_close_matches(key, sorted(known), n=1, cutoff=0.5)
+    near = nearest(key, sorted(known), n=1, cutoff=0.5)
     raise ConfigError(f"{key}: no run has this setting{f'; did you mean {near[0]}?' if near else ''}")
 
 
