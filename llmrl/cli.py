@@ -105,10 +105,12 @@ def collect(
         from llmrl.collect import collect as collect_episodes
         from llmrl.collect import parse_order
         from llmrl.config import compose
+        from llmrl.ready import refuse_output
 
         if config_dir is not None:
             sys.path.insert(0, str(Path.cwd()))
         order, overrides = parse_order(arguments)
+        refuse_output("out", order.out)
         typer.echo(collect_episodes(compose(overrides, config_dir), order, runs, typer.echo))
 
 
@@ -219,10 +221,15 @@ def tune(
             sampler_seed=sampler_seed,
             config_dir=config_dir,
         )
+        from llmrl.ready import refuse_unready
+
+        out = out or Path("tune") / planned.space.name
+        for world in planned.tasks:
+            refuse_unready(planned.compose({}, world, planned.seeds[0], out / "runs"))
         from llmrl.tune.screen import Screen
         from llmrl.tune.search import search
 
-        search(planned, out or Path("tune") / planned.space.name, jobs, Screen())
+        search(planned, out, jobs, Screen())
 
 
 @app.command()
@@ -235,9 +242,11 @@ def plot(
 ) -> None:
     """Draw learning curves; runs that differ only in their seed become one line with its interval."""
     with explained():
+        from llmrl.ready import refuse_output
         from llmrl.report.plots import curve
         from llmrl.run.load import find_run
 
+        refuse_output("--out", out)
         typer.echo(curve([find_run(text, runs) for text in run], out, metric, x))
 
 
@@ -265,6 +274,7 @@ def compare(
 ) -> None:
     """Compare groups of runs with another group: how many times fewer decisions, and how sure that is."""
     with explained():
+        from llmrl.ready import refuse_output
         from llmrl.report.compare import compare as compare_runs
         from llmrl.report.compare import percentages
         from llmrl.report.comparison import check_suffix, shown, write
@@ -272,6 +282,7 @@ def compare(
 
         for file in out or []:
             check_suffix(file)
+            refuse_output("--out", file)
         a, b = (select(words, runs) for words in sides(run))
         found = compare_runs(
             a, b, metric=metric, x=x, levels=percentages(at), with_training=with_training, allow_dirty=allow_dirty,
@@ -334,6 +345,9 @@ def _train(config: DictConfig, fresh: bool, allow_drift: bool) -> None:
     try:
         if not fresh and shown_if_finished(config, shown) is not None:
             return
+        from llmrl.ready import refuse_unready
+
+        refuse_unready(config)  # before its server is started, and torch is loaded
         from llmrl.train import train
 
         with server_of(config) as config:
@@ -345,7 +359,7 @@ def _train(config: DictConfig, fresh: bool, allow_drift: bool) -> None:
 def _sweep(overrides: list[str], config_dir: Path | None, jobs: int, only_print: bool, flags: Sequence[str]) -> None:
     from llmrl.config import unread_overrides
     from llmrl.report.tables import sweep_table
-    from llmrl.sweep import launch, plan
+    from llmrl.sweep import launch, plan, refuse_unready_cells
 
     planned = plan(overrides, config_dir)
     if only_print:
@@ -356,6 +370,7 @@ def _sweep(overrides: list[str], config_dir: Path | None, jobs: int, only_print:
     lines = [line for cell in planned for line in unread_overrides(cell.overrides, cell.cfg, config_dir)]
     for line in dict.fromkeys(lines):
         typer.echo(line, err=True)
+    refuse_unready_cells(planned, fresh="--fresh" in flags)
     from llmrl.serve import served_for
 
     with served_for([cell.cfg for cell in planned if not cell.is_complete], typer.echo) as environment:

@@ -183,13 +183,22 @@ def named_settings(cfg: DictConfig) -> dict[str, Any]:
 
 
 def unread_overrides(overrides: Sequence[str], cfg: DictConfig, config_dir: Path | None = None) -> list[str]:
-    """A line for each setting that was typed and that the run `cfg`, which came of it, does not read."""
+    """A line for each choice and setting that was typed and that the run `cfg`, which came of it, does not read."""
     found = {key: rule.why for key, rule in unread(plain_settings(cfg)).items()}
+    parsed = parse(long_form(overrides), ConfigFolders(config_folder(), config_dir))
+    learner = f"learner={cfg.learner.name}"
+    asker = f"prior={cfg.prior.name}" if "prior" in [o.key_or_group for o in parsed] else learner
+    learns = _schema_of(cfg.learner) is not NoLearnerConfig
+    absent = dict.fromkeys(("lm", "prompt"), f"{asker} asks no model") | {
+        "encoder": f"{learner} {'reads texts itself' if learns else 'learns nothing'}"
+    }
     lines = []
-    for o in parse(long_form(overrides), ConfigFolders(config_folder(), config_dir)):
-        for key, value in _leaves(o):
-            if key in found:
-                lines.append(f"{key}={value} changes nothing: {found[key]}")
+    for o in parsed:
+        for key, value in [] if o.is_delete() else _leaves(o):
+            part = key.partition(".")[0]
+            why = absent.get(part) if part in absent and cfg[part] is None else found.get(key)
+            if why and not (key == part and value in ("none", "null")):
+                lines.append(f"{key}={value} changes nothing: {why}")
     return lines
 
 

@@ -7,13 +7,13 @@ import json
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import llmrl
+from llmrl.run.files import unwritable
 
 Status = Literal["ok", "note", "broken"]
 
@@ -156,14 +156,8 @@ def _installed(name: str) -> bool:
 
 
 def _writable(what: str, folder: Path, text: str, remedy: str) -> Finding:
-    existing = folder
-    while not existing.exists():
-        existing = existing.parent
-    try:
-        with tempfile.NamedTemporaryFile(dir=existing):
-            return Finding(what, "ok", text)
-    except OSError as error:
-        return Finding(what, "broken", f"{existing} cannot be written to ({error.strerror}): {remedy}")
+    reason = unwritable(folder)
+    return Finding(what, "broken", f"{reason}: {remedy}") if reason else Finding(what, "ok", text)
 
 
 def _size(n: int) -> str:

@@ -15,7 +15,6 @@ import torch
 from omegaconf import DictConfig
 
 from llmrl.build import Parts, build, build_exact, build_pool
-from llmrl.checks import refuse_keyless
 from llmrl.config import checked, named_settings, run_id, run_name
 from llmrl.envs.pool import EnvPool
 from llmrl.evaluate import Evaluation, evaluate
@@ -24,6 +23,7 @@ from llmrl.lm.language_model import Outage
 from llmrl.pipeline import Pipeline
 from llmrl.priors.cache import AnswerCounts
 from llmrl.progress import Progress, Reporter, Silent
+from llmrl.ready import refuse_unready
 from llmrl.report.plots import run_curve
 from llmrl.rollout import Episode, Rollout
 from llmrl.run.checkpoint import checkpoint_steps, read_state, read_weights
@@ -52,7 +52,7 @@ def train(
     reporter = reporter or Silent()
     if not fresh and (summary := shown_if_finished(cfg, reporter)) is not None:
         return summary
-    refuse_keyless(cfg)
+    refuse_unready(cfg)
     torch.set_num_threads(cfg.threads)
     with RunFolder.open(Path(cfg.paths.runs), run_name(cfg), run_id(cfg), fresh) as folder:
         if folder.note:

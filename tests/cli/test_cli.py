@@ -182,8 +182,8 @@ def test_a_world_of_ones_own_needs_no_change_of_ours(llmrl: Llmrl, tmp_path: Pat
         (["train", "lm=hf", "lm.model=./nowhere"], 2, "./nowhere"),
         (["train", "--cfg", "all"], 2, "job"),
         (["trian"], 2, "train"),
-        (["runs", "show", "x"], 1, "no such run"),
-        (["plot", "x"], 1, "no such run"),
+        (["runs", "show", "x"], 2, "no such run"),
+        (["plot", "x"], 2, "no such run"),
     ],
 )
 def test_what_a_person_can_get_wrong(llmrl: Llmrl, arguments: list[str], code: int, said: str) -> None:
@@ -234,7 +234,7 @@ def test_runs_are_listed_shown_and_plotted(llmrl: Llmrl, tmp_path: Path) -> None
     assert "llmrl train learner=random env=overcooked_tomato" in llmrl("runs", "show", "s1").stdout
     assert llmrl("plot", "s0-", str(second), "--out", "p.png").stdout == "p.png\n"
     assert (tmp_path / "p.png").stat().st_size > 5000
-    assert "2 runs have this" in llmrl("runs", "show", "random", code=1).stderr
+    assert "2 runs have this" in llmrl("runs", "show", "random", code=2).stderr
 
 
 def test_help_and_doctor(llmrl: Llmrl) -> None:

@@ -64,7 +64,7 @@ def test_folders_as_a_shell_lists_them(compare: Compare, tmp_path: Path) -> None
         (["dqn", "--against", "dqn_prior", "--att", "3"], 2, "no such option: --att"),
         (["dqn", "--against", "dqn_prior", "--at", "3,x"], 2, "expected percentages"),
         (["dqn", "--against", "dqn_prior", "--out", "c.txt"], 2, "what is written is .md"),
-        (["dqn", "--against", "overcooked_salad"], 1, "3 runs are on both sides"),
+        (["dqn", "--against", "overcooked_salad"], 2, "3 runs are on both sides"),
     ],
 )
 def test_what_was_typed_wrongly_is_told_in_a_line(
