@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmrl.commands import cache, data, lm, runs, worlds
+from llmrl.commands import cache, configs, data, lm, runs, worlds
 from llmrl.commands.shell import GOES_ON, PAUSED, RUN, ConfigDir, Runs, explained, server_of, show, signals, stop
 
 if TYPE_CHECKING:
@@ -293,6 +293,7 @@ def compare(
             typer.echo(write(found, file))
 
 
+app.command()(configs.configs)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(lm.serve)
 
 

@@ -377,7 +377,7 @@ def _free(schema: type, path: str, parts: Mapping[str, type]) -> set[str]:
     hints = get_type_hints(schema)
     for f in fields(schema):
         inner = parts.get(f.name) if not path else None
-        inner = inner or _dataclass_in(hints[f.name])
+        inner = inner or dataclass_in(hints[f.name])
         if not f.metadata.get("affects_result", True):
             free |= {f"{path}{f.name}"} | ({f"{path}{f.name}.{g.name}" for g in fields(inner)} if inner else set())
         elif inner is not None:
@@ -390,7 +390,7 @@ def _schema_of(part: Any) -> type | None:
     return SCHEMAS.get(str(part.get("_target_"))) if part else None
 
 
-def _dataclass_in(hint: Any) -> type | None:
+def dataclass_in(hint: Any) -> type | None:
     """The schema inside `Schema` or `Schema | None`."""
     return next((t for t in (hint, *get_args(hint)) if isinstance(t, type) and is_dataclass(t)), None)
 
@@ -462,7 +462,7 @@ def _typed(schema: type, values: dict[str, Any], path: str = "") -> DictConfig:
         where = f"{path}{key}"
         if key not in hints:
             raise ConfigError(unknown_key(where, None, [f"{path}{name}" for name in hints]))
-        inner = _dataclass_in(hints[key])
+        inner = dataclass_in(hints[key])
         if not path and key in _PARTS and isinstance(value, dict):
             inner = _schema_of(value)
         if inner is not None and isinstance(value, dict):
@@ -471,7 +471,7 @@ def _typed(schema: type, values: dict[str, Any], path: str = "") -> DictConfig:
         try:
             node[key] = names.get(value, value) if isinstance(value, str) else _whole(value, hints[key])
         except OmegaConfBaseException:
-            kind = ", or ".join((_kind(hints[key], where), *(f"{name} ({n})" for name, n in names.items())))
+            kind = ", or ".join((kind_in_words(hints[key], where), *(f"{name} ({n})" for name, n in names.items())))
             said = f"{where}={shown(value)}: expected {kind}"
             if isinstance(value, list | dict) and str in (hints[key], *get_args(hints[key])):
                 raise TextExpected(said, where) from None
@@ -487,11 +487,11 @@ def _whole(value: Any, hint: Any) -> Any:
     return int(value) if is_exact and int in (hint, *get_args(hint)) else value
 
 
-def _kind(hint: Any, where: str) -> str:
+def kind_in_words(hint: Any, where: str) -> str:
     """A type in a person's words."""
     if type(None) in get_args(hint):
         (inner,) = (t for t in get_args(hint) if t is not type(None))
-        return f"{_kind(inner, where)}, or null"
+        return f"{kind_in_words(inner, where)}, or null"
     if get_args(hint):
         return f"a list like {'[1,2]' if get_args(hint) == (int,) else '[a,b]'}"
     names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}

@@ -6,6 +6,7 @@ Settings that contradict each other are `llmrl.checks`'s. Imports nothing heavy,
 from __future__ import annotations
 
 import inspect
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,18 @@ def refuse_unready(cfg: DictConfig) -> None:
     _refuse_places(cfg)
 
 
+def imported(path: str) -> Any:
+    """What `_target_` names. Raises ValueError where it cannot be had, whatever its module raises."""
+    from hydra.utils import get_object
+
+    logging.getLogger("hydra").addHandler(logging.NullHandler())  # it logs what it raises
+    try:
+        return get_object(path)
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"_target_={path} cannot be imported: {reason}") from error
+
+
 def refuse_output(option: str, file: Path) -> None:
     """Raises ConfigError where `file`, which `option` names, cannot be written."""
     if file.is_dir():
@@ -52,16 +65,11 @@ def refuse_output(option: str, file: Path) -> None:
 
 
 def _refuse_foreign(part: str, node: DictConfig) -> None:
-    from hydra.utils import get_object
-
     path = str(node.get("_target_"))
     try:
-        found = get_object(path)
-    except Exception as error:  # whatever somebody else's module raises while it is imported
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ConfigError(
-            f"{part}._target_={path} cannot be imported: {reason}{did_you_mean([path], _ours(part))}"
-        ) from None
+        found = imported(path)
+    except ValueError as error:
+        raise ConfigError(f"{part}.{error}{did_you_mean([path], _ours(part))}") from None
     if not callable(found):
         raise ConfigError(f"{part}._target_={path} is a {type(found).__name__}, and cannot be called")
     if part in CALLED_WITH_ITS_KEYS:
