@@ -11,7 +11,7 @@ import inspect
 import io
 import tokenize
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -154,7 +154,7 @@ def meanings() -> dict[type, dict[str, str]]:
     shared: dict[str, str] = {}
     for node in ast.parse(source).body:
         of: Any = getattr(schema, node.name) if isinstance(node, ast.ClassDef) else None
-        if not isinstance(node, ast.ClassDef) or of is None or not is_dataclass(of):
+        if not isinstance(node, ast.ClassDef) or not hasattr(of, "__dataclass_fields__"):
             continue
         own: dict[str, str] = {}
         for field in node.body:
