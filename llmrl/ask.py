@@ -23,9 +23,9 @@ from llmrl.build import build_env, build_model, build_prompt
 from llmrl.checks import refuse_keyless
 from llmrl.config import ConfigError
 from llmrl.envs.state import TextState
-from llmrl.lm.language_model import LanguageModel, Sampling
+from llmrl.lm.language_model import LanguageModel, Sampling, stopping
 from llmrl.priors.cache import AnswerCache, Answers
-from llmrl.priors.project import project
+from llmrl.priors.project import PROJECTIONS
 from llmrl.priors.prompt import Prompt
 from llmrl.priors.thinking import Thinking, asked_first
 from llmrl.run.seeding import integer, stream
@@ -71,8 +71,8 @@ def sample(cfg: DictConfig, prompt: str | None, actions: Sequence[str], n: int) 
         about = _about(model, seconds)
     table = _table("answer", "names")
     for text in texts:
-        action, how = project(text, question.actions)
-        named = Text(how, style="red") if action is None else Text(question.actions[action])
+        action, how = found = PROJECTIONS[cfg.prior.projection](text, question.actions)
+        named = Text(how, style="red") if found.failed or action is None else Text(question.actions[action])
         table.add_row(Text(repr(text)), named)
     return Group(_shown(question.prompt), *thoughts, table, about)
 
@@ -144,7 +144,8 @@ def _template(cfg: DictConfig) -> Prompt:
 def _sampling(cfg: DictConfig, template: Prompt) -> Sampling:
     prior = cfg.prior
     draw_seed = cfg.seed if prior.draw_seed is None else prior.draw_seed
-    return Sampling(prior.max_tokens, prior.temperature, prior.top_p, template.end, draw_seed)
+    stop = template.end if prior.stop is None else stopping(prior.stop)
+    return Sampling(prior.max_tokens, prior.temperature, prior.top_p, stop, draw_seed)
 
 
 def _asked(

@@ -91,13 +91,16 @@ def build_env(cfg: DictConfig) -> TextWorld:
     return _env(cfg)()
 
 
-def build_exact(cfg: DictConfig, history_turns: int) -> Exact | None:
-    """The world with all its states, for evaluations that are computed; None where it cannot be listed."""
-    if not cfg.evaluation.exact_up_to:
+def build_exact(cfg: DictConfig, history_turns: int, at_most: int | None = None) -> Exact | None:
+    """The world with all its states, for evaluations that are computed; None where it cannot be listed.
+
+    at_most: so many states; by default as many as may be evaluated so.
+    """
+    if not (at_most := cfg.evaluation.exact_up_to if at_most is None else at_most):
         return None
     run: TrainConfig = OmegaConf.to_object(cfg)  # type: ignore[assignment]
     path = _path(run.env)
-    given = path, to_json(_arguments(run.env)), history_turns, cfg.evaluation.exact_up_to
+    given = path, to_json(_arguments(run.env)), history_turns, at_most
     # what somebody else's world looks like may depend on more than its settings
     exact = _listed(*given) if path.startswith("llmrl.") else _listed.__wrapped__(*given)
     return None if exact is None else exact.anew()

@@ -27,6 +27,7 @@ from llmrl.schema import (
 from llmrl.unread import USES, Settings, asks_a_model, informed, unread
 
 OFFLINE = (BCConfig, CQLConfig, IQLConfig)  # learn from data
+STOPS = 4  # texts that end an answer, at most
 SMALLEST_ALPHA = 1e-6  # Q/alpha is a float32
 
 
@@ -174,6 +175,11 @@ def _refuse_prior(prior: DictConfig, informed_uses: list[str]) -> None:
     """What says the same as another prior that has a name, or contradicts itself."""
     if prior.source == "generated" and informed_uses and all(prior[use].k is None for use in informed_uses):
         raise ConfigError(f"prior=generated counts k answers: say how many, as in prior.{informed_uses[0]}.k=5")
+    if prior.stop is not None and (len(prior.stop) > STOPS or not all(prior.stop)):
+        raise ConfigError(
+            f"prior.stop={shown(list(prior.stop))}: {STOPS} texts at most, as servers take, and none that is empty; "
+            "[] where only the model ends an answer"
+        )
     for use in USES:
         if prior.source == "uniform" and prior[use].uniform:
             raise ConfigError(
@@ -238,10 +244,10 @@ def _refuse_data(cfg: DictConfig, schema: type | None, folders: ConfigFolders) -
             f"prior.uniform_after={prior.uniform_after}: it counts decisions, and with data there are none"
         )
     target = prior.target
-    if target.redraw == "union" or (target.redraw == "visit" and prior.source == "generated" and not target.uniform):
+    if target.redraw == "union":
         raise ConfigError(
             f"prior.target.redraw={target.redraw}: all candidates are asked for before training, so that none come up "
-            "on the way; use prior.target.redraw=never"
+            "on the way; use prior.target.redraw=never, or visit"
         )
     multiplies = schema is IQLConfig or (schema is BCConfig and learner.product)
     draws = [target.k, prior.evaluation.k if multiplies else None]

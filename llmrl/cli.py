@@ -62,12 +62,16 @@ def train(
     cached_only: Annotated[
         bool, typer.Option("--cached-only", help="Compute no answer: use kept ones, and say which are missing.")
     ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="End before training where data or prior do not fit the world.")
+    ] = False,
 ) -> None:
     """Train an agent. Without arguments: DQN-Prior in a text kitchen, with the embedded model.
 
     The same command is the same run: it goes on where it stopped, and is shown when it is done.
     """
-    overrides = (overrides or []) + (["cached_only=true"] if cached_only else [])
+    flags = {"cached_only": cached_only, "strict": strict}
+    overrides = (overrides or []) + [f"{name}=true" for name, on in flags.items() if on]
     with explained(GOES_ON):
         _die_with_the_sweep()
         from llmrl.config import compose, unread_overrides
@@ -75,8 +79,8 @@ def train(
         if config_dir is not None:
             sys.path.insert(0, str(Path.cwd()))  # so that its `_target_`s are found, as by `python -m llmrl`
         if multirun:
-            flags = [f"--{name}" for name, on in (("fresh", fresh), ("allow-drift", allow_drift)) if on]
-            _sweep(overrides, config_dir, jobs, cfg is not None, flags)
+            passed_on = [f"--{name}" for name, on in (("fresh", fresh), ("allow-drift", allow_drift)) if on]
+            _sweep(overrides, config_dir, jobs, cfg is not None, passed_on)
             return
         config = compose(overrides, config_dir)
         if cfg is not None:
@@ -383,7 +387,8 @@ def _sweep(overrides: list[str], config_dir: Path | None, jobs: int, only_print:
         rows.append((cell.overrides, run, status))
     show(sweep_table(rows))
     if any(codes):
-        raise typer.Exit(PAUSED if set(codes) <= {0, PAUSED} else 1)
+        alike = set(codes) - {0}
+        raise typer.Exit(alike.pop() if alike in ({PAUSED}, {2}) else 1)
 
 
 def _print_config(config: DictConfig) -> None:

@@ -8,7 +8,7 @@ is cut off; where primitive steps are limited too, how many were taken is carrie
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -53,6 +53,33 @@ class Exact:
     @property
     def states(self) -> int:
         return sum(len(table.text_of) for table in self._tables)
+
+    def texts(self) -> Iterator[TextState]:
+        """What the agent may be shown, everywhere."""
+        for table in self._tables:
+            yield from table.texts
+
+    def some(self, at_most: int) -> list[tuple[TextState, _Experts]]:
+        """States from the beginnings to the ends of what is listed, and the actions of an expert in each."""
+        known = [pair for table in self._tables for pair in zip(table.texts, table.experts, strict=True)]
+        return known[:: -(-len(known) // at_most)]
+
+    def alone(self, prior: Prior) -> tuple[float, float] | None:
+        """The success of who draws its actions from what the prior proposes, and from all of the menu alike.
+
+        The means over tasks; None where the prior has no formula. A limit on primitive steps is left out, which takes
+        most of the time: where one binds, both are upper bounds.
+        """
+        found: list[list[float]] = []
+        for table in self._tables:
+            if (proposals := prior.proposals(table.texts, table.experts)) is None:
+                return None
+            says = [proposal.weights for proposal in proposals]
+            alike = [np.full(p.size, 1 / p.size) for p in says]
+            unhurried = replace(table, max_primitive_steps=None)
+            found.append([_follow(unhurried, _padded(rows))[1] for rows in (says, alike)])
+        success, uniform = np.mean(found, axis=0).tolist()
+        return success, uniform
 
     def evaluate(self, prior: Prior, learner: Learner, greedy: bool) -> Evaluation | None:
         """The mean over tasks; None where the prior or the learner has no formula."""

@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from llmrl.config import run_id, run_name
+from llmrl.fit import complaint
 from llmrl.progress import Reporter
 from llmrl.run.folder import is_complete, own_folder, read_object, read_summary
 from llmrl.run.versions import git_state
@@ -23,6 +24,8 @@ def shown_if_finished(cfg: DictConfig, reporter: Reporter) -> dict[str, Any] | N
     reporter.note(f"{path} is complete: nothing to compute{_made_by(path)}")
     summary = read_summary(path)
     reporter.done(summary, read_object(path / "cost.json"), written(path))
+    if (wrong := complaint(summary.get("fit", {}), cfg)) is not None:
+        reporter.note(wrong)
     return summary
 
 

@@ -16,11 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from llmrl.build import build_exact
 from llmrl.config import named_settings
 from llmrl.data.dataset import DataSet
 from llmrl.data.files import read
 from llmrl.data.offline import OfflineData, Supports
 from llmrl.envs.state import TextState
+from llmrl.fit import data_fit, prior_fit
 from llmrl.learners.offline import OfflineLearner, steps_of
 from llmrl.priors.candidates import Proposal
 from llmrl.progress import duration
@@ -29,6 +31,7 @@ from llmrl.train import Training
 
 STEPS_AT_ONCE = 50  # gradient steps of a tick: what is told of them is their mean
 STATES_AT_ONCE = 512  # of which candidates are asked for at once
+LISTED = 20_000  # states of a world, at most, of which it is found out whether the data are of it
 TELL_EVERY = 10.0  # seconds, while candidates are asked for
 
 
@@ -62,6 +65,11 @@ class OfflineTraining(Training):
             self.note(world)
         states, following = self.set.states(self.rows, self.parts.history_turns)
         self.learner.study(self.offline(states, following))
+        if not self.fit:
+            listed = self.exact or build_exact(self.cfg, 0, LISTED)
+            self.fit = data_fit(self.set, self.rows, listed) if listed is not None else {}
+            self.fit |= prior_fit(self.parts.prior, self.exact)
+        self.judge()
 
     def elsewhere(self) -> str | None:
         """What a person should know where the data are not of the world that the run is evaluated in."""
@@ -81,21 +89,26 @@ class OfflineTraining(Training):
         data, rows = self.set, self.rows
         terminated = data["terminated"][rows]
         alive = [s for s, ended in zip(following, terminated.tolist(), strict=True) if not ended]
-        number = {s: i for i, s in enumerate(dict.fromkeys([*states, *alive]))}
-        distinct = list(number)
-        proposals = self.ask(distinct)
+        if self.parts.prior.reads_on:  # each row's own answers, and those at its next state
+            asked, before = [*states, *alive], np.arange(len(states))
+            after = np.where(terminated, -1, len(states) + np.cumsum(~terminated) - 1)
+        else:
+            number = {s: i for i, s in enumerate(dict.fromkeys([*states, *alive]))}
+            asked, before = list(number), np.array([number[s] for s in states])
+            after = np.array([-1 if t else number[s] for s, t in zip(following, terminated.tolist(), strict=True)])
+        proposals = self.ask(asked)
         if (table := self.parts.table) is not None:
-            table.ids(distinct)
+            table.ids(asked)
         episode = data["episode"][rows]
         ends_here = terminated[-1] or data["truncated"][rows[-1]]  # or the draw was full
         return OfflineData(
-            distinct,
+            asked,
             Supports(proposals),
-            np.array([number[s] for s in states]),
+            before,
             data["action"][rows].astype(np.int64),
             data["reward"][rows],
             data["duration"][rows].astype(np.int64),
-            np.array([-1 if t else number[s] for s, t in zip(following, terminated.tolist(), strict=True)]),
+            after,
             np.append(np.diff(episode) != 0, True),
             data["success"][rows] == 1,
             (episode != episode[-1]) | ends_here,
@@ -104,10 +117,11 @@ class OfflineTraining(Training):
     def ask(self, states: list[TextState]) -> list[Proposal]:
         """The candidates of every state, in one pass; what is kept already is not asked for again."""
         found: list[Proposal] = []
+        self.parts.prior.start_data()
         start = told = time.monotonic()
         for at in range(0, len(states), STATES_AT_ONCE):
             some = self.parts.prior.proposals(
-                states[at : at + STATES_AT_ONCE], use="target", count=self.gradient_steps == 0
+                states[at : at + STATES_AT_ONCE], use="target", count=self.gradient_steps == 0, visits=True
             )
             assert some is not None, "a prior whose candidates change is refused with data"
             found += some

@@ -179,6 +179,8 @@ class PriorConfig:
     max_tokens: int = 16  # of an answer, at most
     # free answers are drawn from the likeliest tokens that have this probability together
     top_p: float = 1.0
+    stop: list[str] | None = since(None)  # texts that end an answer; []: only the model's own end; null: prompt.end
+    projection: str = since("whole")  # whole: the one action named whole | last: the paper's code's, the last of most
     limit: int = 5  # how many extra answers may be asked for when some do not project
     draw_seed: int | None = None  # null: the run's seed; equal draw seeds share their generations
     # controls:
@@ -419,6 +421,7 @@ class TrainConfig:
     learner: Any = "???"  # who learns, and how
     encoder: Any = None  # null where nothing is learned
     env_steps: int = 4000  # decisions in all
+    episodes: int | None = since(None)  # the run ends with so many, if it has not ended before; null: no limit
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     data: DataConfig | None = since(None)  # null: the agent acts, and learns from what comes of it
@@ -427,6 +430,7 @@ class TrainConfig:
     checkpoint_every: int = free(1000)  # decisions, or gradient steps; one more at the end
     threads: int = free(1)  # torch threads; provenance, and the machine type of a resumed run
     progress: bool = free(True)  # a moving bar, on a terminal
+    strict: bool = free(False)  # data or a prior that do not fit the world end the run before it learns
     cached_only: bool = free(False)  # refuse to compute: only what is kept already is used
     paths: PathsConfig = free(factory=PathsConfig)
 
@@ -468,6 +472,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "prior.source": ("uniform", "scored", "generated", "oracle"),
     "prior.control": ("shuffled", "marginal"),
     "prior.normalise": ("none", "token", "word"),
+    "prior.projection": ("whole", "last"),
     "prior.behaviour.redraw": ("visit", "never", "union"),
     "prior.target.redraw": ("visit", "never", "union"),
     "prior.evaluation.redraw": ("visit", "never", "union"),
@@ -542,6 +547,7 @@ RANGES: dict[str, Range] = {
     "prior.draw_seed": Range(0),
     "prior.error": Range(0, 1),
     "prior.uniform_after": Range(0),
+    "episodes": Range(1),
     **{f"encoder.{key}": Range(1) for key in ("dim", "ngrams")},
     **{f"encoder.{key}": Range(0) for key in ("history_turns", "seed")},
     **{

@@ -16,7 +16,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from llmrl import schema
 from llmrl.config import ConfigError, config_folder, dataclass_in, kind_in_words
@@ -172,7 +173,10 @@ def meanings() -> dict[type, dict[str, str]]:
 
 def _read(file: Path) -> dict[str, Any]:
     node = OmegaConf.load(file)
-    plain = OmegaConf.to_container(node) if isinstance(node, DictConfig) else {}
+    try:
+        plain = OmegaConf.to_container(node, resolve=True)
+    except OmegaConfBaseException:  # it refers to what another file sets
+        plain = OmegaConf.to_container(node)
     return {str(key): value for key, value in plain.items()} if isinstance(plain, dict) else {}
 
 

@@ -19,6 +19,7 @@ from llmrl.config import checked, named_settings, run_id, run_name
 from llmrl.envs.pool import EnvPool
 from llmrl.evaluate import Evaluation, evaluate
 from llmrl.finished import shown_if_finished, written
+from llmrl.fit import Misfit, complaint, prior_fit
 from llmrl.lm.language_model import Outage
 from llmrl.pipeline import Pipeline
 from llmrl.priors.cache import AnswerCounts
@@ -60,6 +61,8 @@ def train(
         if not folder.finished:
             _spine(cfg)(cfg, folder, reporter, allow_drift).run()
         reporter.done(folder.summary, folder.cost, written(folder.path))
+        if (wrong := complaint(folder.summary.get("fit", {}), cfg)) is not None:
+            reporter.note(wrong)
         return folder.summary
 
 
@@ -102,6 +105,7 @@ class Training:
         self.recent: deque[bool] = deque(maxlen=20)
         self.since = _Since()
         self.last_row: dict[str, Any] = {}
+        self.fit: dict[str, Any] = {}  # of data and prior to the world
         self.known_ceiling: float | None = None
         self.kept_states = self.kept_rows = 0  # of the feature table
         self.before = folder.cost  # of earlier attempts
@@ -121,6 +125,13 @@ class Training:
     def budget(self) -> int:
         return self.cfg.env_steps
 
+    @property
+    def over(self) -> bool:
+        return self.at >= self.budget or self._enough(self.episodes)
+
+    def _enough(self, episodes: int) -> bool:
+        return self.cfg.data is None and self.cfg.episodes is not None and episodes >= self.cfg.episodes
+
     def open(self) -> None:
         """What it learns from."""
         cfg = self.cfg
@@ -134,15 +145,25 @@ class Training:
         if not self.last_row:
             self.rollout.start()
             self.evaluate()
+            self.fit = prior_fit(self.parts.prior, self.exact)
+        self.judge()
+
+    def judge(self) -> None:
+        """Says where data or prior do not fit the world. Raises Misfit where the run is strict."""
+        wrong = complaint(self.fit, self.cfg)
+        if wrong is not None and self.cfg.strict:
+            raise Misfit(f"{wrong}; nothing was learned, since the run is strict: without --strict it goes on")
+        if wrong is not None:
+            self.note(wrong)
 
     def run(self) -> None:
         try:
             self.write_cost()  # this attempt counts, however it ends
             self.begin()
-            while self.at < self.budget:
+            while not self.over:
                 before = self.at
                 self.tick()
-                finished = self.at == self.budget
+                finished = self.over
                 if finished or self.at >= self.evaluation_due:
                     self.evaluate()
                 while self.evaluation_due <= self.at:
@@ -164,7 +185,8 @@ class Training:
     def tick(self) -> None:
         left = self.cfg.env_steps - self.env_steps
         tick = self.rollout.tick(self.parts.learner.act, self.rollout.due(left))
-        transitions = tick.transitions + (self.rollout.rest() if tick.decisions == left else [])
+        is_last = tick.decisions == left or self._enough(self.episodes + len(tick.episodes))
+        transitions = tick.transitions + (self.rollout.rest() if is_last else [])
         self.parts.learner.observe(transitions)
         metrics = self.parts.learner.update()
         self.env_steps += tick.decisions
@@ -277,6 +299,7 @@ class Training:
             "recent": list(self.recent),
             "since": self.since.save(),
             "last_row": self.last_row,
+            "fit": self.fit,
             "known_ceiling": self.known_ceiling,
             **self.save_open(),
             "prior": self.parts.prior.save(),
@@ -298,6 +321,7 @@ class Training:
                 rows = np.fromfile(self.folder.path / FEATURE_ROWS, dtype="<f4").reshape(-1, table.encoder.dim)
                 table.restore(texts, rows)
                 self.kept_states, self.kept_rows = len(texts), len(rows)
+            self.fit = saved.get("fit", {})
             self.parts.prior.restore(saved["prior"])
             self.parts.learner.load_state_dict(weights)
             self.parts.learner.restore(saved["learner"])
@@ -386,6 +410,7 @@ class Training:
             "eval": _block(row, "eval/"),
             "eval_greedy": _block(row, "eval_greedy/"),
             "lm": _block(row, "lm/"),
+            "fit": self.fit,
         }
 
     def write_cost(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -140,16 +141,48 @@ def _shows_no_history(s: Settings) -> bool:
 
 
 def _ends_before_the_first_evaluation(s: Settings) -> bool:
-    steps = s["learner.gradient_steps"] if _learns_from_data(s) else s["env_steps"]
+    steps = s["learner.gradient_steps"] if _learns_from_data(s) else _decisions(s)
     return steps is not None and s["evaluation.every"] >= steps
 
 
 def _never_becomes_uniform(s: Settings) -> bool:
-    return s["prior.uniform_after"] is not None and s["prior.uniform_after"] >= s["env_steps"]
+    return s["prior.uniform_after"] is not None and s["prior.uniform_after"] >= _decisions(s)
+
+
+def _stops_at_the_prompts_end(s: Settings) -> bool:
+    return s["prior.source"] == "generated" and s["prior.stop"] == [text for text in [s["prompt.end"]] if text]
+
+
+def _stops_elsewhere(s: Settings) -> bool:
+    return s["prior.source"] == "generated" and s["prior.stop"] is not None and not _stops_at_the_prompts_end(s)
+
+
+def _has_episodes_to_spare(s: Settings) -> bool:
+    return s["episodes"] is not None and s["episodes"] >= s["env_steps"]
+
+
+def _has_decisions_to_spare(s: Settings) -> bool:
+    return bool(s["env_steps"] >= _of_episodes(s))
+
+
+def _of_episodes(s: Settings) -> float:
+    """How many decisions a run's episodes take at most; infinity where nobody knows: of a world that is not ours."""
+    cap = s["env.max_decisions"] if _schema("env", s) is not None else None
+    return inf if s["episodes"] is None or cap is None else (s["episodes"] - 1 + s["rollout.num_envs"]) * cap
+
+
+def _decisions(s: Settings) -> Any:
+    """How many a run takes at most."""
+    return s["env_steps"] if (least := _of_episodes(s)) == inf else min(s["env_steps"], least)
+
+
+def _reads_no_more(s: Settings) -> bool:
+    """Whether every free answer is an action, and none is passed over between two visits."""
+    return s["prior.projection"] == "last" and all(s[f"prior.{use}.redraw"] == "never" for use in informed(s))
 
 
 def _never_forgets(s: Settings) -> bool:
-    return s["learner.buffer"] >= s["env_steps"] and not s["learner.priority"]
+    return s["learner.buffer"] >= _decisions(s) and not s["learner.priority"]
 
 
 def _not_from(*sources: str) -> When:
@@ -182,13 +215,15 @@ _TRAINING = " ".join(f.name for f in fields(BCConfig) if "absent_default" in f.m
 # fmt: off
 UNREAD: tuple[Rule, ...] = (
     # what the prior's source does not have, and uses of the prior that the run does not have
-    Rule(_keys("prior", "max_tokens top_p limit draw_seed"), _READS(_GENERATED), _not_from("generated"), refused=True),
+    Rule(_keys("prior", "max_tokens top_p limit draw_seed stop projection"), _READS(_GENERATED),
+         _not_from("generated"), refused=True),
     Rule(_keys("prior", "temperature"), _READS(_ASKED), _not_from("generated", "scored"), refused=True),
     Rule(_keys("prior", "normalise"), _READS(_SCORED), _not_from("scored"), refused=True),
     Rule(_keys("prior", "control"), _READS("shuffled or marginal"), _not_from("scored"), refused=True),
     Rule(_keys("prior", "error"), _READS("oracle"), _not_from("oracle"), refused=True),
     Rule(_keys("prior", "mix"), "prior={prior} is uniform anyway", lambda s: s["prior.source"] == "uniform"),
-    Rule(_keys("prior", "source normalise mix temperature max_tokens top_p limit draw_seed control error"),
+    Rule(_keys("prior", "source normalise mix temperature max_tokens top_p stop projection limit draw_seed control "
+               "error"),
          "no use of the prior is left that knows it", lambda s: not informed(s)),
     Rule(_keys("prior.behaviour", "k redraw uniform"), "nobody acts while it learns from data", _learns_from_data),
     Rule(_keys("prior.target", "k redraw uniform"), "learner={learner} has no targets in this run", _has_no_target),
@@ -204,10 +239,15 @@ UNREAD: tuple[Rule, ...] = (
          lambda s: s["prompt.think"] is None, refused=True),
     Rule(_keys("prompt", "prefix"), "prior={prior} takes free answers, and scores nothing",
          lambda s: s["prior.source"] == "generated"),
+    Rule(_keys("prior", "limit"), "prior.projection=last makes an action of every answer", _reads_no_more),
+    Rule(_keys("prior", "stop"), "prompt.end is the same", _stops_at_the_prompts_end),
+    Rule(_keys("prompt", "end"), "prior.stop takes its place", _stops_elsewhere),
     Rule(_keys("prompt", "history_turns"), "no prompt of this run shows history", _shows_no_history),
     # the schedule
-    Rule(("env_steps", "rollout.num_envs", "rollout.pipeline"), "nobody acts while it learns from data",
+    Rule(("env_steps", "episodes", "rollout.num_envs", "rollout.pipeline"), "nobody acts while it learns from data",
          _learns_from_data),
+    Rule(("episodes",), "each takes a decision or more, and env_steps ends the run before", _has_episodes_to_spare),
+    Rule(("env_steps",), "the run's episodes take no more decisions", _has_decisions_to_spare),
     Rule(_keys("evaluation", "every grid per_doubling"), "the run ends before; it is evaluated at its end",
          _ends_before_the_first_evaluation),
     Rule(_keys("evaluation", "per_doubling"), "evaluation.grid=linear has no doublings",

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 
 import torch
 
-from llmrl.lm.language_model import Sampling
+from llmrl.lm.language_model import Sampling, stopping
 from llmrl.lm.transformers_lm import TransformersLM
 
 # What may go wrong with one request. "swap" and "gone" are for the whole server: see `SmallServer`.
@@ -190,7 +190,7 @@ class SmallServer:
             rows = [self.backend.tokenize(row, True) if isinstance(row, str) else row for row in prompt]
             return self._scored(rows, body)
         n = 1 if "n" in self.without else body.get("n", 1)
-        stop = (body.get("stop") or [""])[0]
+        stop = stopping(body.get("stop") or [])
         sampling = Sampling(body["max_tokens"], body["temperature"], body.get("top_p", 1.0), stop)
         texts = self.backend.generate(prompt, [body["seed"] + i for i in range(n)], sampling)
         choices = [

@@ -214,7 +214,7 @@ def test_every_name_is_of_a_setting() -> None:
     [
         (
             "learner=dqn_prio",
-            ["did you mean learner=dqn_prior?", "dqn_prior, dqn_prior_paper, drrn, iql, prior_only, random"],
+            ["did you mean learner=dqn_prior?", "dqn_prior, dqn_prior_paper, dqn_prior_paper_salad, drrn, iql"],
         ),
         ("env=atari", [f"env=atari: choose one of {', '.join(ENVS)}"]),
         ("lrner=dqn", ["lrner: there is no such setting; did you mean learner=dqn?"]),

@@ -38,10 +38,10 @@ def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_page_has_the_files_it_lists() -> None:
     assert set(FILES) == {
-        "doors.py", "hints.py", "tabular.py", "run_doors.py", "mine/env/doors.yaml", "mine/prompt/terse.yaml",
+        "doors.py", "cliff.py", "mine/env/cliff.yaml", "hints.py", "tabular.py", "run_doors.py", "mine/env/doors.yaml", "mine/prompt/terse.yaml",
         "mine/lm/hints.yaml", "mine/learner/tabular.yaml",
     }  # fmt: skip
-    assert len(COMMANDS) == 6
+    assert len(COMMANDS) == 7
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -75,6 +75,21 @@ def test_a_model_of_ones_own_is_asked_once_and_says_what_it_cannot(folder: Path)
     refused = run(folder, *command.split(), "prior=generated")
     assert refused.returncode == 1
     assert "hints only scores: use prior=sampled or prior=scored" in refused.stderr
+
+
+def test_a_world_with_a_model_is_evaluated_exactly_and_as_it_is_played(folder: Path) -> None:
+    command = next(c for c in COMMANDS if "env=doors" in c).split()
+    found = {}
+    for name, setting in (("exact", "evaluation.exact_up_to=20000"), ("played", "evaluation.exact_up_to=0")):
+        words = [word for word in command if not word.startswith("evaluation.episodes")]
+        done = run(folder, *words, setting, "evaluation.episodes=400", f"paths.runs={name}")
+        assert done.returncode == 0, done.stderr
+        (path,) = folder.glob(f"{name}/*-*")
+        found[name] = json.loads((path / "metrics.jsonl").read_text().splitlines()[-1])
+    assert found["exact"]["eval/exact"]
+    assert "eval/exact" not in found["played"]
+    assert abs(found["exact"]["eval/length"] - found["played"]["eval/length"]) < 1.2  # four standard errors
+    assert abs(found["exact"]["eval/success"] - found["played"]["eval/success"]) < 0.1
 
 
 def test_a_world_of_ones_own_runs_in_workers(folder: Path) -> None:

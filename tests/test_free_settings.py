@@ -65,6 +65,7 @@ CASES = {
     ("TrainConfig", "checkpoint_every"): Case("prior", "checkpoint_every", 30),
     ("TrainConfig", "threads"): Case("prior", "threads", 2, rounds=True),
     ("TrainConfig", "progress"): Case("prior", "progress", False),
+    ("TrainConfig", "strict"): Case("cql", "strict", True),
     ("TrainConfig", "cached_only"): Case("prior", "cached_only", True, warm=True),
     ("TrainConfig", "paths"): Case("prior", "paths", {"runs": "elsewhere", "cache": None}),
     ("PathsConfig", "runs"): Case("random", "paths.runs", "elsewhere"),

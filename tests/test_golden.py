@@ -41,7 +41,7 @@ SHORT = [
     "evaluation.exact_up_to=0", "rollout.num_envs=4", f"threads={os.environ.get('OMP_NUM_THREADS', '1')}",
 ]  # fmt: skip
 PAPER_MODEL = ["lm=hf", f"lm.model={GOLDEN / 'lm'}", "lm.device=cpu"]
-MODEL = [*PAPER_MODEL, "prompt.history_turns=2"]
+MODEL = [*PAPER_MODEL, "prompt=plain", "prompt.history_turns=2"]
 LEARNS = [
     "learner.learning_starts=40",
     "learner.updates=2",
@@ -83,6 +83,13 @@ CURVES = {
     "dqn_prior-sampled": ["learner=dqn_prior", *LEARNS, *MODEL],
     "dqn_prior-generated": ["learner=dqn_prior", "prior=generated", *LEARNS, *MODEL],
     "dqn_prior_paper": ["learner=dqn_prior_paper", *PAPER, *PAPER_MODEL],
+    "dqn_prior_paper_salad": [
+        "learner=dqn_prior_paper_salad",
+        "episodes=7",
+        "prompt.history_turns=1",
+        *PAPER,
+        *PAPER_MODEL,
+    ],
     "drrn": [
         "learner=drrn",
         "learner.history_turns=2",
@@ -123,7 +130,7 @@ TRAINED: dict[str, What] = {"bc": "policy", "dqn_pretrained": "q"}  # what the f
 
 def curve(name: str, root: Path) -> dict[str, Any]:
     """What is kept of a run."""
-    short = SHORT if name != "dqn_prior_paper" else [o for o in SHORT if not o.startswith("rollout.")]
+    short = SHORT if not name.startswith("dqn_prior_paper") else [o for o in SHORT if not o.startswith("rollout.")]
     given = {o.partition("=")[0]: o for o in (*short, *CURVES[name])}  # the last word counts
     overrides = [*given.values(), f"paths.runs={root}", f"paths.cache={root / 'kept.sqlite3'}"]
     if name in TRAINED:

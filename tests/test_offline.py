@@ -6,20 +6,25 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from data.datasets import built, rows
+from priors.table_model import CELLAR, HALL, MENU, Model, make
 from report.test_tables import lines
 
 import llmrl
 from llmrl.config import ConfigError, compose, run_id
 from llmrl.data.files import convert, read, write
+from llmrl.data.offline import OfflineData, Supports
 from llmrl.offline import asking
+from llmrl.priors.candidates import Proposal
 from llmrl.progress import Silent
 from llmrl.report.compare import compare
 from llmrl.report.tables import run_table, runs_table
 from llmrl.run.load import RunInfo, load_runs
 
 GOLDEN = Path(__file__).parent / "golden"
+HALL_ASKED, CELLAR_ASKED = "Leave. A hall.", "Leave. A cellar."
 FILE = GOLDEN / "tomato.parquet"
 TOMATO = ["env=overcooked_tomato", "env.max_decisions=12"]
 SMALL = [
@@ -117,7 +122,7 @@ def test_data_of_another_world_are_named(tmp_path: Path) -> None:
         (["learner=cql", "data=a.jsonl"], "expected a file that ends in .parquet; `llmrl data convert` makes one"),
         (["learner=bc", f"data={FILE}", "learner.weights=a"], "leave one of the two out"),
         (["learner=bc", "learner.weights=a", "learner.batch=3"], "nothing is learned in the run"),
-        (["learner=cql_prior", f"data={FILE}", "prior.target.redraw=union"], "use prior.target.redraw=never"),
+        (["learner=cql_prior", f"data={FILE}", "prior.target.redraw=union"], "use prior.target.redraw=never, or visit"),
         (["learner=bc_prior", f"data={FILE}", "prior.target.k=3"], "what the prior says of every action"),
         (["learner=bc_prior", f"data={FILE}", "prior.evaluation.k=3"], "what the prior says of every action"),
         (["learner=iql", "prior=scored", f"data={FILE}", "prior.target.k=3"], "what the prior says of every action"),
@@ -181,3 +186,38 @@ def test_an_offline_run_is_listed_by_what_it_counts(tmp_path: Path) -> None:
     assert "complete, 120 gradient steps, last written" in told
     assert "100 transitions of" in told
     assert "decisions" not in told.partition("command")[0]
+
+
+class Numbered(Model):
+    """Says of each prompt one action after the other, and remembers how often it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__(say=lambda prompt, number: MENU[number % 3])
+
+
+def test_each_row_of_data_reads_answers_of_its_own_where_they_are_drawn_at_each_visit() -> None:
+    model = Numbered()
+    prior = make("generated", model=model, k=2, limit=0, redraw="visit")
+    states = [HALL, CELLAR, HALL, HALL]
+    assert prior.proposals(states, use="target") is None
+    for count in (True, False):  # a run that goes on asks anew, and hears the same
+        prior.start_data()
+        found = prior.proposals(states[:2], use="target", count=count, visits=True)
+        found = [*(found or ()), *(prior.proposals(states[2:], use="target", count=count, visits=True) or ())]
+        assert [np.flatnonzero(p.weights).tolist() for p in found] == [[0, 1], [0, 1], [0, 2], [1, 2]]
+        assert prior.counts.queries == 4
+    assert sorted(model.asked) == sorted([*((HALL_ASKED, i) for i in range(6)), *((CELLAR_ASKED, i) for i in range(2))])
+
+
+def test_rows_keep_their_own_candidates_and_what_the_data_do_in_a_state_is_known_at_each_visit(tmp_path: Path) -> None:
+    drawn = ["learner=cql_prior", "prior=generated", *MODEL, "data.size=40", "learner.join=true"]
+    before = trained(tmp_path / "never", *drawn, "prior.target.redraw=never")[0].summary["lm"]
+    after = trained(tmp_path / "visit", *drawn, "prior.target.redraw=visit")[0].summary["lm"]
+    assert after["distinct_prompts"] == before["distinct_prompts"]
+    assert after["queries"] > before["queries"]
+    data = OfflineData(
+        [HALL, CELLAR, HALL], Supports([Proposal(np.full(3, 1 / 3), None)] * 3), np.array([0, 1, 2]),
+        np.array([0, 1, 2]), np.zeros(3), np.ones(3, dtype=np.int64), np.array([-1, -1, -1]), np.ones(3, dtype=bool),
+        np.ones(3, dtype=bool), np.ones(3, dtype=bool),
+    )  # fmt: skip
+    assert data.taken().tolist() == [[True, False, True], [False, True, False], [True, False, True]]

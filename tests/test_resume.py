@@ -26,6 +26,7 @@ from llmrl.config import compose
 from llmrl.encoders.hash import HashEncoder
 from llmrl.envs.pool import EnvPool
 from llmrl.exact import Exact
+from llmrl.fit import complaint
 from llmrl.learners.weights import What, network, write_weights
 from llmrl.offline import STEPS_AT_ONCE, OfflineTraining
 from llmrl.priors.cache import AnswerCache
@@ -85,6 +86,11 @@ EVERY = {  # visits, rewards, n steps, streams: all that one learner has
         "learner=dqn_prior_paper", "rollout.num_envs=1", "env_steps=40", "checkpoint_every=8", "evaluation.every=16",
         *TOMATO, *MODEL, "learner.learning_starts=2", "learner.update_every=1", "learner.updates=4", "learner.batch=8",
         "encoder.dim=32", PLAYED,
+    ],
+    "paper of salad": [
+        "learner=dqn_prior_paper_salad", "episodes=3", "rollout.num_envs=1", "checkpoint_every=8",
+        "evaluation.every=16", *TOMATO, *MODEL, "learner.learning_starts=0", "learner.update_every=1",
+        "learner.updates=4", "learner.batch=8", "encoder.dim=32", "prompt.history_turns=1",
     ],
     "saycan": ["learner=saycan", *TOMATO, *MODEL, *LEARNS, PLAYED],
     "drrn": [
@@ -250,7 +256,8 @@ def test_a_run_that_was_stopped_again_and_again(
         with stopped_at("answers", 1 if at_once else 2):  # in the first evaluation, or soon after
             llmrl.train(cfg)
     ticks = 1 if cfg.data is not None else cfg.checkpoint_every // cfg.rollout.num_envs
-    end = f"{cfg.env_steps} decisions" if cfg.data is None else f"{cfg.learner.gradient_steps} gradient steps"
+    steps = cfg.env_steps if cfg.episodes is None else cfg.episodes * cfg.env.max_decisions
+    end = f"{steps} decisions" if cfg.data is None else f"{cfg.learner.gradient_steps} gradient steps"
     assert cfg.checkpoint_every <= STEPS_AT_ONCE
     stops = {
         "tick": ticks + 3,  # after the first checkpoint
@@ -265,6 +272,8 @@ def test_a_run_that_was_stopped_again_and_again(
         with stopped_at(point, nth):
             llmrl.train(cfg)
     told, *others = continued(cfg)
+    judged = complaint(RunInfo(the_run(tmp_path / "stopped")).summary["fit"], cfg)
+    others = [text for text in others if text != judged]  # said once more
     assert all("with max_decisions=31, and the run is evaluated with max_decisions=12" in text for text in others)
     assert len(others) == (cfg.data is not None)  # the file's world has another limit
     assert told == f"{the_run(tmp_path / 'stopped')} goes on from its checkpoint at {end}"

@@ -8,10 +8,14 @@ from typing import Any
 
 import pytest
 import worlds
+from omegaconf import OmegaConf
 
 import llmrl
 from llmrl.config import compose
+from llmrl.encoders.encoder import FeatureTable
+from llmrl.encoders.hash import HashEncoder
 from llmrl.envs.pool import WorldError
+from llmrl.learners.dqn import DQN
 from llmrl.progress import Progress, Silent
 from llmrl.run.checkpoint import WEIGHTS, checkpoint_steps, read_about
 from llmrl.run.files import read_lines
@@ -261,3 +265,38 @@ def test_a_run_is_evaluated_where_its_grid_says_at_its_start_and_at_its_end(tmp_
     llmrl.train(llmrl.compose([*overrides, *grid, f"paths.runs={tmp_path}"]))
     (run,) = load_runs(tmp_path)
     assert [row["env_steps"] for row in run.metrics] == [0, 20, 40, 80, 160, 200]
+
+
+@pytest.mark.parametrize("pipeline", [False, True])
+def test_a_run_ends_with_its_last_episode_or_its_last_decision(pipeline: bool, tmp_path: Path) -> None:
+    few = [f"rollout.pipeline={str(pipeline).lower()}", "learner=random", PLAYED]
+    run = trained(tmp_path / "episodes", *few, "episodes=8")
+    assert run.metrics[-1]["episodes"] >= 8
+    before = [row for row in read_lines(run.path / "episodes.jsonl") if row["env_steps"] < run.summary["env_steps"]]
+    assert len(before) < 8
+    assert run.summary["env_steps"] < 200
+    assert (run.path / "checkpoints" / str(run.summary["env_steps"])).is_dir()
+    many = trained(tmp_path / "decisions", *few, "episodes=100")
+    assert many.summary["env_steps"] == 200
+    assert trained(tmp_path / "all", *few).metrics == many.metrics
+
+
+@pytest.mark.parametrize(
+    ("learner", "rounds", "first", "episodes"),
+    [("dqn_prior_paper", 39, 6, 200), ("dqn_prior_paper_salad", 56, 21, 300)],
+)
+def test_the_papers_presets_learn_as_often_as_the_papers_code(
+    learner: str, rounds: int, first: int, episodes: int
+) -> None:
+    """40 gradient steps a round: 1,560 on tomato, 2,240 on salad."""
+    cfg = compose([f"learner={learner}", "lm=tiny"])
+    assert (cfg.episodes, cfg.learner.updates) == (episodes, 40)
+    settings: Any = OmegaConf.to_object(cfg)
+    agent = DQN(settings.learner, 0, FeatureTable(HashEncoder(settings.encoder)))
+    learned_after = []
+    for agent.episodes in range(1, episodes + 1):
+        before = agent.rounds
+        agent.update()
+        learned_after += [agent.episodes] * (agent.rounds - before)
+    assert learned_after == list(range(first, episodes + 1, 5))
+    assert len(learned_after) == rounds

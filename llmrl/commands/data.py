@@ -54,7 +54,7 @@ def data_verify(file: DataFile) -> None:
 @app.command("convert")
 def data_convert(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="A data set: .parquet, .jsonl, .part, or .pkl of the paper's code.")
+        Path, typer.Argument(metavar="FILE", help="A data set: .parquet, .jsonl, .part; .pkl, .pt of the paper's code.")
     ],
     out: Annotated[Path, typer.Argument(help="The file to write, .parquet or .jsonl; it must not exist.")],
     cut: Annotated[

@@ -1,5 +1,5 @@
 """Data sets in files, by their ending: .parquet (the published form), .jsonl (for people and other tools), .part (while
-it is collected), and .pkl, the tuple layout of the released code of arXiv 2410.07927, which is only read.
+it is collected), and .pkl and .pt, two layouts of the released code of arXiv 2410.07927, which are only read.
 
 A .jsonl file has on its first line how the set came about, {"llmrl_data": 1, ...}, and then a row on each line. The
 first line may say how many (`rows`): without it, nobody can tell a file that was cut between two episodes from a whole.
@@ -18,7 +18,7 @@ from llmrl.data.official import read_official
 from llmrl.data.parquet import FORMAT, read_about, read_parquet, read_rows, write_parquet
 from llmrl.run.files import publish, to_json
 
-READ = (".parquet", ".jsonl", ".part", ".pkl")
+READ = (".parquet", ".jsonl", ".part", ".pkl", ".pt")
 WRITTEN = (".parquet", ".jsonl")
 
 

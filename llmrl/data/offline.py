@@ -16,7 +16,10 @@ from llmrl.priors.candidates import Proposal
 
 @dataclass(frozen=True)
 class OfflineData:
-    """`state` and `next_state` index `states`; the latter is -1 where the episode terminated."""
+    """`state` and `next_state` index `states`; the latter is -1 where the episode terminated.
+
+    A state is there once, or once for each visit, where each visit has candidates of its own.
+    """
 
     states: list[TextState]
     candidates: Supports  # of every state
@@ -41,9 +44,11 @@ class OfflineData:
 
     def taken(self) -> np.ndarray:
         """bool [S, A]: the actions that some row takes in a state."""
+        first: dict[TextState, int] = {}
+        same_S = np.array([first.setdefault(state, i) for i, state in enumerate(self.states)])
         taken_SA = np.zeros(self.candidates.p_SA.shape, dtype=bool)
-        taken_SA[self.state, self.action] = True
-        return taken_SA
+        taken_SA[same_S[self.state], self.action] = True
+        return taken_SA[same_S]
 
     def n_step(self, n: int, gamma: float, by_primitive_steps: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(R, discount, next state) [N]: y = R + discount * B Q(next state, .), over n rows, or fewer to the end.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from llmrl.lm.connection import BadAnswer
-from llmrl.lm.language_model import LanguageModelError
+from llmrl.lm.language_model import LanguageModelError, before_stop
 
 # finish_reason, in lower case, of those who give others than OpenAI, too.
 BY_ITSELF = {
@@ -55,7 +55,7 @@ class Said(NamedTuple):
     ended: bool = True
 
 
-def read_said(choice: Mapping[str, Any], is_chat: bool, stop: str, thinks: bool) -> Said:
+def read_said(choice: Mapping[str, Any], is_chat: bool, stop: str | tuple[str, ...], thinks: bool) -> Said:
     """What the model said, without the stop text and what follows it.
 
     is_chat: the choice is one of the chat API. thinks: a thought before the answer is no part of it. Raises BadAnswer
@@ -83,7 +83,7 @@ def read_said(choice: Mapping[str, Any], is_chat: bool, stop: str, thinks: bool)
     if thought and text:
         text = text.lstrip()
     if text:
-        return Said(text.partition(stop)[0] if stop else text)
+        return Said(before_stop(text, stop)[0])
     if message.get("tool_calls") or message.get("function_call") or reason in CALLS:
         return Said("", "tool_calls")
     if thought or (is_chat and reason in AT_ITS_LENGTH):

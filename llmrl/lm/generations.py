@@ -9,7 +9,7 @@ from typing import Any
 from llmrl.lm.choices import LACKS, Said, read_said
 from llmrl.lm.completions import Completions, Server, choices_of
 from llmrl.lm.connection import Refused
-from llmrl.lm.language_model import Conversation, LanguageModelError, Sampling, WrongSetting
+from llmrl.lm.language_model import Conversation, LanguageModelError, Sampling, WrongSetting, stops
 from llmrl.lm.loop import together
 
 JUDGED = 4  # answers without text, and none with one: that is the model, and not chance
@@ -89,10 +89,11 @@ class Generations:
 
     async def _stop(self, server: Server, sampling: Sampling) -> dict[str, Any]:
         """Where an answer stops. vLLM leaves special tokens out before it looks for a stop text, which may be one."""
-        if not sampling.stop:
+        if not (texts := stops(sampling.stop)):
             return {}
-        ids = await self._api.ids(server, sampling.stop) if server.tokenizes else []
-        return {"stop": [sampling.stop], **({"stop_token_ids": ids} if len(ids) == 1 else {})}
+        tokens = [await self._api.ids(server, text) for text in texts] if server.tokenizes else []
+        ids = [token for some in tokens if len(some) == 1 for token in some]
+        return {"stop": list(texts), **({"stop_token_ids": ids} if ids else {})}
 
     async def _answered(
         self, server: Server, body: Mapping[str, Any], n: int, sampling: Sampling, is_chat: bool, thinks: bool

@@ -56,7 +56,7 @@ class Sampling:
     max_tokens: int = 16
     temperature: float = 1.0  # the model's own temperature; the posterior's is called alpha; 0: the likeliest token
     top_p: float = 1.0  # in (0, 1]: draw from the fewest tokens whose probabilities sum to this
-    stop: str = "\n"  # an answer ends before the first of these; "": only where the model ends it
+    stop: str | tuple[str, ...] = "\n"  # an answer ends before the first of these; "": only where the model ends it
     draw_seed: int = 0  # names one table of generations: another seed, another table
 
     def __post_init__(self) -> None:
@@ -66,6 +66,22 @@ class Sampling:
             raise ValueError(f"temperature={self.temperature}: use 0 (the likeliest token) or more; 1 is the model")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p={self.top_p}: use a number above 0 and at most 1; 1 draws from all tokens")
+
+
+def stops(stop: str | tuple[str, ...]) -> tuple[str, ...]:
+    """`Sampling.stop` as texts."""
+    return stop if isinstance(stop, tuple) else (stop,) if stop else ()
+
+
+def stopping(texts: Sequence[str]) -> str | tuple[str, ...]:
+    """What `Sampling.stop` is for these texts: of one it is the text, of none it is ""."""
+    return tuple(texts) if len(texts) > 1 else "".join(texts)
+
+
+def before_stop(text: str, stop: str | tuple[str, ...]) -> tuple[str, bool]:
+    """`text` before the first stop in it, and whether there is one."""
+    found = [at for one in stops(stop) if (at := text.find(one)) >= 0]
+    return text[: min(found, default=len(text))], bool(found)
 
 
 class LanguageModel(Protocol):

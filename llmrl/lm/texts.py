@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 from transformers import PreTrainedTokenizerBase
 
-from llmrl.lm.language_model import Conversation, last_line
+from llmrl.lm.language_model import Conversation, before_stop, last_line, stops
 
 
 class Texts:
@@ -118,16 +118,16 @@ class Texts:
 
     # ---- answers -----------------------------------------------------------------------------------------------------
 
-    def before_stop(self, tokens: list[int], stop: str) -> tuple[str, bool]:
+    def before_stop(self, tokens: list[int], stop: str | tuple[str, ...]) -> tuple[str, bool]:
         """The text of `tokens` before `stop`, special tokens left out; and whether `stop` came.
 
         A stop may itself be, or hold, a special token, which is looked for before they are left out.
         """
-        special = bool(stop) and self._special.search(stop) is not None
+        special = any(self._special.search(one) is not None for one in stops(stop))
         text = self.tokenizer.decode(tokens, skip_special_tokens=not special, clean_up_tokenization_spaces=False)
         assert isinstance(text, str)
-        before, found, _ = text.partition(stop) if stop else (text, "", "")
-        return (self._special.sub("", before) if special else before), bool(found)
+        before, found = before_stop(text, stop)
+        return (self._special.sub("", before) if special else before), found
 
 
 def _rest(ids: list[int], own: list[int]) -> list[int]:

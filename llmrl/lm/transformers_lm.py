@@ -305,7 +305,7 @@ class _Answer:
         self.text = ""
         self.done = False
 
-    def extend(self, token: int, ends: frozenset[int], texts: Texts, stop: str) -> None:
+    def extend(self, token: int, ends: frozenset[int], texts: Texts, stop: str | tuple[str, ...]) -> None:
         if self.done:
             return
         if token in ends:

@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 from llmrl.lm.language_model import Sampling
 from llmrl.priors.cache import Answers
-from llmrl.priors.project import Projection, project
+from llmrl.priors.project import PROJECTIONS, Projection
 from llmrl.priors.thinking import Thinking
 
 Question = tuple[str, tuple[str, ...]]  # the rendered prompt and the menu
@@ -23,11 +25,11 @@ _quoted = json.JSONEncoder().encode
 class FreeAnswers:
     """The projected answers to each question in index order, as many as were needed so far.
 
-    `limit`: how many extra answers may be read where some name no action.
+    `limit`: how many extra answers may be read where some name no action. `projection`: the rule, by its name.
     """
 
-    def __init__(self, answers: Answers | Thinking, sampling: Sampling, limit: int) -> None:
-        self.limit = limit
+    def __init__(self, answers: Answers | Thinking, sampling: Sampling, limit: int, projection: str = "whole") -> None:
+        self.limit, self._project = limit, PROJECTIONS[projection]
         self.parse_failures = 0  # answers that named no admissible action
         self.ambiguous = 0  # of these, those that named several
         self._answers, self._sampling = answers, sampling
@@ -59,6 +61,18 @@ class FreeAnswers:
         for n, prompts in by_count.items():
             self._answers.begin_generations(prompts, n, self._sampling)
 
+    def counts(self, question: Question) -> np.ndarray | None:
+        """float64 [actions]: how many of the answers read so far name each; None where none was read."""
+        if not (known := self._known.get(question)):
+            return None
+        named = [found.action for found in known if found.action is not None]
+        return np.bincount(named, minlength=len(question[1])).astype(np.float64)
+
+    def named_so_far(self) -> tuple[int, int]:
+        """How many of the answers read so far named an action, and how many there are."""
+        named = sum(not found.failed for known in self._known.values() for found in known)
+        return named, sum(map(len, self._known.values()))
+
     def used(self, question: Question, start: int, k: int) -> list[tuple[str, Projection]]:
         """The answers behind `named`, which was called before: each text, and what it names."""
         named = self._known[question][start : start + k + self.limit]
@@ -87,12 +101,12 @@ class FreeAnswers:
             found = self._answers.generations([prompt for prompt, _ in questions], n, self._sampling)
             for question, texts in zip(questions, found, strict=True):
                 known = self._known[question]
-                known.extend(project(text, question[1]) for text in texts[len(known) : n])
+                known.extend(self._project(text, question[1]) for text in texts[len(known) : n])
         if count:
             for question, end in wanted:
                 digest = _digest(question)
                 new = self._known[question][self._counted[digest] : end]
-                self.parse_failures += sum(found.action is None for found in new)
+                self.parse_failures += sum(found.failed for found in new)
                 self.ambiguous += sum(found.how == "ambiguous" for found in new)
                 self._counted[digest] = max(self._counted[digest], end)
 

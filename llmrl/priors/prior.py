@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from llmrl.envs.state import TextState
-from llmrl.lm.language_model import Sampling
+from llmrl.lm.language_model import Sampling, stopping
 from llmrl.priors.cache import Answers
 from llmrl.priors.candidates import Candidates, Proposal, Use
 from llmrl.priors.generated import FreeAnswers
@@ -38,6 +38,7 @@ from llmrl.run.seeding import stream
 from llmrl.schema import PriorConfig, SupportConfig
 
 Experts = Sequence[frozenset[str] | None]
+FIRST = 48  # states that are remembered, to be looked at
 
 
 @dataclass
@@ -76,13 +77,14 @@ class Prior:
         self._ask: Answers | Thinking | None = answers
         if answers is not None:
             draw_seed = seed if cfg.draw_seed is None else cfg.draw_seed
-            stop = prompt.end if prompt is not None else ""
+            stop = stopping(cfg.stop) if cfg.stop is not None else prompt.end if prompt is not None else ""
             if prompt is not None:
                 self._ask = asked_first(prompt, cfg, seed, answers)
             sampling = Sampling(cfg.max_tokens, cfg.temperature, cfg.top_p, stop, draw_seed)
-            self._free = FreeAnswers(self._ask or answers, sampling, cfg.limit)
+            self._free = FreeAnswers(self._ask or answers, sampling, cfg.limit, cfg.projection)
         self._draws = {use: stream(seed, "prior", use) for use in self._supports}
         self._rendered: dict[TextState, tuple[str, str]] = {}
+        self.first: dict[TextState, frozenset[str] | None] = {}  # what it was asked about first, and experts' actions
         self._prompts: set[bytes] = set()  # digests of those whose answers a run was given
         self._decisions = 0  # the behaviour's, as far as uniform_after
         self._expert_is_known = False
@@ -128,19 +130,32 @@ class Prior:
                 starts = [self._visits.get((use, key.digest), 0) * (k + self.cfg.limit) * redrawn for key in keys]
                 self._free.begin([key.question for key in keys], starts, k)
 
+    @property
+    def reads_on(self) -> bool:
+        """Whether each visit of a target reads other free answers."""
+        target = self.cfg.target
+        return self.cfg.source == "generated" and target.redraw == "visit" and not target.uniform
+
     def proposals(
-        self, states: Sequence[TextState], experts: Experts | None = None, use: Use = "evaluation", count: bool = False
+        self,
+        states: Sequence[TextState],
+        experts: Experts | None = None,
+        use: Use = "evaluation",
+        count: bool = False,
+        visits: bool = False,
     ) -> list[Proposal] | None:
         """What a use's candidates are drawn from, wherever that is the same at every visit; else None.
 
-        None: a support that grows (union), and free answers, of which each visit reads others. Nothing is drawn, though
-        a model may be asked; with `count`, the states are counted as those it was asked about. Raises ValueError as
-        `candidates`.
+        None: a support that grows (union), and free answers, of which each visit reads others; but with `visits` these
+        states are visits, each with answers of its own. Nothing else is drawn, though a model may be asked; with
+        `count`, the states are counted as those it was asked about. Raises ValueError as `candidates`.
         """
         support, source = self._supports[use], self.cfg.source
         if support.uniform:
             return [Proposal(np.full(len(s.actions), 1 / len(s.actions)), None) for s in states]
-        if support.redraw != "never" and (source == "generated" or (support.redraw == "union" and support.k)):
+        if support.redraw == "union" and (source == "generated" or support.k):
+            return None
+        if support.redraw == "visit" and source == "generated" and not visits:
             return None
         keys = self._keys(states, experts)
         if count and self._asks:
@@ -154,6 +169,12 @@ class Prior:
         else:
             given = self._drawn(keys, use)
         return [Proposal(_on_all(c, len(key.actions)), None) for c, key in zip(given, keys, strict=True)]
+
+    def start_data(self) -> None:
+        """The visits of data are counted from the first on, whoever went through them before."""
+        self._draws["target"] = stream(self.seed, "prior", "target")
+        for at in [at for at in self._visits if at[0] == "target"]:
+            del self._visits[at]
 
     def start_evaluation(self, *name: str | int) -> None:
         """Evaluations draw from a stream of their own, named by when they happen, and remember no earlier one."""
@@ -180,6 +201,29 @@ class Prior:
         if not valid or support.k is None:
             return Explanation(None, answers, None, thoughts)
         return Explanation(None, answers, valid if union is None else int(union.sum()), thoughts)
+
+    @property
+    def asks(self) -> bool:
+        """Whether a language model is asked anything."""
+        return self._asks
+
+    def informs(self, use: Use) -> bool:
+        """Whether this use is told what the prior says."""
+        return not self._knows_nothing(use)
+
+    def says(self, state: TextState) -> dict[str, float] | None:
+        """How likely each action is by what was heard of this state so far; None where nothing was. Asks nothing."""
+        key = self._key(state)
+        if self.cfg.source == "generated":
+            found = self._free.counts(key.question) if self._free is not None else None
+            p = None if found is None else _on_all(_weighted(found if found.any() else found + 1.0), found.size)
+        else:
+            p = self._distributions.get(key)
+        return None if p is None else dict(zip(state.actions, p.tolist(), strict=True))
+
+    def named(self) -> tuple[int, int] | None:
+        """Of the free answers read so far, how many named an action, and how many there are; None: it reads none."""
+        return self._free.named_so_far() if self._free is not None and self.cfg.source == "generated" else None
 
     def _thoughts(self, key: _Key, n: int) -> tuple[str, ...]:
         """Those before the first n answers, one that they share or n of them; none where the model does not think."""
@@ -361,6 +405,10 @@ class Prior:
     # ---- shared --------------------------------------------------------------------------------------------------
 
     def _keys(self, states: Sequence[TextState], experts: Experts | None) -> list[_Key]:
+        for i, state in enumerate(states if len(self.first) < FIRST else ()):
+            self.first.setdefault(state, None if experts is None else experts[i])
+            if len(self.first) == FIRST:
+                break
         if self.cfg.source != "oracle":
             return [self._key(s) for s in states]
         known = [None] * len(states) if experts is None else experts

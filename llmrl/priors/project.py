@@ -39,6 +39,11 @@ class Projection(NamedTuple):
     action: int | None  # its index in the menu; None: none, for the reason `how`
     how: Literal["named", "nothing", "ambiguous", "negated"]
 
+    @property
+    def failed(self) -> bool:
+        """Whether the answer names no one action, also where an action is put down to it (`project_last`)."""
+        return self.how != "named"
+
 
 def project(answer: str, actions: Sequence[str]) -> Projection:
     """The action that `answer` names, by the rule above."""
@@ -62,6 +67,22 @@ def project(answer: str, actions: Sequence[str]) -> Projection:
     if any(_is_negated(said[:start]) for start, _, _ in spans):
         return Projection(None, "negated")
     return Projection(found.pop(), "named")
+
+
+def project_last(answer: str, actions: Sequence[str]) -> Projection:
+    """The rule of the paper's released code: what the answer holds most often, in any case, the last of several.
+
+    An action counts inside longer words, too. An answer that holds none is put down to the last action of the menu, as
+    that code does, and has named nothing all the same.
+    """
+    said = answer.lower()
+    counts = [said.count(action.lower()) for action in actions]
+    most = max(counts)
+    last = len(counts) - 1 - counts[::-1].index(most)
+    return Projection(last, "named" if most else "nothing")
+
+
+PROJECTIONS = {"whole": project, "last": project_last}
 
 
 def _occurrences(said: str, text: str) -> list[tuple[int, int]]:

@@ -31,12 +31,14 @@ from llmrl.config import compose
 from llmrl.lm.connection import Connection
 from llmrl.lm.language_model import PROBES
 from llmrl.train import EVALUATION_ENVS
+from scripts.bench.calibration import told
 
 T = TypeVar("T")
 
 
 def main() -> None:
     args = _arguments()
+    print(told())
     steps = args.ticks * args.envs
     with tempfile.TemporaryDirectory() as scratch:
         cfg = compose([
@@ -44,8 +46,8 @@ def main() -> None:
             f"env_steps={steps}", f"rollout.num_envs={args.envs}", f"rollout.pipeline={str(args.pipeline).lower()}",
             "evaluation.exact_up_to=0", f"evaluation.episodes={EVALUATION_ENVS}", f"evaluation.every={steps}",
             "progress=false", f"checkpoint_every={steps}", "learner=dqn_prior", f"prior={args.prior}", "lm=vllm",
-            f"lm.model={args.model}", "lm.tokenizer=declared", f"lm.url={args.url}", f"lm.dtype={args.dtype}",
-            f"paths.runs={scratch}/runs", f"paths.cache={scratch}/kept.sqlite3",
+            "prompt=plain", f"lm.model={args.model}", "lm.tokenizer=declared", f"lm.url={args.url}",
+            f"lm.dtype={args.dtype}", f"paths.runs={scratch}/runs", f"paths.cache={scratch}/kept.sqlite3",
             *(["prior.limit=0"] if args.prior == "generated" else []),
         ])  # fmt: skip
         kept = Path(scratch) / "kept.sqlite3"

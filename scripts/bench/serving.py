@@ -25,6 +25,7 @@ from llmrl.lm.language_model import Sampling, distance
 from llmrl.lm.openai_lm import VllmLM
 from llmrl.lm.server import Serving, find_vllm, serving
 from llmrl.priors.prompt import Prompt
+from scripts.bench.calibration import told
 from scripts.bench.decisions import between_evaluations
 
 STATES, ACTIONS = 16, 10
@@ -35,6 +36,7 @@ RUN_LATENCY = 0.2
 
 def main() -> None:
     args = _arguments()
+    print(told())
     if args.what == "client":
         client(args.latency, args.repeats)
     elif args.url:
@@ -111,8 +113,8 @@ def _run(url: str, pipeline: bool) -> dict[str, float]:
             "env=overcooked_random", "env.count=16", "env.max_decisions=20", "prompt.history_turns=4",
             f"env_steps={steps}", f"rollout.num_envs={ENVS}", f"rollout.pipeline={str(pipeline).lower()}",
             "evaluation.exact_up_to=0", "evaluation.episodes=1", f"evaluation.every={steps}", "progress=false",
-            f"checkpoint_every={steps}", "lm=vllm", "lm.model=fixed", "lm.tokenizer=fixed", f"lm.url={url}",
-            f"paths.runs={scratch}/runs", f"paths.cache={scratch}/kept.sqlite3",
+            f"checkpoint_every={steps}", "lm=vllm", "prompt=plain", "lm.model=fixed", "lm.tokenizer=fixed",
+            f"lm.url={url}", f"paths.runs={scratch}/runs", f"paths.cache={scratch}/kept.sqlite3",
         ])  # fmt: skip
         return between_evaluations(cfg, lambda: _get(url))[2]
 

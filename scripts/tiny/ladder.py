@@ -3,7 +3,7 @@
     python -m scripts.tiny.ladder                    all of them, under runs/models
     python -m scripts.tiny.ladder untrained s-cook   these two
     python -m scripts.tiny.ladder --report           how good each is before anything is learned
-    llmrl train lm=hf lm.model=runs/models/s-cook    in use
+    llmrl train lm=hf prompt=plain lm.model=runs/models/s-cook   in use
 
 Three sizes (s, m, l) times two skills of the authors read (cook: as wrong as tiny-1's; expert: wrong half as often or
 less); `random`, which read as many texts by authors who act at random and give no advice; `untrained`, weights as they

@@ -283,6 +283,55 @@ def test_tuples_that_are_none(value: Any, said: str, tmp_path: Path) -> None:
     assert str(tmp_path / "a.pkl") in str(error.value)
 
 
+def _trajectories(*lengths: int, done: bool = True) -> list[tuple[int, float, list[tuple[Any, ...]]]]:
+    found = [_tuples(length, done=done) for length in lengths]
+    return [(len(episode), float(sum(row[4] for row in episode)), episode) for episode in found]
+
+
+def test_the_papers_trajectories(tmp_path: Path) -> None:
+    """Two episodes that a list of tuples could not tell apart; one that was cut."""
+    path = _pickled(tmp_path / "raw_trajectory_data.pt", [*_trajectories(2, 1), *_trajectories(3, done=False)])
+    data = read(path)
+    assert data["episode"].tolist() == [0, 0, 1, 2, 2, 2]
+    assert data["terminated"].tolist() == [False, True, True, False, False, False]
+    assert data["truncated"].tolist() == [False, False, False, False, False, True]
+    assert data["success"].tolist() == [1, 1, 1, 0, 0, 0]
+    convert(path, tmp_path / "a.parquet")
+    assert read(tmp_path / "a.parquet").content() == data.content()
+    with pytest.raises(DataError, match="says itself where its episodes end"):
+        read(path, cut=3)
+    with pytest.raises(DataError, match="says itself where its episodes end"):
+        read(_pickled(tmp_path / "a.pkl", _trajectories(2)), cut=3)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ([*_trajectories(2), (2, 1.0)], "trajectory 1: (2, 1.0), and not (steps, return, tuples)"),
+        ([(3, 1.0, _tuples(2))], "trajectory 0: steps is 3"),
+        ([(0, 0.0, [])], "trajectory 0: steps is 0"),
+        ([(2, 0.0, _tuples(2))], "trajectory 0: return is 0.0, and its rewards sum to 1"),
+        ([(2, float("nan"), _tuples(2))], "trajectory 0: return is nan"),
+        ([*_trajectories(1), (1, 0.0, [("t", "o", 3, "n", 0.0, True, ["a"], ["a"])])], "trajectory 1, row 0: action"),
+        ([(1, 0.0, [_Hostile()])], "mkdir"),
+    ],
+)
+def test_trajectories_that_are_none(value: Any, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError) as error:
+        read(_pickled(tmp_path / "a.pt", value))
+    assert said in str(error.value)
+    assert not (tmp_path / "made_by_a_pickle").exists()
+
+
+def test_a_small_pickle_stands_for_no_more_rows_than_there_may_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmrl.data.official.MOST", 10)
+    with pytest.raises(DataError, match="stands for more than 10 rows"):
+        read(_pickled(tmp_path / "a.pt", _trajectories(2) * 6))
+
+
 def test_a_torn_pickle(tmp_path: Path) -> None:
     data = pickle.dumps(_tuples(3))
     (tmp_path / "a.pkl").write_bytes(data[: len(data) // 2])

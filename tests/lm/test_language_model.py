@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from llmrl.lm.language_model import Sampling
+from llmrl.lm.language_model import Sampling, before_stop, stopping
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,9 @@ def test_sampling_out_of_range(field: str, value: float):
 
 def test_sampling_at_its_bounds():
     assert Sampling(max_tokens=1, temperature=0.0, top_p=1.0, stop="").stop == ""
+
+
+def test_several_texts_end_an_answer_and_one_is_named_as_ever() -> None:
+    assert [stopping(texts) for texts in ([], ["\n"], ["a", "b"])] == ["", "\n", ("a", "b")]
+    assert before_stop("a cab", ("b", "c")) == ("a ", True)
+    assert before_stop("a cab", "") == before_stop("a cab", ("x", "y")) == ("a cab", False)

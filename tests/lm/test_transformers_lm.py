@@ -219,6 +219,8 @@ def test_an_answer_ends_before_the_stop_string(llama: TransformersLM):
         [cut] = llama.sample([PROMPTS[0]], seeds, Sampling(max_tokens=10, stop=stop))
         assert any(stop in text for text in whole)
         assert cut == [text.split(stop)[0] for text in whole]
+    [cut] = llama.sample([PROMPTS[0]], seeds, Sampling(max_tokens=10, stop=("a", " t")))
+    assert cut == [text.split("a")[0].split(" t")[0] for text in whole]
 
 
 def test_an_answer_ends_where_the_model_ends_it(tmp_path: Path, llama_folder: str, llama: TransformersLM):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmrl.priors.project import project
+from llmrl.priors.project import project, project_last
 
 KITCHEN = (
     "fetch the tomato",
@@ -231,3 +231,29 @@ def test_a_negation_counts_until_its_clause_ends(negation: str, between: str, ac
     assert project(f"{negation} {between} {action} {after}", menu) == (None, "negated")
     for end in (". ", "! ", "? ", "; ", " but ", ", so "):
         assert project(f"{negation} {between}{end}{action} {after}", menu) == (menu.index(action), "named")
+
+
+@pytest.mark.parametrize(
+    ("answer", "menu", "index", "how"),
+    [
+        ("first go left, then GO RIGHT, then go right", ("go left", "go right", "wait"), 1, "named"),
+        ("go right or go left", ("go left", "go right", "wait"), 1, "named"),  # as often: the last on the menu
+        ("go left\nwait", ("go left", "go right", "wait"), 2, "named"),  # all lines count
+        ("open cabinet 10", ("open cabinet 1", "open cabinet 10"), 1, "named"),
+        ("open cabinet 10", ("open cabinet 10", "open cabinet 1"), 1, "named"),  # inside a longer one, too
+        ("no idea", ("go left", "go right"), 1, "nothing"),
+        ("", ("go left",), 0, "nothing"),
+    ],
+)
+def test_the_last_match_is_the_released_codes(answer: str, menu: tuple[str, ...], index: int, how: str) -> None:
+    assert project_last(answer, menu) == (index, how)
+    assert project_last(answer, menu).failed == (how == "nothing")
+
+
+@given(st.text("ab ", max_size=12), st.lists(st.text("ab", min_size=1, max_size=3), min_size=1, max_size=4))
+def test_the_last_match_is_held_most_often_and_nothing_behind_it_as_often(answer: str, menu: list[str]) -> None:
+    found = project_last(answer, menu).action
+    assert found is not None
+    counts = [answer.count(action) for action in menu]
+    assert counts[found] == max(counts)
+    assert all(count < counts[found] for count in counts[found + 1 :])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import jinja2
 import pytest
 
@@ -8,6 +10,7 @@ from llmrl.envs.state import TextState
 from llmrl.priors.prompt import Prompt
 from llmrl.schema import PromptConfig
 
+GOLDEN = Path(__file__).parent.parent / "golden" / "tomato.parquet"
 STATE = TextState(
     "Leave.", "A hall.", ("go north", "wait"), (("A cellar.", "go up"), ("A stair.", "wait"), ("A stair.", "go up"))
 )
@@ -73,3 +76,20 @@ def test_a_template_that_does_not_parse_says_where() -> None:
 def test_a_template_that_names_something_unknown_says_what_there_is(template: str) -> None:
     with pytest.raises(ValueError, match=r"prompt 'mine'.*goal.*may use task, observation, actions, history"):
         prompt(template).render(STATE)
+
+
+def test_the_menu_is_shown_to_every_model_that_is_not_embedded() -> None:
+    texts = {}
+    for typed in (["lm=tiny"], ["lm=tiny-2"], ["lm=hf"], ["lm=vllm"], ["lm=openai"], ["lm=hf", "prompt=plain"]):
+        model = [] if "tiny" in typed[0] else ["lm.model=any"]
+        cfg = compose([*typed, *model])
+        state = TextState("Cook.", "A pan.", ("stir", "wait"), (("A cold pan.", "heat it"),))
+        texts[" ".join(typed)] = cfg.prompt.id, Prompt(cfg.prompt).render(state, 1)
+    assert [id for id, _ in texts.values()] == ["plain-1", "plain-1", "menu-1", "menu-1", "menu-1", "plain-1"]
+    assert texts["lm=hf"][1] == (
+        "Task: Cook.\nBefore: A cold pan. Then: heat it.\nNow: A pan.\nChoose one of: stir; wait.\nNext:"
+    )
+    for learner in ("dqn_prior_paper", "cql_prior_paper"):
+        data = [f"data={GOLDEN}"] if learner.startswith("cql") else []
+        assert compose([f"learner={learner}", *data]).prompt.id == "menu-1"
+        assert compose([f"learner={learner}", *data, "prompt=plain"]).prompt.id == "plain-1"
