@@ -13,21 +13,40 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmrl.commands import cache, configs, data, lm, runs, worlds
+from llmrl.commands import cache, completion, configs, data, lm, runs, worlds
 from llmrl.commands.shell import GOES_ON, PAUSED, RUN, ConfigDir, Runs, explained, server_of, show, signals, stop
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 app = typer.Typer(
-    help="How much faster does an agent learn when a language model tells it which actions make sense?",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-for name, commands in (("runs", runs), ("cache", cache), ("data", data), ("lm", lm), ("worlds", worlds)):
-    app.add_typer(commands.app, name=name)
+RUN_IT, LOOK, MODELS, MAINTAIN = "Run", "Look", "Models and data", "Maintain"
+for name, commands, panel in (
+    ("runs", runs, LOOK), ("data", data, MODELS), ("lm", lm, MODELS), ("worlds", worlds, MODELS),
+    ("cache", cache, MAINTAIN),
+):  # fmt: skip
+    app.add_typer(commands.app, name=name, rich_help_panel=panel)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from llmrl.doctor import version
+
+        typer.echo(f"llmrl {version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version, and the commit.")
+    ] = False,
+) -> None:
+    """How much faster does an agent learn when a language model tells it which actions make sense?"""
 
 
 class Shown(StrEnum):
@@ -40,11 +59,15 @@ class Played(StrEnum):
     expert = "expert"
 
 
-@app.command()
+@app.command(rich_help_panel=RUN_IT)
 def train(
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(help="GROUP=OPTION and KEY=VALUE, as in learner=dqn seed=3", show_default=False),
+        typer.Argument(
+            help="GROUP=OPTION and KEY=VALUE, as in learner=dqn seed=3",
+            show_default=False,
+            autocompletion=completion.overrides,
+        ),
     ] = None,
     multirun: Annotated[
         bool,
@@ -91,7 +114,7 @@ def train(
         _train(config, fresh, allow_drift)
 
 
-@app.command()
+@app.command(rich_help_panel=RUN_IT)
 def collect(
     arguments: Annotated[
         list[str],
@@ -118,13 +141,14 @@ def collect(
         typer.echo(collect_episodes(compose(overrides, config_dir), order, runs, typer.echo))
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def play(
     arguments: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="RUN|OVERRIDE",
             help="A run, to play with its last weights; without one, an untrained agent. Then KEY=VALUE.",
+            autocompletion=completion.runs_and_overrides,
             show_default=False,
         ),
     ] = None,
@@ -149,13 +173,14 @@ def play(
         play_game(game, console, typed(console) if asks else None, steps)
 
 
-@app.command()
+@app.command(rich_help_panel=RUN_IT)
 def evaluate(
     arguments: Annotated[
         list[str],
         typer.Argument(
             metavar="RUN... [KEY=VALUE]...",
             help="Runs: folders, globs, parts of names. Then what is to be other: env.split=valid_unseen env.count=50",
+            autocompletion=completion.run_names,
             show_default=False,
         ),
     ],
@@ -193,12 +218,16 @@ def evaluate(
             typer.echo(each.path)
 
 
-@app.command()
+@app.command(rich_help_panel=RUN_IT)
 def tune(
     space: Annotated[str, typer.Option(help="What is searched: a name in configs/tune/, or a YAML file.")],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(help="Settings of every trial, as in learner=dqn env_steps=4000", show_default=False),
+        typer.Argument(
+            help="Settings of every trial, as in learner=dqn env_steps=4000",
+            show_default=False,
+            autocompletion=completion.overrides,
+        ),
     ] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="The budget; by default the space's.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where log and runs are kept; by default tune/SPACE.")] = None,
@@ -236,9 +265,9 @@ def tune(
         search(planned, out, jobs, Screen())
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def plot(
-    run: Annotated[list[str], typer.Argument(help=RUN)],
+    run: Annotated[list[str], typer.Argument(help=RUN, autocompletion=completion.run_names)],
     metric: Annotated[str, typer.Option(help="What is drawn: a metric's name.")] = "eval/success",
     x: Annotated[str, typer.Option(help="Over what: another metric's name.")] = "env_steps",
     out: Annotated[Path, typer.Option(help="The file to write: .png, .svg or .pdf.")] = Path("curve.png"),
@@ -254,13 +283,16 @@ def plot(
         typer.echo(curve([find_run(text, runs) for text in run], out, metric, x))
 
 
-@app.command(context_settings={"ignore_unknown_options": True})  # so that --against stays where it was typed
+@app.command(
+    rich_help_panel=LOOK, context_settings={"ignore_unknown_options": True}
+)  # so that --against stays where it was typed
 def compare(
     run: Annotated[
         list[str],
         typer.Argument(
             metavar="RUN... --against RUN...",
             help="Runs on either side: folders, globs, parts of names, and KEY=VALUE of their settings.",
+            autocompletion=completion.run_names,
         ),
     ],
     at: Annotated[str, typer.Option(help="Thresholds of success, in percent.")] = "50,80,95",
@@ -297,11 +329,13 @@ def compare(
             typer.echo(write(found, file))
 
 
-app.command()(configs.configs)
-app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(lm.serve)
+app.command(rich_help_panel=LOOK)(configs.configs)
+app.command(rich_help_panel=MODELS, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
+    lm.serve
+)
 
 
-@app.command()
+@app.command(rich_help_panel=MAINTAIN)
 def doctor(runs: Runs = Path("runs")) -> None:
     """What is installed, where things are kept, and what is missing."""
     with explained():

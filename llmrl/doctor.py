@@ -43,14 +43,17 @@ def findings(runs: Path) -> Iterator[Finding]:
             yield Finding(what, "broken", f"{type(error).__name__}: {error}")
 
 
-def _llmrl() -> Iterator[Finding]:
+def version() -> str:
+    """Of llmrl, and of its checkout where it is in one."""
     from llmrl.run.versions import git_state
 
     git = git_state()
-    text = f"{llmrl.__version__} in {Path(llmrl.__file__).parent}"
-    if git:
-        text += f", commit {git['commit'][:10]}{' with changes' if git['dirty'] else ''}"
-    yield Finding("llmrl", "ok", text)
+    commit = f", commit {git['commit'][:10]}{' with changes' if git['dirty'] else ''}" if git else ""
+    return f"{llmrl.__version__}{commit}"
+
+
+def _llmrl() -> Iterator[Finding]:
+    yield Finding("llmrl", "ok", f"{version()}, in {Path(llmrl.__file__).parent}")
     yield Finding("python", "ok", f"{sys.version.split()[0]} in {sys.executable}")
 
 

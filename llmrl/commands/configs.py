@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from llmrl.commands import completion
 from llmrl.commands.shell import ConfigDir, explained, show
 
 if TYPE_CHECKING:
@@ -21,11 +22,20 @@ def configs(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[GROUP|KEY]", help="A group, or settings: learner, evaluation, learner.alpha", show_default=False
+            metavar="[GROUP|KEY]",
+            help="A group, or settings: learner, evaluation, learner.alpha",
+            show_default=False,
+            autocompletion=completion.groups,
         ),
     ] = None,
     option: Annotated[
-        str | None, typer.Argument(metavar="[OPTION]", help="One of the group's, as in learner dqn", show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="[OPTION]",
+            help="One of the group's, as in learner dqn",
+            show_default=False,
+            autocompletion=completion.options,
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
     config_dir: ConfigDir = None,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from llmrl.commands.completion import run_names
 from llmrl.commands.shell import RUN, Runs, explained, show
 
 app = typer.Typer(help="Look at runs.", no_args_is_help=True)
@@ -27,7 +28,9 @@ def runs_list(runs: Runs = Path("runs")) -> None:
 
 
 @app.command("show")
-def runs_show(run: Annotated[str, typer.Argument(help=RUN)], runs: Runs = Path("runs")) -> None:
+def runs_show(
+    run: Annotated[str, typer.Argument(help=RUN, autocompletion=run_names)], runs: Runs = Path("runs")
+) -> None:
     """One run: its settings, results, cost, and where it comes from."""
     with explained():
         from llmrl.report.tables import run_table
