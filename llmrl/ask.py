@@ -169,10 +169,16 @@ def _seeds(cfg: DictConfig, text: str, n: int) -> list[int]:
 def _model(cfg: DictConfig) -> Iterator[LanguageModel]:
     torch.set_num_threads(cfg.threads)
     refuse_keyless(cfg)
+
+    def say(text: str) -> None:
+        print(without_secrets(text), file=sys.stderr)
+
+    url = cfg.lm.get("url")
+    say(f"asking {url}" if url else f"loading {cfg.lm.get('model', cfg.lm.name)}")
     model = build_model(cfg)
     hear = getattr(model, "hear", None)
     if hear is not None:
-        hear(lambda text: print(without_secrets(text), file=sys.stderr))
+        hear(say)
     try:
         yield model
     finally:

@@ -93,6 +93,8 @@ class Training:
         self.parts: Parts = build(cfg)
         if self.parts.answers is not None:
             self.parts.answers.say = self.note
+            asked = f"prompts asked of {cfg.lm.name}"
+            self.parts.answers.asking = lambda done, total: reporter.doing(asked, done, total)
         if self.parts.cache is not None and self.parts.cache.note:
             self.note(self.parts.cache.note)
         if self.evaluation_pool.note:
@@ -250,6 +252,7 @@ class Training:
             greedy=greedy,
             history_turns=self.parts.history_turns,
             first_task=self.evaluations * cfg.evaluation.episodes,
+            told=lambda done, total: self.reporter.doing("episodes evaluated", done, total),
         )
 
     def checkpoint(self) -> None:
