@@ -138,7 +138,7 @@ class Plain:
 
     def speak_up(self) -> None:
         """Says what takes so long, where nothing was said for `say_every` seconds."""
-        if self._clock() - self._said_at >= self.say_every and (text := self._under_way.text()):
+        if self._clock() - self._said_at >= self.say_every and (text := self._under_way.text(least=1.0)):
             self._print(f"{'':>17}  {text}")
 
     def _speak(self) -> None:
