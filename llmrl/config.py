@@ -83,8 +83,12 @@ def compose(overrides: Sequence[str] = (), config_dir: Path | None = None) -> Di
                 f"{override.input_line} names several values: add -m to run each of them, "
                 f"or, {as_text(str(override.input_line))}"
             )
+        if override.key_or_group == "paths.config_dir":
+            raise ConfigError(f"{override.input_line}: type --config-dir FOLDER")
+    cfg = _compose(overrides, folders)
+    cfg.paths.config_dir = None if config_dir is None else str(config_dir)
     try:
-        return check(_compose(overrides, folders), folders)
+        return check(cfg, folders)
     except TextExpected as error:  # Hydra took it for a list, or for settings
         typed = next((str(o.input_line) for o in parsed if o.key_or_group == error.key), None)
         raise ConfigError(f"{error}; {as_text(typed)}" if typed else str(error)) from None

@@ -25,6 +25,7 @@ from llmrl.checks import plain_settings
 from llmrl.config import ConfigError, check, compose, config_folder, free_settings, run_id
 from llmrl.encoders.hash import HashEncoder
 from llmrl.learners.weights import network, write_weights
+from llmrl.report import plots
 from llmrl.run.files import flatten
 from llmrl.run.load import load_runs
 from llmrl.schema import CHOICES, OF_SCHEMA, EncoderConfig
@@ -170,7 +171,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (root / "own" / "env").mkdir(parents=True)
     (root / "own" / "env" / "corridor.yaml").write_text("_target_: worlds.Corridor\nname: corridor\n")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(import_module("llmrl.train"), "run_curve", lambda path: None)
+        patch.setattr(plots, "run_curve", lambda path: None)
         patch.setattr(import_module("llmrl.offline"), "STEPS_AT_ONCE", 2)  # evaluations are between ticks
         patch.setattr(os, "fsync", lambda handle: None)
         yield root

@@ -37,7 +37,7 @@ PARTS = {
     "files": [
         *((RunFolder, name) for name in ("append", "append_bytes", "write", "finish")),
         (Training, "checkpoint"),
-        (spine, "run_curve"),
+        (Training, "draw"),
     ],
     "loop": [(Training, "run")],
 }
