@@ -14,7 +14,6 @@ from dataclasses import dataclass, fields, is_dataclass
 from functools import lru_cache, partial
 from typing import Any
 
-from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from llmrl.checks import plain_settings
@@ -28,6 +27,7 @@ from llmrl.priors.cache import AnswerCache, Answers, KeptRows
 from llmrl.priors.cache_file import cache_path
 from llmrl.priors.prior import Prior
 from llmrl.priors.prompt import Prompt
+from llmrl.ready import imported
 from llmrl.run.files import to_json
 from llmrl.schema import SCHEMAS, ModelEncoderConfig, TrainConfig, TransformersLMConfig
 from llmrl.unread import USES, unread
@@ -159,11 +159,8 @@ def _env(cfg: DictConfig) -> Callable[[], TextWorld]:
 
 
 def _target(node: Any) -> Callable[..., Any]:
-    path = _path(node)
-    try:
-        return get_object(path)
-    except Exception as error:
-        raise ValueError(f"_target_={path} cannot be imported: {error}") from error
+    found: Callable[..., Any] = imported(_path(node))
+    return found
 
 
 def _path(node: Any) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmrl.commands import cache, data, lm, runs, worlds
+from llmrl.commands import cache, completion, configs, data, lm, runs, worlds
 from llmrl.commands.shell import (
     GOES_ON,
     PAUSED,
@@ -32,14 +32,33 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 app = typer.Typer(
-    help="How much faster does an agent learn when a language model tells it which actions make sense?",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-for name, commands in (("runs", runs), ("cache", cache), ("data", data), ("lm", lm), ("worlds", worlds)):
-    app.add_typer(commands.app, name=name)
+RUN_IT, LOOK, MODELS, MAINTAIN = "Run", "Look", "Models and data", "Maintain"
+for name, commands, panel in (
+    ("runs", runs, LOOK), ("data", data, MODELS), ("lm", lm, MODELS), ("worlds", worlds, MODELS),
+    ("cache", cache, MAINTAIN),
+):  # fmt: skip
+    app.add_typer(commands.app, name=name, rich_help_panel=panel)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from llmrl.doctor import version
+
+        typer.echo(f"llmrl {version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version, and the commit.")
+    ] = False,
+) -> None:
+    """How much faster does an agent learn when a language model tells it which actions make sense?"""
 
 
 class Shown(StrEnum):
@@ -52,11 +71,15 @@ class Played(StrEnum):
     expert = "expert"
 
 
-@app.command()
+@app.command(rich_help_panel=RUN_IT)
 def train(
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(help="GROUP=OPTION and KEY=VALUE, as in learner=dqn seed=3", show_default=False),
+        typer.Argument(
+            help="GROUP=OPTION and KEY=VALUE, as in learner=dqn seed=3",
+            show_default=False,
+            autocompletion=completion.overrides,
+        ),
     ] = None,
     multirun: Annotated[
         bool,
@@ -101,7 +124,7 @@ def train(
         _train(config, fresh, allow_drift, in_sweep)
 
 
-@app.command()
+@app.command(rich_help_panel=RUN_IT)
 def collect(
     arguments: Annotated[
         list[str],
@@ -119,18 +142,21 @@ def collect(
         from llmrl.collect import collect as collect_episodes
         from llmrl.collect import parse_order
         from llmrl.config import compose
+        from llmrl.ready import refuse_output
 
         order, overrides = parse_order(arguments)
+        refuse_output("out", order.out)
         typer.echo(collect_episodes(compose(overrides, config_dir), order, runs, typer.echo))
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def play(
     arguments: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="RUN|OVERRIDE",
             help="A run, to play with its last weights; without one, an untrained agent. Then KEY=VALUE.",
+            autocompletion=completion.runs_and_overrides,
             show_default=False,
         ),
     ] = None,
@@ -153,13 +179,14 @@ def play(
         play_game(game, console, typed(console) if asks else None, steps)
 
 
-@app.command()
+@app.command(rich_help_panel=RUN_IT)
 def evaluate(
     arguments: Annotated[
         list[str],
         typer.Argument(
             metavar="RUN... [KEY=VALUE]...",
             help="Runs: folders, globs, parts of names. Then what is to be other: env.split=valid_unseen env.count=50",
+            autocompletion=completion.run_names,
             show_default=False,
         ),
     ],
@@ -202,12 +229,16 @@ def evaluate(
             typer.echo(each.path)
 
 
-@app.command()
+@app.command(rich_help_panel=RUN_IT)
 def tune(
     space: Annotated[str, typer.Option(help="What is searched: a name in configs/tune/, or a YAML file.")],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(help="Settings of every trial, as in learner=dqn env_steps=4000", show_default=False),
+        typer.Argument(
+            help="Settings of every trial, as in learner=dqn env_steps=4000",
+            show_default=False,
+            autocompletion=completion.overrides,
+        ),
     ] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="The budget; by default the space's.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where log and runs are kept; by default tune/SPACE.")] = None,
@@ -232,18 +263,25 @@ def tune(
             sampler_seed=sampler_seed,
             config_dir=config_dir,
         )
+        from llmrl.ready import refuse_unready
+
+        out = out or Path("tune") / planned.space.name
+        for world in planned.tasks:
+            refuse_unready(planned.compose({}, world, planned.seeds[0], out / "runs"))
         from llmrl.tune.screen import Screen
         from llmrl.tune.search import search
 
-        search(planned, out or Path("tune") / planned.space.name, jobs, Screen())
+        search(planned, out, jobs, Screen())
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def plot(
     run: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN... [KEY=VALUE]...", help="Runs: folders, globs, parts of names, narrowed by their settings."
+            metavar="RUN... [KEY=VALUE]...",
+            help="Runs: folders, globs, parts of names, narrowed by their settings.",
+            autocompletion=completion.run_names,
         ),
     ],
     metric: Annotated[str, typer.Option(help="What is drawn: a metric's name.")] = "eval/success",
@@ -253,16 +291,20 @@ def plot(
 ) -> None:
     """Draw learning curves; runs that differ only in their seed become one line with its interval."""
     with explained():
+        from llmrl.ready import refuse_output
         from llmrl.report.comparison import PICTURES, check_suffix
         from llmrl.report.select import select
 
         check_suffix(out, PICTURES)
+        refuse_output("--out", out)
         from llmrl.report.plots import curve
 
         typer.echo(curve(select(run, runs), out, metric, x))
 
 
-@app.command(context_settings={"ignore_unknown_options": True})  # so that --against stays where it was typed
+@app.command(
+    rich_help_panel=LOOK, context_settings={"ignore_unknown_options": True}
+)  # so that --against stays where it was typed
 def compare(
     ctx: typer.Context,
     run: Annotated[
@@ -270,6 +312,7 @@ def compare(
         typer.Argument(
             metavar="RUN... --against RUN...",
             help="Runs on either side: folders, globs, parts of names. KEY=VALUE of their settings narrows both sides.",
+            autocompletion=completion.run_names,
         ),
     ],
     at: Annotated[str, typer.Option(help="Thresholds of success, in percent.")] = "50,80,95",
@@ -287,6 +330,7 @@ def compare(
 ) -> None:
     """Compare groups of runs with another group: how many times fewer decisions, and how sure that is."""
     with explained():
+        from llmrl.ready import refuse_output
         from llmrl.report.comparable import Refused
         from llmrl.report.compare import compare as compare_runs
         from llmrl.report.compare import percentages
@@ -296,6 +340,7 @@ def compare(
 
         for file in out or []:
             check_suffix(file)
+            refuse_output("--out", file)
         levels = percentages(at)
         a, b, told = two_sides(run, runs)
         asked: dict[str, Any] = {
@@ -311,10 +356,13 @@ def compare(
             typer.echo(write(found, file))
 
 
-app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(lm.serve)
+app.command(rich_help_panel=LOOK)(configs.configs)
+app.command(rich_help_panel=MODELS, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
+    lm.serve
+)
 
 
-@app.command()
+@app.command(rich_help_panel=MAINTAIN)
 def doctor(runs: Runs = Path("runs")) -> None:
     """What is installed, where things are kept, and what is missing."""
     with explained():
@@ -365,6 +413,9 @@ def _train(config: DictConfig, fresh: bool, allow_drift: bool, in_sweep: bool) -
     try:
         if not fresh and shown_if_finished(config, shown) is not None:
             return
+        from llmrl.ready import refuse_unready
+
+        refuse_unready(config)  # before its server is started, and torch is loaded
         announce(config, shown)
         from llmrl.train import train
 
@@ -376,7 +427,7 @@ def _train(config: DictConfig, fresh: bool, allow_drift: bool, in_sweep: bool) -
 
 def _sweep(overrides: list[str], config_dir: Path | None, jobs: int, only_print: bool, flags: Sequence[str]) -> None:
     from llmrl.config import unread_overrides
-    from llmrl.sweep import launch, plan
+    from llmrl.sweep import launch, plan, refuse_unready_cells
 
     planned = plan(overrides, config_dir)
     if only_print:
@@ -387,6 +438,7 @@ def _sweep(overrides: list[str], config_dir: Path | None, jobs: int, only_print:
     lines = [line for cell in planned for line in unread_overrides(cell.overrides, cell.cfg, config_dir)]
     for line in dict.fromkeys(lines):
         typer.echo(line, err=True)
+    refuse_unready_cells(planned, fresh="--fresh" in flags)
     from llmrl.report import sweeps
     from llmrl.report.tables import sweep_table
     from llmrl.serve import served_for

@@ -119,6 +119,8 @@ def _played(planned: Planned, tell: Callable[[str], None]) -> Judged:
         for part in (parts.cache, parts.answers):
             if part is not None:
                 opened.callback(part.close)
+        if parts.answers is not None:
+            parts.answers.say = tell
         load_weights(parts.learner, run.path / "checkpoints" / str(planned.checkpoint))
         names = list(pool.task_ids) or [cfg.env.name]
         exact = _computed(cfg, parts, asked)

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from omegaconf import DictConfig
 
 from llmrl.config import ConfigError, cells, compose, run_id, run_name
+from llmrl.ready import refuse_unready
 from llmrl.run.folder import Paused, is_complete, own_folder
 from llmrl.run.load import RunInfo, is_run
 
@@ -68,9 +69,25 @@ def plan(overrides: Sequence[str], config_dir: Path | None = None) -> list[Cell]
             wrong.append(f"{' '.join(cell)}\n  {error}")
             continue
         planned.setdefault(name, Cell(cell, cfg, name))
+    _refuse(wrong)
+    return list(planned.values())
+
+
+def refuse_unready_cells(planned: Sequence[Cell], fresh: bool = False) -> None:
+    """Raises ConfigError naming every cell that is still to be run and for which something is missing."""
+    wrong = []
+    for cell in planned:
+        try:
+            if fresh or not cell.is_complete:
+                refuse_unready(cell.cfg)
+        except ConfigError as error:
+            wrong.append(f"{' '.join(cell.overrides)}\n  {error}")
+    _refuse(wrong)
+
+
+def _refuse(wrong: Sequence[str]) -> None:
     if wrong:
         raise ConfigError("nothing was launched; these cells cannot run:\n" + "\n".join(wrong))
-    return list(planned.values())
 
 
 def launch(

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from llmrl.commands.completion import run_names
 from llmrl.commands.shell import RUN, Runs, explained, show
 
 app = typer.Typer(help="Look at runs, and remove them.", no_args_is_help=True)
@@ -80,7 +81,9 @@ def runs_rm(
 
 
 @app.command("show")
-def runs_show(run: Annotated[str, typer.Argument(help=RUN)], runs: Runs = Path("runs")) -> None:
+def runs_show(
+    run: Annotated[str, typer.Argument(help=RUN, autocompletion=run_names)], runs: Runs = Path("runs")
+) -> None:
     """One run: its results, its cost, where it comes from, and the command that makes it."""
     with explained():
         from llmrl.config import ConfigError

@@ -37,9 +37,13 @@ _held: set[Path] = set()  # a process never conflicts with its own POSIX locks, 
 class RunInUse(ValueError):
     """Another process works in this run's folder."""
 
+    exit_code = 1  # nothing is wrong with what was typed
+
 
 class CannotResume(ValueError):
     """The run was begun under other conditions. Nothing has been changed."""
+
+    exit_code = 1
 
 
 class Paused(RuntimeError):
@@ -260,6 +264,7 @@ class RunFolder:
                 with suppress(RunFolderError):  # a full disk has no room for its own story
                     self.log("".join(traceback.format_exception(error)))
                     error.add_note(f"the traceback is in {self.path / 'log.txt'}")
+                error.exit_code = 1  # type: ignore[attr-defined]  # the run failed, whatever it was that it raised
                 with suppress(RunFolderError):
                     self.write_summary({**self.summary, "status": "failed"})
         finally:

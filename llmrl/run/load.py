@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cached_property
 from glob import glob
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from llmrl.config import ConfigError
+from llmrl.near import nearest
 from llmrl.run.files import read_lines
 from llmrl.run.folder import ASIDE, in_use, read_object, read_summary
 
@@ -106,7 +106,7 @@ def find_run(text: str, root: Path) -> RunInfo:
         raise ConfigError(f"{text}: {len(found)} runs have this in their name; type more of one:\n{_listed(found)}")
     if not runs:
         raise ConfigError(f"{text}: no such run, and there is none in {root}/; `llmrl train` makes one")
-    near = get_close_matches(text, [run.name for run in runs], n=5, cutoff=0.5)
+    near = nearest(text, [run.name for run in runs], n=5, cutoff=0.5)
     raise ConfigError(
         f"{text}: no such run in {root}/; there are\n{_listed([r for r in runs if r.name in near] or runs)}"
     )
