@@ -1,24 +1,40 @@
 """How much faster does an agent learn when a language model tells it which actions make sense?
 
-`llmrl.train(llmrl.compose(["learner=dqn", "seed=3"]))` is what `llmrl train learner=dqn seed=3` does.
+`llmrl.train(llmrl.compose(["learner=dqn", "seed=3"]))` is what `llmrl train learner=dqn seed=3` does, and
+`llmrl.load_runs("runs")` reads back what became of it. The worlds are gymnasium's, as `llmrl/Household-v0` is.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from importlib import import_module
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llmrl.config import compose as compose
+    from llmrl.run.load import load_runs as load_runs
+    from llmrl.train import train as train
 
 __version__ = "0.1.0"
+__all__ = ["__version__", "compose", "load_runs", "train"]
 
-_LAZY = {"train": "llmrl.train", "compose": "llmrl.config"}  # torch is not loaded for those who only import llmrl
+# Nothing heavy is loaded for those who only import llmrl.
+_LAZY = {"train": "llmrl.train", "compose": "llmrl.config", "load_runs": "llmrl.run.load"}
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 class _Package(ModuleType):
@@ -29,4 +45,29 @@ class _Package(ModuleType):
         super().__setattr__(name, value)
 
 
+class _WithGymnasium(MetaPathFinder):
+    """Registers the worlds when gymnasium is imported, which takes longer than llmrl and is not needed by all of it."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname != "gymnasium":
+            return None
+        sys.meta_path.remove(self)
+        spec = find_spec(fullname)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def then_register(module: ModuleType) -> None:
+                execute(module)
+                import_module("llmrl.envs")
+
+            spec.loader.exec_module = then_register  # type: ignore[method-assign]
+        return spec
+
+
 sys.modules[__name__].__class__ = _Package
+if "gymnasium" in sys.modules:
+    import_module("llmrl.envs")
+else:
+    sys.meta_path.insert(0, _WithGymnasium())

@@ -9,12 +9,24 @@ from collections.abc import Sequence
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from llmrl.commands import cache, data, lm, runs, worlds
-from llmrl.commands.shell import GOES_ON, PAUSED, RUN, ConfigDir, Runs, explained, server_of, show, signals, stop
+from llmrl.commands.shell import (
+    GOES_ON,
+    PAUSED,
+    ConfigDir,
+    Runs,
+    drop_what_nobody_reads,
+    explained,
+    server_of,
+    show,
+    signals,
+    stop,
+    typed_options,
+)
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -231,7 +243,12 @@ def tune(
 
 @app.command()
 def plot(
-    run: Annotated[list[str], typer.Argument(help=RUN)],
+    run: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN... [KEY=VALUE]...", help="Runs: folders, globs, parts of names, narrowed by their settings."
+        ),
+    ],
     metric: Annotated[str, typer.Option(help="What is drawn: a metric's name.")] = "eval/success",
     x: Annotated[str, typer.Option(help="Over what: another metric's name.")] = "env_steps",
     out: Annotated[Path, typer.Option(help="The file to write: .png, .svg or .pdf.")] = Path("curve.png"),
@@ -239,19 +256,23 @@ def plot(
 ) -> None:
     """Draw learning curves; runs that differ only in their seed become one line with its interval."""
     with explained():
-        from llmrl.report.plots import curve
-        from llmrl.run.load import find_run
+        from llmrl.report.comparison import PICTURES, check_suffix
+        from llmrl.report.select import select
 
-        typer.echo(curve([find_run(text, runs) for text in run], out, metric, x))
+        check_suffix(out, PICTURES)
+        from llmrl.report.plots import curve
+
+        typer.echo(curve(select(run, runs), out, metric, x))
 
 
 @app.command(context_settings={"ignore_unknown_options": True})  # so that --against stays where it was typed
 def compare(
+    ctx: typer.Context,
     run: Annotated[
         list[str],
         typer.Argument(
             metavar="RUN... --against RUN...",
-            help="Runs on either side: folders, globs, parts of names, and KEY=VALUE of their settings.",
+            help="Runs on either side: folders, globs, parts of names. KEY=VALUE of their settings narrows both sides.",
         ),
     ],
     at: Annotated[str, typer.Option(help="Thresholds of success, in percent.")] = "50,80,95",
@@ -269,18 +290,25 @@ def compare(
 ) -> None:
     """Compare groups of runs with another group: how many times fewer decisions, and how sure that is."""
     with explained():
+        from llmrl.report.comparable import Refused
         from llmrl.report.compare import compare as compare_runs
         from llmrl.report.compare import percentages
         from llmrl.report.comparison import check_suffix, shown, write
-        from llmrl.report.select import select, sides
+        from llmrl.report.select import two_sides
+        from llmrl.report.suggest import working_command
 
         for file in out or []:
             check_suffix(file)
-        a, b = (select(words, runs) for words in sides(run))
-        found = compare_runs(
-            a, b, metric=metric, x=x, levels=percentages(at), with_training=with_training, allow_dirty=allow_dirty,
-            allow_different=allow_different,
-        )  # fmt: skip
+        levels = percentages(at)
+        a, b, told = two_sides(run, runs)
+        asked: dict[str, Any] = {
+            "x": x, "with_training": with_training, "allow_dirty": allow_dirty, "allow_different": allow_different,
+        }  # fmt: skip
+        try:
+            found = compare_runs(a, b, metric=metric, levels=levels, told=told, **asked)
+        except Refused as refused:
+            command = working_command(run, typed_options(ctx), a, b, runs, asked)
+            raise Refused(f"{refused}\nthis works:\n{command}" if command else str(refused)) from None
         show(shown(found))
         for file in out or []:
             typer.echo(write(found, file))
@@ -303,6 +331,7 @@ def doctor(runs: Runs = Path("runs")) -> None:
 
 
 def main() -> None:
+    drop_what_nobody_reads()
     signal.signal(signal.SIGTERM, stop)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is to be ignored
         signal.signal(signal.SIGINT, stop)
@@ -331,13 +360,14 @@ def _die_with_the_sweep() -> None:
 
 
 def _train(config: DictConfig, fresh: bool, allow_drift: bool) -> None:
-    from llmrl.finished import shown_if_finished
+    from llmrl.finished import announce, shown_if_finished
     from llmrl.progress import reporter
 
     shown = reporter(config.progress)
     try:
         if not fresh and shown_if_finished(config, shown) is not None:
             return
+        announce(config, shown)
         from llmrl.train import train
 
         with server_of(config) as config:

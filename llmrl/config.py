@@ -77,7 +77,11 @@ def compose(overrides: Sequence[str] = (), config_dir: Path | None = None) -> Di
                 f"{override.input_line} names several values: add -m to run each of them, "
                 f"or quote one value that has a comma: {override.key_or_group}=\"'a,b'\""
             )
-    return check(_compose(overrides, folders), folders)
+        if override.key_or_group == "paths.config_dir":
+            raise ConfigError(f"{override.input_line}: type --config-dir FOLDER")
+    cfg = _compose(overrides, folders)
+    cfg.paths.config_dir = None if config_dir is None else str(config_dir)
+    return check(cfg, folders)
 
 
 def cells(overrides: Sequence[str], config_dir: Path | None = None) -> list[list[str]]:

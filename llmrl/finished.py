@@ -1,4 +1,4 @@
-"""A run that is finished is shown, and nothing is computed; torch is not even loaded."""
+"""The beginning of a run, before torch is loaded: its name, and all of one that is finished already."""
 
 from __future__ import annotations
 
@@ -22,11 +22,25 @@ def shown_if_finished(cfg: DictConfig, reporter: Reporter) -> dict[str, Any] | N
     if not is_complete(path):
         return None
     reporter.note(f"{path} is complete: nothing to compute{_made_by(path)}")
-    summary = read_summary(path)
+    summary = named(path)
     reporter.done(summary, read_object(path / "cost.json"), written(path))
     if (wrong := complaint(summary.get("fit", {}), cfg)) is not None:
         reporter.note(wrong)
     return summary
+
+
+def announce(cfg: DictConfig, reporter: Reporter) -> None:
+    """Which run of a checked config begins, and how far it goes."""
+    path = own_folder(Path(cfg.paths.runs), run_name(cfg), run_id(cfg))
+    if cfg.data is None:
+        reporter.begin(path.name, path, cfg.env_steps)
+    else:
+        reporter.begin(path.name, path, cfg.learner.gradient_steps, "gradient steps")
+
+
+def named(path: Path) -> dict[str, Any]:
+    """A run's summary, with its folder."""
+    return {**read_summary(path), "folder": str(path)}
 
 
 def written(path: Path) -> list[Path]:

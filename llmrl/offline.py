@@ -60,7 +60,6 @@ class OfflineTraining(Training):
             )
 
     def begin(self) -> None:
-        self.reporter.begin(self.folder.path.name, self.folder.path, self.budget, "gradient steps")
         if (world := self.elsewhere()) is not None:
             self.note(world)
         states, following = self.set.states(self.rows, self.parts.history_turns)

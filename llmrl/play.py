@@ -11,13 +11,14 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from omegaconf import DictConfig
 from rich.console import Console, Group, RenderableType
 from rich.rule import Rule
+from rich.segment import Segment, Segments
 from rich.table import Table
 from rich.text import Text
 
@@ -34,6 +35,26 @@ from llmrl.run.load import find_run
 from llmrl.run.seeding import integer, stream
 
 BAR = 12  # columns of a full bar
+VIEWS = ("f", "a", "m", "?")  # as much as fits on the terminal; all; the world's drawing; help
+FEWEST = 4  # rows of the table of actions, and lines of text, however small the terminal
+PROMPT = 2  # lines below a screen
+HELP = """\
+Enter     take the action that the policy drew (>)
+a number  take that action instead
+a         show everything, however long
+f         show as much as fits on the terminal
+m         show the drawing of the environment
+r         start the same episode once more
+q         quit
+
+The table has a row for each action:
+>          the policy drew this action
+*          the action begins a shortest way to success
+prior      probability of the action under the prior, before any draw
+drawn      how many of the k draws from the prior are this action
+w          weight of the action among the candidates; it sums to 1
+Q          learned value of the action
+posterior  probability that the agent takes the action: w exp(Q/alpha) / Z"""
 
 
 def typed(console: Console) -> Callable[[Text], str]:
@@ -71,14 +92,17 @@ def play(game: Game, console: Console, ask: Callable[[Text], str] | None = None,
             if not game.over and taken == steps:
                 return
             decision = None if game.over else game.decide()
-            if ask is None:
-                console.print(Rule(style="dim"))
-            else:
-                console.clear()
-            console.print(game.screen(decision))
-            if game.over and (taken == steps or (ask is None and steps is None)):
-                return
-            key = "" if ask is None else _typed(ask, console, decision)
+            key, view = VIEWS[0], VIEWS[0]
+            while key in VIEWS:
+                view = key
+                if ask is None:
+                    console.print(Rule(style="dim"))
+                else:
+                    console.clear()
+                console.print(game.screen(decision, console, view))
+                if game.over and (taken == steps or (ask is None and steps is None)):
+                    return
+                key = "" if ask is None else _typed(ask, console, decision)
             if key == "q":
                 return
             if key == "r" or decision is None:
@@ -137,6 +161,11 @@ class Decision:
     posterior: np.ndarray  # float [candidates], sums to 1; without Q the weights themselves
     chosen: int  # what the policy drew: an index into state.actions
 
+    def shares(self) -> list[float]:
+        """How likely each admissible action is to be taken; 0 for what is no candidate."""
+        pi = dict(zip(self.candidates.actions.tolist(), self.posterior.tolist(), strict=True))
+        return [pi.get(a, 0.0) for a in range(len(self.state.actions))]
+
 
 @runtime_checkable
 class _HasPosterior(Protocol):
@@ -192,28 +221,66 @@ class Game:
         self.decisions += 1
         self.primitive_steps += int(self.outcome.info.get("duration", 1))
 
-    def screen(self, decision: Decision | None) -> Group:
-        """Everything about this moment; `decision` is None at the end of an episode."""
-        parts: list[RenderableType] = [Text(self.title, style="bold"), self._where(decision), Text("")]
-        if drawing := self._drawing():
-            parts += [drawing, Text("")]
-        parts += [Text(self.state.task), Text(self.state.observation), Text("")]
-        if decision is not None:
-            expert = self.outcome.info.get("expert_actions")
-            for i, thought in enumerate(decision.explanation.thoughts):
-                one = len(decision.explanation.thoughts) == 1
-                parts += [Text(f"thought{'' if one else f' {i + 1}'}: {thought.strip()}", style="italic"), Text("")]
-            if decision.explanation.answers:
-                parts += [_answers_table(decision), Text("")]
-            informed = self.prior.cfg.source != "uniform" and not self.prior.cfg.evaluation.uniform
-            parts += [_actions_table(decision, expert or (), informed), self._legend(decision, expert)]
+    def screen(self, decision: Decision | None, console: Console, view: str = VIEWS[0]) -> Group:
+        """Everything about this moment, or one of VIEWS of it; `decision` is None at the end of an episode.
+
+        On a terminal the first view has no more lines than the terminal: the drawing goes first, then the actions that
+        are least likely, then the end of long texts.
+        """
+        head: list[RenderableType] = [Text(self.title, style="bold"), self._where(decision)]
+        drawing = self._drawing()
+        if view == "?":
+            return Group(*head, Text(""), Text(HELP))
+        if view == "m":
+            return Group(*head, Text(""), drawing or Text("This environment has no drawing."))
+        told: list[RenderableType] = [Text(self.state.task), Text(self.state.observation), Text("")]
+        if decision is None:
+            foot: list[RenderableType] = [self._end()]
         else:
-            success = bool(self.outcome.info.get("success", False))
-            how = "success" if success else "no success" if self.outcome.terminated else "no success: out of time"
-            steps = f"{_counted(self.decisions, 'decision')}, {_counted(self.primitive_steps, 'primitive step')}"
-            text = f"{how} · return {self.ret:.3f} · {steps}"
-            parts.append(Text(text, style="bold green" if success else "bold red"))
-        return Group(*parts)
+            told += _said(decision)
+            foot = [self._legend(decision)]
+        room = console.height - PROMPT if console.is_terminal and view == VIEWS[0] else None
+
+        def lines(parts: Sequence[RenderableType]) -> int:
+            return len(console.render_lines(Group(*parts))) if parts else 0
+
+        actions = len(decision.state.actions) + 1 if decision is not None else 0
+        with_drawing = [*head, Text(""), drawing, Text("")] if drawing else [*head, Text("")]
+        if room is None or lines([*with_drawing, *told, *foot]) + actions <= room:
+            return Group(*with_drawing, *told, *self._menu(decision), *foot)
+        if drawing:
+            foot = [Text("m: the drawing of the environment", style="dim"), *foot]
+        left = room - lines([*head, *foot]) - min(actions, FEWEST + 2)
+        told = [_cropped(console, told, max(left, FEWEST))]
+        rows = room - lines([*head, *told, *foot])
+        return Group(*head, *told, *self._menu(decision, rows if rows < actions else None), *foot)
+
+    def _menu(self, decision: Decision | None, lines: int | None = None) -> list[RenderableType]:
+        """The table of actions; the likeliest ones where only so many lines are left, and how many others there are."""
+        if decision is None:
+            return []
+        expert = self.outcome.info.get("expert_actions") or ()
+        shares = decision.shares()
+        shown = range(len(shares))
+        if lines is not None:
+            first = sorted(shown, key=lambda a: (a != decision.chosen, self.state.actions[a] not in expert, -shares[a]))
+            shown_actions = sorted(first[: max(lines - 2, FEWEST)])
+        else:
+            shown_actions = list(shown)
+        informed = self.prior.cfg.source != "uniform" and not self.prior.cfg.evaluation.uniform
+        table = _actions_table(decision, expert, informed, shown_actions)
+        others = len(shares) - len(shown_actions)
+        if not others:
+            return [table]
+        rest = _percent(max(0.0, 1 - sum(shares[a] for a in shown_actions)))
+        return [table, Text(f"  … {others} more actions, {rest} together · a: all of them", style="dim")]
+
+    def _end(self) -> Text:
+        success = bool(self.outcome.info.get("success", False))
+        how = "success" if success else "no success" if self.outcome.terminated else "no success: out of time"
+        steps = f"{_counted(self.decisions, 'decision')}, {_counted(self.primitive_steps, 'primitive step')}"
+        text = f"{how} · return {self.ret:.3f} · {steps}"
+        return Text(text, style="bold green" if success else "bold red")
 
     def close(self) -> None:
         self.pool.close()
@@ -247,10 +314,10 @@ class Game:
         text.no_wrap, text.overflow = True, "crop"
         return text
 
-    def _legend(self, decision: Decision, expert: Any) -> Text:
+    def _legend(self, decision: Decision) -> Text:
         policy = "the greedy policy's choice" if self.greedy else "the policy's draw"
         parts = [f"> {policy}"]
-        if expert:
+        if self.outcome.info.get("expert_actions"):
             parts.append("* begins a shortest way to success")
         if decision.explanation.answers and all(a is None for _, (a, _) in decision.explanation.answers):
             parts.append("no answer names an action: all are equally likely")
@@ -263,15 +330,38 @@ def bar(share: float) -> str:
     return "█" * (eighths // 8) + ("", *"▏▎▍▌▋▊▉")[eighths % 8]
 
 
-def _actions_table(d: Decision, expert: Sequence[str] | frozenset[str], informed: bool) -> Table:
-    """`informed`: whether a prior is known here, so that its weights are worth a column."""
+def _said(d: Decision) -> list[RenderableType]:
+    """The model's thoughts and free answers, where it was asked for some."""
+    thoughts = d.explanation.thoughts
+    parts: list[RenderableType] = []
+    for i, thought in enumerate(thoughts):
+        number = "" if len(thoughts) == 1 else f" {i + 1}"
+        parts += [Text(f"thought{number}: {thought.strip()}", style="italic"), Text("")]
+    return [*parts, _answers_table(d), Text("")] if d.explanation.answers else parts
+
+
+def _cropped(console: Console, parts: Sequence[RenderableType], lines: int) -> RenderableType:
+    """The first `lines` lines; the last of them says that there are more."""
+    rendered = console.render_lines(Group(*parts), pad=False)
+    if len(rendered) <= lines:
+        return Group(*parts)
+    kept = [segment for line in rendered[: lines - 1] for segment in (*line, Segment.line())]
+    return Group(Segments(kept), Text("… a: the whole of it", style="dim"))
+
+
+def _actions_table(
+    d: Decision, expert: Sequence[str] | frozenset[str], informed: bool, actions: Sequence[int]
+) -> Table:
+    """A row for each of `actions`. `informed`: whether a prior is known here; then its weights may have a column."""
     draws, weights = d.explanation.draws, d.explanation.weights
     w = dict(zip(d.candidates.actions.tolist(), np.exp(d.candidates.log_weights).tolist(), strict=True))
     pi = dict(zip(d.candidates.actions.tolist(), d.posterior.tolist(), strict=True))
     q = dict(zip(d.candidates.actions.tolist(), d.q.tolist(), strict=True)) if d.q is not None else {}
     shown: dict[str, Callable[[int], str]] = {}
     if informed and (weights is not None or draws is None):
-        shown["prior"] = lambda a: _percent(weights[a] if weights is not None else w.get(a, 0.0))
+        of_prior = [weights[a] if weights is not None else w.get(a, 0.0) for a in range(len(d.state.actions))]
+        if d.q is not None or any(_percent(of_prior[a]) != _percent(pi.get(a, 0.0)) for a in range(len(of_prior))):
+            shown["prior"] = lambda a: _percent(of_prior[a])
     if draws is not None:
         shown["drawn"] = lambda a: f"{round(w[a] * draws)}/{draws}" if a in w else "-"
     if d.q is not None:
@@ -285,7 +375,8 @@ def _actions_table(d: Decision, expert: Sequence[str] | frozenset[str], informed
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("posterior" if d.q is not None else "w", no_wrap=True, min_width=BAR)
     table.add_column("", justify="right", no_wrap=True)
-    for a, action in enumerate(d.state.actions):
+    for a in actions:
+        action = d.state.actions[a]
         table.add_row(
             ">" if a == d.chosen else "",
             str(a + 1),
@@ -313,20 +404,21 @@ def _answers_table(d: Decision) -> Table:
 
 
 def _typed(ask: Callable[[Text], str], console: Console, decision: Decision | None) -> str:
-    """One of r, q, the number of an action, and nothing for Enter."""
+    """One of r, q, VIEWS, the number of an action, and nothing for Enter."""
     if decision is None:
-        prompt, numbers = "Enter: next episode · r: this one again · q: quit ", range(0)
+        prompt, numbers = "Enter: next episode · r: this one again · ?: help · q: quit ", range(0)
     else:
-        prompt = f"Enter: take {decision.chosen + 1} · a number: take that one · r: restart · q: quit "
+        prompt = f"Enter: take {decision.chosen + 1} · a number: take that one · ?: help · q: quit "
         numbers = range(1, len(decision.state.actions) + 1)
     while True:
         key = ask(Text(prompt, style="dim")).strip().lower()
-        if key in ("", "r", "q"):
+        key = "?" if key in ("h", "help") else key
+        if key in ("", "r", "q", *VIEWS):
             return key
         if key.isdecimal() and int(key) in numbers:
             return key
         numbered = f", or a number from 1 to {len(numbers)}" if numbers else ""
-        console.print(Text(f"{key}: type Enter, r or q{numbered}"))
+        console.print(Text(f"{key}: type Enter, r, q or ?{numbered}"))
 
 
 def _percent(share: float) -> str:

@@ -31,7 +31,9 @@ class Progress:
 
 
 class Reporter(Protocol):
-    def begin(self, name: str, folder: Path, total_steps: int, unit: str = "decisions") -> None: ...
+    def begin(self, name: str, folder: Path, total_steps: int, unit: str = "decisions") -> None:
+        """Before anything is loaded; a command may have said it already."""
+        ...
 
     def progress(self, p: Progress) -> None:
         """Called at every tick; cheap."""
@@ -70,9 +72,12 @@ class Plain:
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or _console()
+        self._begun: str | None = None
 
     def begin(self, name: str, folder: Path, total_steps: int, unit: str = "decisions") -> None:
-        self._print(f"{name}: {total_steps:,} {unit}")
+        if name != self._begun:
+            self._print(f"{name}: {total_steps:,} {unit}")
+        self._begun = name
 
     def progress(self, p: Progress) -> None:
         return
@@ -171,6 +176,8 @@ def end_table(summary: dict[str, Any], cost: dict[str, Any]) -> Table:
             values = {key.rpartition("/")[2]: value for key, value in values.items()}
             text = f"{percent(values.get('success'))}, return {number(values.get('return'))}"
             table.add_row(title, f"{text}, {number(values.get('length'), 1)} decisions an episode")
+    if alone := _alone(summary.get("fit") or {}):
+        table.add_row("prior alone", alone)
     lm = {key.rpartition("/")[2]: value for key, value in (summary.get("lm") or {}).items()}
     if lm.get("queries"):
         text = f"asked about {_count(lm['queries'])} states, {_count(lm.get('distinct_prompts', 0))} distinct prompts"
@@ -184,6 +191,16 @@ def end_table(summary: dict[str, Any], cost: dict[str, Any]) -> Table:
     if cost.get("seconds") is not None:
         table.add_row("time", duration(cost["seconds"]))
     return table
+
+
+def _alone(fit: dict[str, Any]) -> str | None:
+    """The worth of the prior before anything is learned, beside uniform actions."""
+    if "success" in fit:
+        return f"success {percent(fit['success'])}; uniform actions {percent(fit['uniform_success'])}"
+    if "expert" in fit:
+        told = f"an expert's action with chance {percent(fit['expert'])}"
+        return f"{told}; uniform actions {percent(fit['uniform_expert'])}"
+    return None
 
 
 def _done(row: dict[str, Any]) -> str:

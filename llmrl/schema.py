@@ -407,6 +407,7 @@ class EvaluationConfig:
 class PathsConfig:
     runs: str = free("runs")
     cache: str | None = free(None)  # kept answers; null: $LLMRL_CACHE or the user's cache folder
+    config_dir: str | None = free(None)  # --config-dir, as it was typed
 
 
 @dataclass

@@ -19,13 +19,12 @@ from llmrl.checks import refuse_keyless
 from llmrl.config import checked, named_settings, run_id, run_name
 from llmrl.envs.pool import EnvPool
 from llmrl.evaluate import Evaluation, evaluate
-from llmrl.finished import shown_if_finished, written
+from llmrl.finished import announce, named, shown_if_finished, written
 from llmrl.fit import Misfit, complaint, prior_fit
 from llmrl.lm.language_model import Outage
 from llmrl.pipeline import Pipeline
 from llmrl.priors.cache import AnswerCounts
 from llmrl.progress import Progress, Reporter, Silent
-from llmrl.report.plots import run_curve
 from llmrl.rollout import Episode, Rollout
 from llmrl.run.checkpoint import checkpoint_steps, read_state, read_weights
 from llmrl.run.files import read_lines
@@ -35,12 +34,13 @@ from llmrl.run.resume import find_start
 from llmrl.schema import EvaluationConfig
 
 EVALUATION_ENVS = 32  # at most so many evaluation episodes at once
+CURVE = 3  # evaluations that are drawn as a curve, at least
 
 
 def train(
     cfg: DictConfig, reporter: Reporter | None = None, *, fresh: bool = False, allow_drift: bool = False
 ) -> dict[str, Any]:
-    """Runs `cfg` (see `llmrl.compose`) and returns its summary.
+    """Runs `cfg` (see `llmrl.compose`) and returns its summary, and in it `folder`, where everything of the run is.
 
     A finished run is not run again, an unfinished one goes on from its last checkpoint. `fresh`: it is begun anew, and
     what there was is kept aside. `allow_drift`: it goes on though numbers may differ here, and is marked.
@@ -53,6 +53,7 @@ def train(
     reporter = reporter or Silent()
     if not fresh and (summary := shown_if_finished(cfg, reporter)) is not None:
         return summary
+    announce(cfg, reporter)
     refuse_keyless(cfg)
     torch.set_num_threads(cfg.threads)
     with RunFolder.open(Path(cfg.paths.runs), run_name(cfg), run_id(cfg), fresh) as folder:
@@ -63,7 +64,7 @@ def train(
         reporter.done(folder.summary, folder.cost, written(folder.path))
         if (wrong := complaint(folder.summary.get("fit", {}), cfg)) is not None:
             reporter.note(wrong)
-        return folder.summary
+        return named(folder.path)
 
 
 class Training:
@@ -141,7 +142,6 @@ class Training:
 
     def begin(self) -> None:
         """Before the first tick of an attempt."""
-        self.reporter.begin(self.folder.path.name, self.folder.path, self.budget)
         if not self.last_row:
             self.rollout.start()
             self.evaluate()
@@ -283,8 +283,15 @@ class Training:
             self.kept_rows += len(rows)
 
     def draw(self) -> None:
-        """The picture, which no result depends on: a run that cannot be drawn is as good as another."""
+        """The picture, which no result depends on: a run that cannot be drawn is as good as another.
+
+        A start and an end are no curve, and not worth the second that drawing them takes.
+        """
+        if self.evaluations < CURVE:
+            return
         try:
+            from llmrl.report.plots import run_curve  # loads matplotlib
+
             run_curve(self.folder.path)
         except Exception as error:
             self.note(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -67,8 +69,8 @@ ALLOWED = {
         "llmrl.run", "llmrl.report.tables", "llmrl.progress",
     },
     "llmrl.report": {
-        "llmrl.report", "llmrl.run", "llmrl.config", "llmrl.unread", "llmrl.progress", "llmrl.doctor",
-        "llmrl.lm.identify", "llmrl.priors.kept", "llmrl.data",
+        "llmrl.report", "llmrl.run", "llmrl.config", "llmrl.overrides", "llmrl.unread", "llmrl.progress",
+        "llmrl.doctor", "llmrl.lm.identify", "llmrl.priors.kept", "llmrl.data",
     },
 }  # fmt: skip
 
@@ -137,6 +139,30 @@ def test_importing_loads_nothing_heavy(module: str, absent: set[str]) -> None:
     code = f"import {module}, sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not absent & set(done.stdout.split())
+
+
+NEVER = {  # of a run that asks no model anew, and is too short to be drawn
+    "huggingface_hub", "httpx2", "matplotlib", "optuna", "pandas", "pyarrow", "sklearn", "sympy", "tokenizers",
+    "torch._dynamo", "torch._inductor", "transformers",
+}  # fmt: skip
+LEARNS = ["env=overcooked_tomato", "env.max_decisions=6", "env_steps=48", "evaluation.every=48"]
+LEARNS += ["learner.learning_starts=8", "learner.batch=8"]
+
+
+@pytest.mark.parametrize("settings", [[], ["encoder=lm"], ["learner=drrn", "prior=scored", "learner.priors=[scored]"]])
+def test_a_run_whose_answers_are_kept_loads_what_it_computes_with(settings: list[str], tmp_path: Path) -> None:
+    code = "import sys; from llmrl.__main__ import main; main()"
+    told = "import atexit, sys; atexit.register(lambda: print(*sys.modules, file=sys.stderr)); "
+    environ = {**os.environ, "LLMRL_CACHE": str(tmp_path / "answers.sqlite3")}
+    for fill in (True, False):
+        command = [sys.executable, "-c", code if fill else told + code, "train", *LEARNS, *settings, "--fresh"]
+        done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=True)
+    assert not NEVER & set(done.stderr.split())
+    (run,) = tmp_path.glob("runs/*-s0-????????")
+    last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["loss/td"] > 0
+    assert last["lm/queries"] > 0
+    assert json.loads((run / "cost.json").read_text())["lm/computed"] == 0
 
 
 def test_a_model_that_is_not_asked_yet_imports_no_transformers(tmp_path: Path) -> None:

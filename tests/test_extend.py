@@ -38,7 +38,8 @@ def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_page_has_the_files_it_lists() -> None:
     assert set(FILES) == {
-        "doors.py", "cliff.py", "mine/env/cliff.yaml", "hints.py", "tabular.py", "run_doors.py", "mine/env/doors.yaml", "mine/prompt/terse.yaml",
+        "doors.py", "cliff.py", "mine/env/cliff.yaml", "hints.py", "tabular.py", "run_doors.py", "mine/env/doors.yaml",
+        "mine/prompt/terse.yaml",
         "mine/lm/hints.yaml", "mine/learner/tabular.yaml",
     }  # fmt: skip
     assert len(COMMANDS) == 7

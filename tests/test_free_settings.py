@@ -69,6 +69,7 @@ CASES = {
     ("TrainConfig", "cached_only"): Case("prior", "cached_only", True, warm=True),
     ("TrainConfig", "paths"): Case("prior", "paths", {"runs": "elsewhere", "cache": None}),
     ("PathsConfig", "runs"): Case("random", "paths.runs", "elsewhere"),
+    ("PathsConfig", "config_dir"): Case("random", "paths.config_dir", "elsewhere"),
     ("PathsConfig", "cache"): Case("encoder", "paths.cache", "elsewhere.sqlite3"),
     ("RolloutConfig", "workers"): Case("random", "rollout.workers", 2),
     ("TransformersLMConfig", "name"): Case("prior", "lm.name", "other"),

@@ -232,7 +232,7 @@ def test_draws_that_add_up_are_counted_over_all_visits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("learner", "columns"), [("random", "action w"), ("prior_only", "action prior w"), ("dqn", "action Q posterior")]
+    ("learner", "columns"), [("random", "action w"), ("prior_only", "action w"), ("dqn", "action Q posterior")]
 )
 def test_only_what_there_is_has_a_column(learner: str, columns: str) -> None:
     cfg = compose([f"learner={learner}", "env=overcooked_tomato"])
@@ -270,6 +270,46 @@ class Wide(TextEnv):
     assert "#" * WIDTH in screen.splitlines()
     assert "wide · dqn, untrained · prior uniform" in screen
     assert "no success · return 0.000 · 1 decision, 1 primitive step" in screen
+
+
+HOME = ["env=household/heat", "learner=dqn", "env.split=train", "env.count=2"]
+
+
+@pytest.mark.parametrize("height", [16, 24, 40])
+def test_a_screen_fits_the_terminal(height: int) -> None:
+    """In a home, whose drawing and whose menu have more lines than that, from the first decision to the last."""
+    game = Game(compose([*HOME, "env.max_decisions=5"]), "a home", greedy=False)
+    console = Console(width=WIDTH, height=height, file=io.StringIO(), color_system=None, force_terminal=True)
+    game.start()
+    while not game.over:
+        decision = game.decide()
+        with console.capture() as captured:
+            console.print(game.screen(decision, console))
+        screen = captured.get()
+        assert len(screen.splitlines()) <= height - 2
+        others = re.search(r"… (\d+) more actions, <?[\d.]+% together", screen)
+        seen = list(rows(screen))
+        assert len(seen) + (int(others[1]) if others else 0) == len(game.state.actions)
+        assert others or height == 40
+        assert [row["action"] for row in seen if row["chosen"]] == [game.state.actions[decision.chosen]]
+        with console.capture() as captured:
+            console.print(game.screen(decision, console, "a"))
+        assert [row["action"] for row in rows(captured.get())] == list(game.state.actions)
+        game.take(decision.state, decision.chosen)
+    with console.capture() as captured:
+        console.print(game.screen(None, console))
+    assert len(captured.get().splitlines()) <= height - 2
+    game.close()
+
+
+def test_views_change_nothing_of_the_game() -> None:
+    screen = shown(cook(), typed=["?", "m", "a", "f", "2"])
+    help_, drawing, everything, fits, second = re.split(r"^a cook$", screen, flags=re.MULTILINE)[2:]
+    assert "take the action that the policy drew" in help_
+    assert "in the bowl  nothing" in drawing
+    assert "You hold nothing." not in drawing
+    assert list(rows(everything)) == list(rows(fits)) != []
+    assert "decision 2 · return -0.006" in second
 
 
 def test_a_bar_is_proportional_to_an_eighth_of_a_column() -> None:
@@ -323,7 +363,7 @@ def test_success_is_said() -> None:
 
 def test_what_is_no_key_is_asked_again() -> None:
     screen = shown(cook(), typed=["9", "0", "-1", "take", "2"])
-    assert screen.count("type Enter, r or q, or a number from 1 to 5") == 4
+    assert screen.count("type Enter, r, q or ?, or a number from 1 to 5") == 4
     assert "You hold the empty bowl." in screen
 
 

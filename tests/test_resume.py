@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,6 +30,7 @@ from llmrl.learners.weights import What, network, write_weights
 from llmrl.offline import STEPS_AT_ONCE, OfflineTraining
 from llmrl.priors.cache import AnswerCache
 from llmrl.progress import Silent
+from llmrl.report import plots
 from llmrl.rollout import Rollout
 from llmrl.run import files
 from llmrl.run.checkpoint import MANIFEST, WEIGHTS, checkpoint_steps, read_about, read_state
@@ -167,7 +167,7 @@ def stopped_at(point: str, nth: int) -> Iterator[None]:
 def _undrawn() -> Iterator[None]:
     """The pictures, which take longer than most of these runs."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules["llmrl.train"], "run_curve", lambda path: None)
+        patch.setattr(plots, "run_curve", lambda path: None)
         yield
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from llmrl.data.files import read
 from llmrl.lm import connection
 from llmrl.lm.server import Server, Serving
 from llmrl.lm.transformers_lm import TransformersLM
+from llmrl.report import plots
 from llmrl.run.checkpoint import checkpoint_steps
 from llmrl.run.folder import Paused, read_object
 from llmrl.run.load import RunInfo, load_runs
@@ -44,7 +44,7 @@ FILES = ("metrics.jsonl", "episodes.jsonl", "summary.json", "checkpoints/48/weig
 def _undrawn() -> Iterator[None]:
     """The pictures, which take longer than most of these runs."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(importlib.import_module("llmrl.train"), "run_curve", lambda path: None)
+        patch.setattr(plots, "run_curve", lambda path: None)
         yield
 
 

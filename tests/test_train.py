@@ -144,7 +144,8 @@ def test_a_finished_run_returns_its_summary_without_computing(
     kept = run.path.parent / "kept.sqlite3"
     cfg = compose([*SMALL, *KINDS["sampled"], f"paths.runs={run.path.parent}", f"paths.cache={kept}"])
     summary = llmrl.train(cfg, heard)
-    assert summary == heard.ended == json.loads((run.path / "summary.json").read_text())
+    assert heard.ended == json.loads((run.path / "summary.json").read_text())
+    assert summary == {**heard.ended, "folder": str(run.path)}
     assert heard.rows == []
     assert "is complete: nothing to compute" in heard.notes[0]
     assert {p: p.stat().st_mtime_ns for p in run.path.rglob("*") if p.is_file()} == before
@@ -156,7 +157,8 @@ def test_a_reporter_hears_every_row(tmp_path: Path) -> None:
     summary = llmrl.train(cfg, heard)
     (run,) = load_runs(tmp_path)
     assert heard.rows == run.metrics
-    assert heard.ended == summary == run.summary
+    assert heard.ended == run.summary
+    assert summary == {**run.summary, "folder": str(run.path)}
 
 
 # ---- what stops early ------------------------------------------------------------------------------------------------

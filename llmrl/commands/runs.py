@@ -28,11 +28,19 @@ def runs_list(runs: Runs = Path("runs")) -> None:
 
 @app.command("show")
 def runs_show(run: Annotated[str, typer.Argument(help=RUN)], runs: Runs = Path("runs")) -> None:
-    """One run: its settings, results, cost, and where it comes from."""
+    """One run: its results, its cost, where it comes from, and the command that makes it."""
     with explained():
+        from llmrl.config import ConfigError
+        from llmrl.report.command import shell_line
         from llmrl.report.tables import run_table
         from llmrl.run.load import find_run
         from llmrl.run.versions import git_state
 
         git = git_state()
-        show(run_table(find_run(run, runs), git["commit"] if git else None))
+        found = find_run(run, runs)
+        show(run_table(found, git["commit"] if git else None))
+        if found.config:
+            try:
+                typer.echo(shell_line(found.config))
+            except ConfigError as error:
+                typer.echo(f"its command is {error}")

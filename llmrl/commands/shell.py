@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer as Buffer
     from omegaconf import DictConfig
     from rich.console import RenderableType
 
@@ -33,7 +35,7 @@ def explained(stopped: str = "stopped") -> Iterator[None]:
         yield
     except KeyboardInterrupt as stop:
         _fail(stopped, 143 if isinstance(stop, Terminated) else 130)
-    except (typer.Exit, typer.Abort, BrokenPipeError):
+    except (typer.Exit, typer.Abort):
         raise
     except Exception as error:
         if os.environ.get("LLMRL_DEBUG") == "1":
@@ -43,6 +45,19 @@ def explained(stopped: str = "stopped") -> Iterator[None]:
         if isinstance(error, ConfigError):
             _fail(str(error), 2)
         _fail(_one_line(error), getattr(error, "exit_code", 1))
+
+
+def typed_options(ctx: typer.Context) -> list[str]:
+    """The options of a command as they were typed, arguments aside."""
+    words: list[str] = []
+    for param in ctx.command.params:
+        source = ctx.get_parameter_source(param.name or "")
+        if param.param_type_name != "option" or source is None or source.name != "COMMANDLINE":
+            continue
+        value = ctx.params[param.name or ""]
+        for each in value if isinstance(value, list | tuple) else [value]:
+            words += [param.opts[0]] if each is True else [param.opts[0], str(each)]
+    return words
 
 
 def show(shown: RenderableType) -> None:
@@ -72,6 +87,32 @@ def server_of(config: DictConfig) -> Iterator[DictConfig]:
 
     with served(config, lambda text: typer.echo(text, err=True)) as config:
         yield config
+
+
+def drop_what_nobody_reads() -> None:
+    """Where the reader of standard output or error goes away (`| head`), what is said is dropped and work goes on."""
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        stream = getattr(sys, name)
+        if stream is None:  # it was closed before: `>&-`
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper) and stream.fileno() == number:
+            stream.flush()
+            raw = io.BufferedWriter(_Unread(number, "wb", closefd=False))
+            text = io.TextIOWrapper(
+                raw, stream.encoding, stream.errors, None, stream.line_buffering, stream.write_through
+            )
+            setattr(sys, name, text)
+
+
+class _Unread(io.FileIO):
+    def write(self, data: Buffer, /) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self.fileno())  # for all that comes, and for processes that are begun from here
+            os.close(null)
+            return memoryview(data).nbytes
 
 
 class Terminated(KeyboardInterrupt):

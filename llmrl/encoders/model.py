@@ -15,15 +15,12 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-import transformers
 from torch.nn import functional as F
-from transformers import AutoModel, AutoModelForCausalLM
 
 from llmrl.encoders.encoder import RowStore
 from llmrl.lm.identify import identify
 from llmrl.lm.language_model import ModelIdentity
-from llmrl.lm.load import choose_device, describe_device, load
-from llmrl.lm.proof import prove
+from llmrl.lm.load import CAUSAL, choose_device, describe_device, load
 from llmrl.schema import ModelEncoderConfig
 
 
@@ -43,7 +40,7 @@ class ModelEncoder:
     texts apart.
     """
 
-    architecture: Any = AutoModelForCausalLM
+    architecture = CAUSAL
 
     def __init__(
         self, cfg: ModelEncoderConfig, kept: RowStore | None = None, identity: ModelIdentity | None = None
@@ -84,7 +81,9 @@ class ModelEncoder:
         self.tokenizer, network = load(
             cfg.model, identity.revision, cfg.dtype, self.device, self.architecture, "encoder"
         )
-        if self.architecture is AutoModelForCausalLM:  # its attention and its batches as far as they are exact
+        if self.architecture == CAUSAL:  # its attention and its batches as far as they are exact
+            from llmrl.lm.proof import prove
+
             proof = prove(network, self.device)
             network.set_attn_implementation(proof.attention)
             self._together = lambda length: not proof.alone and proof.allows("cache", length)
@@ -102,6 +101,8 @@ class ModelEncoder:
         return [row.astype("<f4").tobytes() for row in self._compute(texts)]
 
     def _provenance(self) -> dict[str, str]:
+        import transformers
+
         return {
             "torch": torch.__version__, "transformers": transformers.__version__,
             "device": describe_device(self.device),
@@ -166,7 +167,7 @@ class ModelEncoder:
 class BertEncoder(ModelEncoder):
     """Any encoder that `transformers` loads, such as BERT; cfg.pooling is "cls" in the paper."""
 
-    architecture = AutoModel
+    architecture = "AutoModel"
 
 
 def pair_text(state: str, action: str) -> str:

@@ -46,10 +46,11 @@ from llmrl.data.transitions import Transition
 from llmrl.encoders.encoder import FeatureTable
 from llmrl.envs.state import TextState
 from llmrl.learners import backups
+from llmrl.learners.adamw import AdamW
 from llmrl.learners.learner import refuse_divergence
 from llmrl.learners.posterior import choice_probabilities
 from llmrl.learners.visits import Visits
-from llmrl.learners.weights import network, optimiser_state, read_weights, restore_optimiser
+from llmrl.learners.weights import network, read_weights
 from llmrl.priors.candidates import Candidates, Proposal, draw
 from llmrl.run.seeding import integer, stream
 from llmrl.schema import DQNConfig
@@ -64,7 +65,7 @@ class DQN:
         self.cfg, self.table = cfg, table
         self.q = _initialised(cfg, table, integer(seed, "initialisation"))
         self.target = copy.deepcopy(self.q).requires_grad_(False)
-        self.optimiser = torch.optim.AdamW(self.q.parameters(), lr=cfg.lr, weight_decay=cfg.weight_decay, fused=True)
+        self.optimiser = AdamW(self.q.parameters(), cfg.lr, cfg.weight_decay)
         self.window = NStepWindow(cfg.n_step, cfg.gamma, cfg.discount_by == "primitive_steps")
         taken = cfg.n_step if cfg.count_bonus else 0
         self.replay = Replay(cfg.buffer, stream(seed, "replay"), cfg.priority, cfg.importance, taken)
@@ -212,7 +213,7 @@ class DQN:
         if b.weights is not None:
             losses_B = losses_B * torch.from_numpy(b.weights)
         loss = losses_B.mean() if self.cfg.reduction == "mean" else losses_B.sum()
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.q.parameters(), self.cfg.grad_clip)
         refuse_divergence("the loss or its gradient", torch.stack([loss.detach(), norm]), self.cfg.lr)
@@ -257,7 +258,7 @@ class DQN:
     def save(self) -> dict[str, Any]:
         return {
             "target": self.target.state_dict(),
-            "optimiser": optimiser_state(self.optimiser),
+            "optimiser": self.optimiser.save(),
             "window": self.window.save(),
             "replay": self.replay.save(),
             "visits": self.visits.save(),
@@ -267,7 +268,7 @@ class DQN:
 
     def restore(self, saved: Mapping[str, Any]) -> None:
         self.target.load_state_dict(saved["target"])
-        restore_optimiser(self.optimiser, saved["optimiser"])
+        self.optimiser.restore(saved["optimiser"])
         self.window.restore(saved["window"])
         self.replay.restore(saved["replay"])
         self.visits.restore(saved["visits"])

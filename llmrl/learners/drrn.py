@@ -32,9 +32,9 @@ from llmrl.data.replay import NStepWindow
 from llmrl.data.transitions import Transition
 from llmrl.encoders.encoder import FeatureTable
 from llmrl.envs.state import TextState
+from llmrl.learners.adamw import AdamW
 from llmrl.learners.learner import refuse_divergence
 from llmrl.learners.posterior import choice_probabilities, choose, posterior
-from llmrl.learners.weights import optimiser_state, restore_optimiser
 from llmrl.priors.candidates import Candidates, Proposal
 from llmrl.run.seeding import integer, stream
 from llmrl.schema import DRRNConfig
@@ -52,7 +52,7 @@ class DRRN:
             torch.manual_seed(integer(seed, "initialisation"))
             self.net = _Network(cfg)
         self.target = copy.deepcopy(self.net).requires_grad_(False)
-        self.optimiser = torch.optim.Adam(self.net.parameters(), lr=cfg.lr, fused=True)
+        self.optimiser = AdamW(self.net.parameters(), cfg.lr)
         self.window = NStepWindow(cfg.n_step, cfg.gamma, cfg.discount_by == "primitive_steps")
         self.memory = _Memory(cfg.buffer, cfg.positive_share, stream(seed, "replay"))
         self.rng = stream(seed, "policy")
@@ -123,7 +123,7 @@ class DRRN:
         q_B = self.net(self.texts, [k.parts for k in batch], np.arange(len(batch)), actions_B)
         assert q_B.shape == y_B.shape == (self.cfg.batch,)
         loss = F.smooth_l1_loss(q_B, y_B)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.cfg.grad_clip)
         refuse_divergence("the loss or its gradient", torch.stack([loss.detach(), norm]), self.cfg.lr)
@@ -158,7 +158,7 @@ class DRRN:
     def save(self) -> dict[str, Any]:
         return {
             "target": self.target.state_dict(),
-            "optimiser": optimiser_state(self.optimiser),
+            "optimiser": self.optimiser.save(),
             "window": self.window.save(),
             "memory": self.memory.save(),
             "texts": self.texts.save(),
@@ -168,7 +168,7 @@ class DRRN:
 
     def restore(self, saved: Mapping[str, Any]) -> None:
         self.target.load_state_dict(saved["target"])
-        restore_optimiser(self.optimiser, saved["optimiser"])
+        self.optimiser.restore(saved["optimiser"])
         self.window.restore(saved["window"])
         self.memory.restore(saved["memory"])
         self.texts.restore(saved["texts"])

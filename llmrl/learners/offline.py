@@ -13,9 +13,10 @@ from llmrl.data.offline import OfflineData
 from llmrl.data.transitions import Transition
 from llmrl.encoders.encoder import FeatureTable
 from llmrl.envs.state import TextState
+from llmrl.learners.adamw import AdamW
 from llmrl.learners.learner import refuse_divergence
 from llmrl.learners.posterior import choice_probabilities, choose
-from llmrl.learners.weights import network, optimiser_state, restore_optimiser
+from llmrl.learners.weights import network
 from llmrl.priors.candidates import Candidates, Proposal
 from llmrl.run.seeding import integer, stream
 
@@ -58,7 +59,7 @@ class FromData:
             self.nets[copied] = network(table.encoder.dim, cfg.hidden).requires_grad_(False)
             self.nets[copied].load_state_dict(self.nets[followed].state_dict())
         self._parameters = [p for name in self.learned for p in self.nets[name].parameters()]
-        self.optimiser = torch.optim.AdamW(self._parameters, lr=cfg.lr, weight_decay=cfg.weight_decay, fused=True)
+        self.optimiser = AdamW(self._parameters, cfg.lr, cfg.weight_decay)
         self.rng = stream(seed, "policy")
         self.batches = stream(seed, "replay")
         self.draws = stream(seed, "candidates")
@@ -114,7 +115,7 @@ class FromData:
 
     def step(self) -> dict[str, float]:
         loss, told = self.loss(self.batch())
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self._parameters, self.cfg.grad_clip)
         refuse_divergence("the loss or its gradient", torch.stack([loss.detach(), norm]), self.cfg.lr)
@@ -162,14 +163,14 @@ class FromData:
     def save(self) -> dict[str, Any]:
         return {
             "nets": {name: net.state_dict() for name, net in self.nets.items() if name != self.acting},
-            "optimiser": optimiser_state(self.optimiser),
+            "optimiser": self.optimiser.save(),
             "streams": {name: getattr(self, name).bit_generator.state for name in _STREAMS},
         }
 
     def restore(self, saved: Mapping[str, Any]) -> None:
         for name, tensors in saved["nets"].items():
             self.nets[name].load_state_dict(tensors)
-        restore_optimiser(self.optimiser, saved["optimiser"])
+        self.optimiser.restore(saved["optimiser"])
         for name in _STREAMS:
             getattr(self, name).bit_generator.state = saved["streams"][name]
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import safetensors.torch
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
@@ -83,18 +82,6 @@ def network(dim: int, hidden: Sequence[int]) -> nn.Sequential:
     for i, o in pairwise(sizes):
         layers += [nn.Linear(i, o), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers, nn.Linear(sizes[-1], 1))
-
-
-def optimiser_state(optimiser: torch.optim.Optimizer) -> list[dict[str, Tensor]]:
-    """Per parameter, its moments and its number of steps; {} where there was no step. Settings are the config's."""
-    state = optimiser.state_dict()["state"]
-    return [state.get(i, {}) for i in range(sum(len(group["params"]) for group in optimiser.param_groups))]
-
-
-def restore_optimiser(optimiser: torch.optim.Optimizer, saved: Sequence[Mapping[str, Tensor]]) -> None:
-    groups = optimiser.state_dict()["param_groups"]
-    state = {i: dict(found) for i, found in enumerate(saved) if found}
-    optimiser.load_state_dict({"state": state, "param_groups": groups})
 
 
 def encoder_settings(encoder: Encoder) -> dict[str, Any]:

@@ -1,34 +1,37 @@
-"""Gets a model and its tokenizer from a folder or the hub, whole and quietly."""
+"""Gets a model and its tokenizer from a folder or the hub, whole and quietly; `transformers` is imported for it."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-import transformers
-from huggingface_hub.errors import HfHubHTTPError
-from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from llmrl.lm.identify import local_folder, unavailable
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+CAUSAL = "AutoModelForCausalLM"
 UNREAD = "pooler."  # a BERT saved with another head has no pooler, and no hidden state depends on one
 
 
 def load(
-    model: str, revision: str, dtype: str, device: str, architecture: Any = AutoModelForCausalLM, part: str = "lm"
+    model: str, revision: str, dtype: str, device: str, architecture: str = CAUSAL, part: str = "lm"
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     """The tokenizer and the model, in evaluation mode on `device`. `revision` is a hub commit; a folder has just one.
 
-    `architecture` is the class of transformers that reads the weights, `part` of the config the one that asks.
+    `architecture` names the class of transformers that reads the weights, `part` of the config the one that asks.
 
     Raises ValueError for a model that is out of reach, does not load, or lacks weights.
     """
+    from huggingface_hub.errors import HfHubHTTPError
+    from safetensors import SafetensorError
+
     folder = local_folder(model, part)
-    kind = "causal language model" if architecture is AutoModelForCausalLM else "model"
+    kind = "causal language model" if architecture == CAUSAL else "model"
     source, commit = (str(folder), None) if folder else (model, revision)
     try:
         with quiet():
@@ -52,12 +55,15 @@ def load(
     return tokenizer, network.to(device).eval()
 
 
-def _from_pretrained(architecture: Any, source: str, commit: str | None, dtype: str, local: bool) -> tuple[Any, Any]:
+def _from_pretrained(architecture: str, source: str, commit: str | None, dtype: str, local: bool) -> tuple[Any, Any]:
+    import transformers
+
     where: dict[str, Any] = {"revision": commit, "local_files_only": local}
-    tokenizer = AutoTokenizer.from_pretrained(source, **where)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(source, **where)
     # No attn_implementation: transformers then takes sdpa where the architecture has it.
     weights = getattr(torch, dtype)
-    return tokenizer, architecture.from_pretrained(source, dtype=weights, output_loading_info=True, **where)
+    network = getattr(transformers, architecture)
+    return tokenizer, network.from_pretrained(source, dtype=weights, output_loading_info=True, **where)
 
 
 def choose_device(wanted: str, part: str = "lm") -> str:
@@ -84,6 +90,8 @@ def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> fr
 @contextmanager
 def quiet() -> Iterator[None]:
     """No progress bars and no advice while a model loads; what matters is checked and raised."""
+    import transformers
+
     log = transformers.utils.logging
     verbosity, bars = log.get_verbosity(), log.is_progress_bar_enabled()
     log.set_verbosity_error()

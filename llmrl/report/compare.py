@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from llmrl.config import ConfigError
 from llmrl.report import statistics
-from llmrl.report.groups import TITLES, grouped, rows, settings
+from llmrl.report.comparable import SIZES, Refused, prepare, seed_of
+from llmrl.report.groups import TITLES, rows, settings
 from llmrl.report.pretraining import cost, pretrainings
 from llmrl.report.statistics import Estimate, Figures, SeedCurve, digits
 from llmrl.run.load import RunInfo
@@ -20,9 +20,6 @@ LEVELS = (0.5, 0.8, 0.95)
 HARD = 5000  # decisions that the other side needs at least, before "ten times fewer" says anything
 FEW = 10  # seeds; with fewer on a side nothing is claimed
 FEW_EPISODES = 100  # a point of a sampled curve, to be published
-SIZES = "transitions"  # the axis of offline runs: each run is one point
-PAID_ONCE = ("seconds", "training_seconds", "lm/tokens")  # axes on which a kept answer costs nothing
-UNBIASED = ("evaluation.exact_up_to", "evaluation.episodes")  # change how sure a success is, not its mean
 
 
 @dataclass(frozen=True)
@@ -75,26 +72,21 @@ def compare(
     with_training: bool = False,
     allow_dirty: bool = False,
     allow_different: bool = False,
+    told: Sequence[str] = (),
 ) -> Comparison:
     """Each group of `runs` against the one group of `against`.
 
-    `levels` are shares; `with_training` counts the trainings of models on `x`. Raises ValueError for runs that cannot
-    be compared: in both, of several settings on the other side, of one seed twice, of several numerics, models or
-    weights, made by uncommitted code unless `allow_dirty`, in other worlds or otherwise evaluated unless
-    `allow_different`; and for an axis that exact evaluations make void.
+    `told` are notes on how the runs were chosen; `levels` are shares; `with_training` counts the trainings of models on
+    `x`. Raises Refused for runs that cannot be compared: in both, of several settings on the other side, of one seed
+    twice, of several numerics, models or weights, made by uncommitted code unless `allow_dirty`, in other worlds or
+    otherwise evaluated unless `allow_different`; and for an axis that exact evaluations make void.
     """
     if not metric.endswith("/success"):
-        raise ValueError(f"--metric {metric}: only success is compared (eval/success, eval_greedy/success)")
-    notes: list[str] = []
-    reasons: list[str] = []  # why nothing may be claimed
-    runs, against = _complete(runs, against, notes)
-    _code([*runs, *against], allow_dirty, notes, reasons)
-    named = _named(runs, against, ("data.size",) if x == SIZES else ())
-    _evaluation(named, allow_different, notes, reasons)
-    _worlds(named, reasons)
-    _axis(named, x)
-    _knowledge(named, x if with_training else None, notes)
-
+        raise ConfigError(f"--metric {metric}: only success is compared (eval/success, eval_greedy/success)")
+    prepared = prepare(
+        runs, against, x=x, with_training=with_training, allow_dirty=allow_dirty, allow_different=allow_different
+    )
+    named, notes, reasons = prepared.named, [*told, *prepared.notes], prepared.reasons
     offsets = [cost(pretrainings(group[0].config), x) if with_training else 0.0 for _, group in named]
     curves = [_curves(group, metric, x, offset) for (_, group), offset in zip(named, offsets, strict=True)]
     notes.append(_sampling([label for label, _ in named], curves))
@@ -129,172 +121,6 @@ def percentages(text: str) -> tuple[float, ...]:
     return found
 
 
-Named = Sequence[tuple[str, list[RunInfo]]]  # label -> runs by seed; the other side last
-
-
-def _complete(
-    runs: Sequence[RunInfo], against: Sequence[RunInfo], notes: list[str]
-) -> tuple[list[RunInfo], list[RunInfo]]:
-    """Both sides without what is unfinished, which is named."""
-    both = {run.path.resolve() for run in runs} & {run.path.resolve() for run in against}
-    if both:
-        names = sorted(path.name for path in both)
-        raise ValueError(f"{len(both)} runs are on both sides, such as {names[0]}: name them more closely")
-    unfinished = _listed([run.name for run in (*runs, *against) if run.status != "complete"])
-    a, b = ([run for run in side if run.status == "complete"] for side in (runs, against))
-    if not a or not b:
-        raise ValueError(f"no run of one side is complete: {unfinished}; `llmrl train` again makes them so")
-    if unfinished:
-        notes.append(f"left out, unfinished: {unfinished}")
-    return a, b
-
-
-def _code(runs: Sequence[RunInfo], allow_dirty: bool, notes: list[str], reasons: list[str]) -> None:
-    """Refuses runs whose code makes them incomparable."""
-    numerics = {run.config.get("numerics"): run.name for run in runs}
-    if len(numerics) > 1:
-        told = ", ".join(f"{name} has {number}" for number, name in numerics.items())
-        raise ValueError(f"numerics differ, so that equal settings would not give equal curves ({told}): run one again")
-    states: list[dict[str, Any]] = []
-    dirty, drifted, outside = [], [], 0
-    for run in runs:
-        resumed = run.provenance.get("resumed", [])
-        own = [run.provenance.get("git") or {}, *(entry["git"] or {} for entry in resumed)]
-        states += own
-        outside += not all(own)
-        if any(state.get("dirty") for state in own):
-            dirty.append(run.name)
-        if any(entry["drift"] or entry["lost_episodes"] for entry in resumed):
-            drifted.append(run.name)
-    if dirty and not allow_dirty:
-        raise ValueError(
-            f"{len(dirty)} of {len(runs)} runs were made by code with uncommitted changes, such as {dirty[0]}: commit "
-            "and run again, or --allow-dirty, which marks the table"
-        )
-    if dirty:
-        reasons.append("made by uncommitted code")
-        notes.append(f"MADE BY UNCOMMITTED CODE: {len(dirty)} of {len(runs)} runs; nothing is claimed")
-    if drifted:
-        reasons.append("resumed under other conditions")
-        notes.append(
-            f"RESUMED UNDER OTHER CONDITIONS: {len(drifted)} of {len(runs)} runs, such as {drifted[0]} "
-            "(`llmrl runs show` says which)"
-        )
-    if outside:
-        reasons.append("made outside a git checkout")
-        notes.append(f"MADE OUTSIDE A GIT CHECKOUT, by code nobody can look up: {outside} of {len(runs)} runs")
-    commits = sorted({str(state.get("commit", "unknown"))[:10] for state in states})
-    notes.append(f"made by commit{'s' if len(commits) > 1 else ''} {', '.join(commits)}")
-
-
-def _named(runs: Sequence[RunInfo], against: Sequence[RunInfo], apart_from: Sequence[str]) -> Named:
-    """Labelled by what tells all groups apart."""
-    labels = grouped([*runs, *against], apart_from)
-
-    def side(own: set[RunInfo]) -> list[tuple[str, list[RunInfo]]]:
-        groups = {label: sorted((run for run in group if run in own), key=_cell) for label, group in labels.items()}
-        return [(label, group) for label, group in groups.items() if group]
-
-    named, others = side(set(runs)), side(set(against))
-    if len(others) > 1:
-        told = _listed([label for label, _ in others], 5)
-        raise ValueError(
-            f"--against is {len(others)} groups, and has to be one: {told}; add what tells them apart as KEY=VALUE"
-        )
-    ((label, other),) = others
-    if label in dict(named):  # the same settings from another folder: other code, or another machine
-        label = f"{label} (against)"
-    for name, group in [*named, (label, other)]:
-        _refuse_mixed(name, group)
-    return [*named, (label, other)]
-
-
-def _refuse_mixed(label: str, group: Sequence[RunInfo]) -> None:
-    cells = [_cell(run) for run in group]
-    for cell in cells:
-        if cells.count(cell) > 1:
-            twice = ", ".join(str(run.path) for run in group if _cell(run) == cell)
-            raise ValueError(f"{label}: seed {cell[0]} is there {cells.count(cell)} times ({twice}): leave one out")
-    made = [run.provenance for run in group]
-    for what, contents in (
-        ("asked models of the same name", {(each.get("model") or {}).get("revision") for each in made}),
-        ("read with encoders of the same name", {(each.get("encoder") or {}).get("revision") for each in made}),
-        ("started from files of the same name", {each.get("weights") for each in made}),
-        ("learned from files of the same name", {each.get("data") for each in made}),
-    ):
-        if len(contents) > 1:
-            unknown = " (some do not say with which)" if None in contents else ""
-            kind = "contents" if what.startswith("learned") else "weights"
-            raise ValueError(f"{label}: its runs {what} with {len(contents)} different {kind}{unknown}")
-
-
-def _evaluation(named: Named, allow_different: bool, notes: list[str], reasons: list[str]) -> None:
-    """Refuses groups of other worlds, other evaluations, other budgets."""
-    flats = [settings(group[0]) for _, group in named]
-    keys = sorted({k for flat in flats for k in flat if k.startswith(("env.", "evaluation.")) or k == "env_steps"})
-    keys = [key for key in keys if key not in UNBIASED]
-    different = "; ".join(
-        f"{key} ({', '.join(dict.fromkeys(str(flat.get(key, '-')) for flat in flats))})"
-        for key in keys
-        if len({repr(flat.get(key)) for flat in flats if key != "env_steps" or key in flat}) > 1  # absent: from data
-    )
-    if different and not allow_different:
-        raise ValueError(
-            f"the groups differ in {different}: only equal worlds, evaluated alike, are compared "
-            "(--allow-different compares them nevertheless, and claims nothing)"
-        )
-    if different:
-        reasons.append("not evaluated alike")
-        notes.append(f"NOT EVALUATED ALIKE: {different}; nothing is claimed")
-    histories = [{flat[key] for key in flat if key.endswith(".history_turns")} for flat in flats]
-    if len(set().union(*histories)) > 1:
-        told = [f"{label} {'/'.join(map(str, sorted(h)))}" for (label, _), h in zip(named, histories, strict=True) if h]
-        notes.append(f"not all see the same history (turns that prior and Q are shown): {'; '.join(told)}")
-
-
-def _worlds(named: Named, reasons: list[str]) -> None:
-    """Worlds in which a result is no evidence, however it turns out."""
-    found = (_no_evidence(settings(run)) for _, group in named for run in group[:1])
-    reasons += dict.fromkeys(reason for reason in found if reason)
-
-
-def _no_evidence(flat: Mapping[str, Any]) -> str | None:
-    kind = str(flat.get("env._target_")).rpartition(".")[2]
-    if kind in ("overcooked_tomato", "frozen_lake"):
-        return f"{kind} is a test of correctness"
-    if flat.get("env.split") == "dev":
-        return "split dev is what was tuned on"
-    read = {"overcooked_random": "train", "household": "corpus"}.get(kind)
-    if read is not None and flat.get("env.split") == read:
-        return f"split {read} is what the embedded model read"
-    return None
-
-
-def _axis(named: Named, x: str) -> None:
-    if x not in PAID_ONCE:
-        return
-    for label, group in named:
-        if any(row.get("eval/exact") or row.get("eval_greedy/exact") for run in group for row in run.metrics):
-            raise ValueError(
-                f"--x {x}: {label} was evaluated exactly, and the first exact evaluation asks the model about every "
-                "state, so that training pays nothing: run with evaluation.exact_up_to=0 and an empty paths.cache for "
-                "each run"
-            )
-
-
-def _knowledge(named: Named, counted: str | None, notes: list[str]) -> None:
-    """What the groups knew beforehand, which is a cost of their results too; `counted` on this axis."""
-    for label, group in named:
-        config = group[0].config
-        suffix = f" (counted in {TITLES.get(counted, counted)})" if counted else ""
-        notes += [f"{label} began with {pretraining}{suffix}" for pretraining in pretrainings(config)]
-        if weights := (config.get("learner") or {}).get("weights"):
-            notes.append(f"{label}: every seed starts from {Path(weights).name}; intervals are given this one file")
-        prior = config.get("prior") or {}
-        if prior.get("source") == "generated" and prior.get("draw_seed") is not None:
-            notes.append(f"{label}: intervals are given one table of draws (prior.draw_seed={prior['draw_seed']})")
-
-
 def _sampling(labels: Sequence[str], curves: Sequence[Sequence[SeedCurve]]) -> str:
     """How success was measured; by group where that differs."""
     episodes = [sorted({int(n) for curve in group for n in curve.episodes_T}) for group in curves]
@@ -312,12 +138,12 @@ def _curves(group: Sequence[RunInfo], metric: str, x: str, offset: float) -> lis
         kept = [row for row in table if row.get(x) is not None and row.get(metric) is not None]
         if not kept:
             has = ", ".join(sorted({key for row in table for key in row})) or "no evaluation"
-            raise ValueError(f"{run.name} has no {metric} over {x}: it has {has}")
+            raise Refused(f"{run.name} has no {metric} over {x}: it has {has}")
         episodes = (run.config.get("evaluation") or {}).get("episodes", 0)
         x_T = np.array([row[x] for row in kept], dtype=float)
         if x_T[-1] <= 0:
             offline = f"; runs that learn from data are compared with --x {SIZES}" if run.config.get("data") else ""
-            raise ValueError(f"--x {x}: it stays at 0 in {run.name}, so that nothing is a curve over it{offline}")
+            raise Refused(f"--x {x}: it stays at 0 in {run.name}, so that nothing is a curve over it{offline}")
         curves.append(
             SeedCurve(
                 x_T + offset,
@@ -334,7 +160,7 @@ def _tables(group: Sequence[RunInfo], x: str) -> list[tuple[RunInfo, list[dict[s
         return [(run, rows(run)) for run in group]
     by_seed: dict[int, list[RunInfo]] = {}
     for run in group:
-        by_seed.setdefault(_seed(run), []).append(run)
+        by_seed.setdefault(seed_of(run), []).append(run)
     return [
         (own[0], sorted((rows(run)[-1] for run in own), key=lambda row: row.get(SIZES, 0))) for own in by_seed.values()
     ]
@@ -361,7 +187,7 @@ def _group(
     spent = [statistics.reached(curves, drawn, level) for level in levels]
     group = Group(
         label,
-        list(dict.fromkeys(_seed(run) for run in runs)),
+        list(dict.fromkeys(seed_of(run) for run in runs)),
         statistics.mean(final),
         areas[0],
         areas[1],
@@ -421,17 +247,3 @@ def claim(
         more = digits(1 / ratio.interval_high, -1)
         return f"{to}: {a.label} needs at least {more} times more {TITLES.get(x, x)} than {b.label}"
     return f"{to}: no claim (the interval of the ratio holds 1)"
-
-
-def _seed(run: RunInfo) -> int:
-    return int(run.config.get("seed", 0))
-
-
-def _cell(run: RunInfo) -> tuple[int, float]:
-    """What tells the runs of a group apart."""
-    size = (run.config.get("data") or {}).get("size")
-    return _seed(run), float("inf") if size is None else float(size)
-
-
-def _listed(names: Sequence[str], most: int = 3) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,8 +1,10 @@
-"""A comparison as text: tables for a terminal of 80 columns and for Markdown, and JSON."""
+"""A comparison as text: tables for a terminal, Markdown and LaTeX, and all figures as JSON and CSV."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import csv
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
@@ -43,10 +45,83 @@ def markdown(comparison: Comparison) -> str:
     parts = [f"**{_title(comparison)}**"]
     for sheet in _sheets(comparison):
         lines = [sheet.columns, ["---"] + ["---:"] * (len(sheet.columns) - 1)]
-        lines += [["<br>".join(cell).replace("|", "\\|") for cell in row] for row in sheet.rows]
+        lines += [[_in_a_line(cell).replace("|", "\\|") for cell in row] for row in sheet.rows]
         parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
     parts += [f"{heading}:\n\n" + "\n".join(f"- {line}" for line in lines) for heading, lines in _lists(comparison)]
     return "\n\n".join(parts) + "\n"
+
+
+def latex(comparison: Comparison) -> str:
+    """A tabular for each table, with the rules of booktabs; what may be claimed, and notes, as comments."""
+    parts = [f"% {_title(comparison)}\n% \\usepackage{{booktabs}}"]
+    for sheet in _sheets(comparison):
+        head, *rows = [" & ".join(map(escaped, line)) + r" \\" for line in
+                       [sheet.columns, *([_in_a_line(cell) for cell in row] for row in sheet.rows)]]  # fmt: skip
+        columns = "l" + "r" * (len(sheet.columns) - 1)
+        lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", head, r"\midrule", *rows, r"\bottomrule"]
+        parts.append("\n".join([*lines, r"\end{tabular}"]))
+    for heading, lines in _lists(comparison):
+        parts.append("\n".join(f"% {line}" for line in (f"{heading}:", *lines)))
+    return "\n\n".join(parts) + "\n"
+
+
+def escaped(text: str) -> str:
+    """Text as LaTeX prints it."""
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+_LATEX = {character: f"\\{character}" for character in "#$%&_{}"} | {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
+    ">": r"\textgreater{}", "|": r"\textbar{}", "≥": r"$\geq$", "≤": r"$\leq$", '"': r"\textquotedbl{}",
+}  # fmt: skip
+
+
+def table(comparison: Comparison) -> str:
+    """CSV: a row for each group and threshold, unrounded; empty where there is no figure or nothing bounds it."""
+    rows = [_row(comparison, group, pair, i) for group, pair in _with_pairs(comparison)
+            for i in range(len(comparison.levels))]  # fmt: skip
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _with_pairs(c: Comparison) -> Iterator[tuple[Group, Pair | None]]:
+    yield from zip(c.groups, c.pairs, strict=True)
+    yield c.against, None
+
+
+def _row(c: Comparison, group: Group, pair: Pair | None, i: int) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "world": c.world, "metric": c.metric, "x": c.x, "group": group.label,
+        "against": c.against.label if pair else None, "seeds": len(group.seeds),
+    }  # fmt: skip
+    figures = {
+        "final": group.final, "area": group.area, "log_area": group.log_area,
+        "difference": pair and pair.difference, "paired_difference": pair and pair.paired_difference,
+    }  # fmt: skip
+    of_level = {
+        "needed": group.needed[i], "ratio": pair and pair.ratios[i],
+        "paired_ratio": pair and pair.paired_ratios and pair.paired_ratios[i],
+    }  # fmt: skip
+    row |= _columns(figures) | {"detectable": pair and pair.detectable}
+    row |= {"level": c.levels[i], "reached": group.reached[i]} | _columns(of_level)
+    return row | {"claim": pair and pair.claims[i]}
+
+
+def _columns(figures: Mapping[str, Any]) -> dict[str, float | None]:
+    columns = {}
+    for name, figure in figures.items():
+        for end in ("low", "high", "interval_low", "interval_high"):
+            value = getattr(figure, end, None)
+            columns[f"{name}_{end}"] = value if value is not None and isfinite(value) else None
+    return columns
+
+
+def _in_a_line(cell: Sequence[str]) -> str:
+    """A figure, and what it rests on in brackets."""
+    return f"{cell[0]} ({'; '.join(cell[1:])})" if len(cell) > 1 else cell[0]
 
 
 def as_json(comparison: Comparison) -> str:
@@ -54,20 +129,27 @@ def as_json(comparison: Comparison) -> str:
     return to_json(_plain(asdict(comparison))) + "\n"
 
 
-def check_suffix(file: Path) -> None:
-    """Raises ConfigError for a kind of file that `write` does not write."""
-    if file.suffix not in (".md", ".json", *PICTURES):
-        raise ConfigError(f"--out {file}: what is written is .md, .json, .png, .svg or .pdf, by the name's end")
+TEXTS: dict[str, Callable[[Comparison], str]] = {
+    ".md": markdown, ".json": as_json, ".csv": table, ".tex": latex,
+}  # fmt: skip
+
+
+def check_suffix(file: Path, kinds: Sequence[str] = (*TEXTS, *PICTURES)) -> None:
+    """Raises ConfigError for a kind of file that is not written."""
+    if file.suffix not in kinds:
+        raise ConfigError(f"--out {file}: what is written is {', '.join(kinds[:-1])} or {kinds[-1]}, by the name's end")
+    if file.is_dir():
+        raise ConfigError(f"--out {file}: this is a folder; name a file")
 
 
 def write(comparison: Comparison, file: Path) -> Path:
-    """Tables as Markdown, all figures as JSON, or the curves as a picture."""
+    """Tables, all figures, or the curves as a picture, by the name's end."""
     if file.suffix in PICTURES:
         from llmrl.report.plots import comparison as draw
 
         return draw(comparison, file)
     file.parent.mkdir(parents=True, exist_ok=True)
-    publish(file, markdown(comparison) if file.suffix == ".md" else as_json(comparison))
+    publish(file, TEXTS[file.suffix](comparison))
     return file
 
 

@@ -47,8 +47,9 @@ def grouped(runs: Iterable[RunInfo], apart_from: Sequence[str] = ()) -> dict[str
         key = repr(sorted(flat.items()))
         groups[key].append(run)
         flats[key] = flat
-    labels = _labels(list(flats.values()))
-    return {label: groups[key] for label, key in zip(labels, flats, strict=True)}
+    known = sorted(flats, key=str)  # so that a label does not depend on the order of the runs
+    labels = dict(zip(known, _labels([flats[key] for key in known]), strict=True))
+    return {labels[key]: group for key, group in groups.items()}
 
 
 def settings(run: RunInfo) -> dict[str, Any]:

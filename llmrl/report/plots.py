@@ -52,7 +52,7 @@ def curve(runs: Sequence[RunInfo], out: Path, metric: str = "eval/success", x: s
         has = f"they have {', '.join(known)}" if known else "nothing was evaluated yet"
         raise ValueError(f"no run has {metric} over {x}: {has}")
     worlds = dict.fromkeys(str((run.config.get("env") or {}).get("name")) for run in runs)
-    return _draw({", ".join(worlds): curves}, out, metric, x, _seeds)
+    return _draw({", ".join(worlds): _in_order(curves)}, out, metric, x, _seeds)
 
 
 def run_curve(folder: Path) -> Path | None:
@@ -96,7 +96,12 @@ def comparison(found: Comparison, out: Path) -> Path:
     ]
     if not curves:
         raise ValueError(f"nothing to draw over {found.x}: no stretch of it is common to all seeds of a group")
-    return _draw({found.world: curves}, out, found.metric, found.x, _seeds, found.levels, found.log)
+    return _draw({found.world: _in_order(curves)}, out, found.metric, found.x, _seeds, found.levels, found.log)
+
+
+def _in_order(curves: Sequence[Curve]) -> list[Curve]:
+    """So that a group has one colour, in whatever order the runs were named."""
+    return sorted(curves, key=lambda c: c.label)
 
 
 def interval(y_SX: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

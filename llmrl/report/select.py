@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatch
 from glob import glob
@@ -13,7 +14,11 @@ from typing import Any
 from llmrl.config import ConfigError
 from llmrl.report.groups import settings
 from llmrl.run.files import flatten
+from llmrl.run.folder import ASIDE
 from llmrl.run.load import RunInfo, is_run, load_runs
+
+_ENDS = ("", ".name", ".id")  # of a key that is typed short: learner=dqn
+_PART = re.compile(r"""(?:"(?:[^"\\]|\\.)*"|\[[^\]]*\]|\{[^}]*\}|[^,])+""")  # of several values with commas
 
 
 def sides(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -29,16 +34,49 @@ def sides(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return before, after
 
 
-def select(words: Sequence[str], root: Path) -> list[RunInfo]:
+def two_sides(words: Sequence[str], root: Path) -> tuple[list[RunInfo], list[RunInfo], list[str]]:
+    """The runs before and after `--against`, and what should be said about how they were chosen.
+
+    A KEY=VALUE narrows both sides, wherever it stands. It narrows its own side alone where the other side has the same
+    key, or no run with this value: it is then what tells the sides apart. Raises ConfigError, as `select`.
+    """
+    typed = sides(words)
+    chosen = [select(side, root) for side in typed]
+    filters = [filters_of(side) for side in typed]
+    keys = [{_key(word.partition("=")[0], map(_flat, runs)) for word in own}
+            for own, runs in zip(filters, chosen, strict=True)]  # fmt: skip
+    notes = []
+    for side, other in ((0, 1), (1, 0)):
+        for word in filters[side]:
+            if _key(word.partition("=")[0], map(_flat, chosen[side])) in keys[other]:
+                continue
+            try:
+                kept = _having(word, chosen[other])
+            except ConfigError:  # not even a run with this setting
+                kept = []
+            if kept:
+                chosen[other] = kept
+            else:
+                notes.append(f"{word} narrows its own side alone: no run of the other side has it")
+    return chosen[0], chosen[1], notes
+
+
+def filters_of(words: Sequence[str]) -> list[str]:
+    return [word for word in words if "=" in word and not Path(word).exists()]
+
+
+def select(words: Sequence[str], root: Path, aside: bool = False) -> list[RunInfo]:
     """All runs that are named and have every KEY=VALUE; without names, those under `root` that have.
 
     A name is a run's folder, a folder of runs, a glob of either, or a part of names of runs under `root`: between
     dashes if there is such a part (`dqn` is then not `dqn_prior`), else anywhere. A value is one of several with
-    commas; `learner=dqn` stands for `learner.name=dqn`. Raises ConfigError saying what did not match.
+    commas; `learner=dqn` stands for `learner.name=dqn`. `aside`: also runs that were set aside. Raises ConfigError
+    saying what did not match.
     """
-    filters = [word for word in words if "=" in word and not Path(word).exists()]
+    filters = filters_of(words)
     names = [word for word in words if word not in filters]
-    runs = _unique([run for name in names for run in _named(name, root)] if names else load_runs(root))
+    everything = load_runs(root, aside)
+    runs = _unique([run for name in names for run in _named(name, root, everything)] if names else everything)
     if not runs:
         raise ConfigError(f"there is no run in {root}/; `llmrl train` makes one, --runs names another folder")
     for word in filters:
@@ -49,33 +87,48 @@ def select(words: Sequence[str], root: Path) -> list[RunInfo]:
     return runs
 
 
+def typed_filter(key: str, values: Sequence[Any]) -> str:
+    """KEY=VALUE,... as `select` reads it."""
+    return f"{key.removesuffix('.name')}={','.join(dict.fromkeys(map(_typed, values)))}"
+
+
+def same_key(word: str, key: str) -> bool:
+    """Whether KEY=VALUE is about the setting `key`."""
+    return key in [f"{word.partition('=')[0]}{end}" for end in _ENDS]
+
+
 def _split(words: Sequence[str]) -> tuple[list[str], bool, list[str]]:
     at = list(words).index("--against") if "--against" in words else len(words)
     return list(words[:at]), at < len(words), list(words[at + 1 :])
 
 
-def _named(name: str, root: Path) -> list[RunInfo]:
+def _named(name: str, root: Path, runs: Sequence[RunInfo]) -> list[RunInfo]:
     paths = [Path(name)] if Path(name).is_dir() else [Path(path) for path in sorted(glob(name))]
     found = [run for path in paths for run in ([RunInfo(path)] if is_run(path) else load_runs(path))]
     if found:
         return found
-    runs = load_runs(root)
     found = (
-        [run for run in runs if run.name == name or fnmatch(run.name, name)]
-        or [run for run in runs if f"-{name}-" in f"-{run.name}-"]
+        [run for run in runs if name in (run.name, _stem(run)) or fnmatch(run.name, name)]
+        or [run for run in runs if f"-{name}-" in f"-{_stem(run)}-"]
         or [run for run in runs if name in run.name]
     )
     if found:
         return found
+    if not runs:
+        raise ConfigError(f"{name}: there is no run in {root}/; `llmrl train` makes one, --runs names another folder")
     parts = sorted({part for run in runs for part in (run.name, *run.name.split("-"))})
     near = get_close_matches(name, parts, n=3, cutoff=0.5)
-    hint = f"; did you mean {' or '.join(near)}?" if near else f": {len(runs)} runs are there" if runs else ""
+    hint = f"; did you mean {' or '.join(near)}?" if near else f": {len(runs)} runs are there"
     raise ConfigError(f"{name}: no run in {root}/ has this in its name{hint}")
+
+
+def _stem(run: RunInfo) -> str:
+    return ASIDE.sub("", run.name)
 
 
 def _having(word: str, runs: Sequence[RunInfo]) -> list[RunInfo]:
     key, _, text = word.partition("=")
-    wanted = [_value(part) for part in text.split(",")]
+    wanted = [_value(part) for part in _PART.findall(text)] or [""]
     flats = [_flat(run) for run in runs]
     key = _key(key, flats)
     return [run for run, flat in zip(runs, flats, strict=True) if key in flat and flat[key] in wanted]
@@ -84,15 +137,15 @@ def _having(word: str, runs: Sequence[RunInfo]) -> list[RunInfo]:
 def _values(word: str, runs: Sequence[RunInfo], most: int = 8) -> str:
     flats = [_flat(run) for run in runs]
     key = _key(word.partition("=")[0], flats)
-    values = sorted({json.dumps(flat[key]).strip('"') for flat in flats if key in flat})
+    values = sorted({_typed(flat[key]) for flat in flats if key in flat})
     return ", ".join(f"{key}={value}" for value in values[:most]) + (", ..." if len(values) > most else "")
 
 
-def _key(key: str, flats: Sequence[Mapping[str, Any]]) -> str:
+def _key(key: str, flats: Iterable[Mapping[str, Any]]) -> str:
     known = {key for flat in flats for key in flat}
-    for candidate in (key, f"{key}.name", f"{key}.id"):
-        if candidate in known:
-            return candidate
+    for end in _ENDS:
+        if f"{key}{end}" in known:
+            return f"{key}{end}"
     near = get_close_matches(key, sorted(known), n=1, cutoff=0.5)
     raise ConfigError(f"{key}: no run has this setting{f'; did you mean {near[0]}?' if near else ''}")
 
@@ -106,6 +159,13 @@ def _value(text: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError:
         return text
+
+
+def _typed(value: Any) -> str:
+    """As `_value` reads it back."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    plain = isinstance(value, str) and _value(value) == value and _PART.fullmatch(value)
+    return value if plain else text
 
 
 def _unique(runs: Sequence[RunInfo]) -> list[RunInfo]:

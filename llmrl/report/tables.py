@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import re
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from omegaconf import OmegaConf
 from rich.table import Table
 from rich.text import Text
 
-from llmrl.config import ConfigError, compose
 from llmrl.doctor import Finding
 from llmrl.progress import percent
-from llmrl.run.files import flatten
 from llmrl.run.load import RunInfo
 
 _COLOURS = {"complete": "green", "running": "cyan", "failed": "red", "stopped": "yellow"}
@@ -73,10 +67,6 @@ def run_table(run: RunInfo, commit_today: str | None) -> Table:
     add("status", f"{run.status}, {at.get(key, 0):,} {unit}, last written {age(run.age)} ago")
     if data:
         add("data", f"{_number(at.get('transitions'))} transitions of {data}")
-    try:
-        add("command", f"llmrl train {' '.join(command_of(run.config))}".strip() if run.config else "-")
-    except ValueError as error:
-        add("command", str(error))
     for block in ("eval", "eval_greedy"):
         if values := _block(summary.get(block)):
             parts = [
@@ -160,53 +150,11 @@ def _number(value: int | None) -> str:
     return "-" if value is None else f"{value:,}"
 
 
-def command_of(config: Mapping[str, Any]) -> list[str]:
-    """The overrides that make this config: its choices, then each setting that differs from theirs.
-
-    A run with parts of somebody else's needs their config folder; it is told as the difference from the default.
-    """
-    base, choices = _base(config)
-    missing = object()
-    flat, default = flatten(config), flatten(base)
-    changed = [override(key, flat[key]) for key in flat if default.get(key, missing) != flat[key]]
-    return choices + changed
-
-
-def override(key: str, value: Any) -> str:
-    """What to type in a shell to set this."""
-    if isinstance(value, str):
-        plain = re.fullmatch(r"[\w./:-]+", value) and value.lower() not in ("null", "true", "false")
-        value = value if plain else "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
-    else:
-        value = json.dumps(value, separators=(",", ":"))
-    return shlex.quote(f"{key}={value}")
-
-
 def age(seconds: float) -> str:
     for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
         if seconds >= size:
             return f"{seconds / size:.0f}{unit}"
     return f"{seconds:.0f}s"
-
-
-def _base(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    choices: list[str] = []
-    try:
-        base = _composed(choices)
-        for group in ("learner", "env", "prior", "lm", "encoder"):  # a learner chooses for others, so it comes first
-            name = (config.get(group) or {}).get("name")
-            if name and name != (base.get(group) or {}).get("name"):
-                choices.append(f"{group}={name}")
-                base = _composed([*choices, "lm.model=unknown"] if "lm=hf" in choices else choices)
-        return base, choices
-    except ConfigError:
-        return _composed([]), []
-
-
-def _composed(overrides: Sequence[str]) -> dict[str, Any]:
-    plain = OmegaConf.to_container(compose(overrides))
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
 
 
 def _block(values: Any) -> dict[str, Any]:

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
+from glob import glob
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
+from llmrl.config import ConfigError
 from llmrl.run.files import read_lines
 from llmrl.run.folder import ASIDE, in_use, read_object, read_summary
 
@@ -74,11 +76,14 @@ class RunInfo:
         return max(0.0, time.time() - (self.path / "summary.json").stat().st_mtime)
 
 
-def load_runs(root: Path) -> list[RunInfo]:
-    """The runs in a folder, by name; other folders, and runs that were set aside, are left out."""
-    if not root.is_dir():
-        return []
-    return [RunInfo(p) for p in sorted(root.iterdir()) if is_run(p) and not ASIDE.search(p.name)]
+def load_runs(root: Path | str = "runs", aside: bool = False) -> list[RunInfo]:
+    """The runs in a folder, or those that a glob pattern or the path of one means, by name.
+
+    Other folders are left out, and without `aside` runs that were set aside; there may be none.
+    """
+    holds_runs = Path(root).is_dir() and not is_run(Path(root))
+    paths = sorted(Path(root).iterdir()) if holds_runs else [Path(path) for path in sorted(glob(str(root)))]
+    return [RunInfo(path) for path in paths if is_run(path) and (aside or not ASIDE.search(path.name))]
 
 
 def is_run(path: Path) -> bool:
@@ -88,7 +93,7 @@ def is_run(path: Path) -> bool:
 def find_run(text: str, root: Path) -> RunInfo:
     """The run a person means: a folder, or a part of one name under `root`.
 
-    Raises ValueError with the candidates when it is none or several.
+    Raises ConfigError with the candidates when it is none or several.
     """
     if is_run(Path(text)):
         return RunInfo(Path(text))
@@ -97,11 +102,11 @@ def find_run(text: str, root: Path) -> RunInfo:
     if len(found) == 1:
         return found[0]
     if found:
-        raise ValueError(f"{text}: {len(found)} runs have this in their name; type more of one:\n{_listed(found)}")
+        raise ConfigError(f"{text}: {len(found)} runs have this in their name; type more of one:\n{_listed(found)}")
     if not runs:
-        raise ValueError(f"{text}: no such run, and there is none in {root}/; `llmrl train` makes one")
+        raise ConfigError(f"{text}: no such run, and there is none in {root}/; `llmrl train` makes one")
     near = get_close_matches(text, [run.name for run in runs], n=5, cutoff=0.5)
-    raise ValueError(
+    raise ConfigError(
         f"{text}: no such run in {root}/; there are\n{_listed([r for r in runs if r.name in near] or runs)}"
     )
 

@@ -35,6 +35,7 @@ from llmrl.priors.cache import AnswerCache, Answers
 from llmrl.priors.prior import Prior
 from llmrl.priors.prompt import Prompt
 from llmrl.schema import TrainConfig
+from scripts.bench.calibration import interpreter
 
 GOAL = 20_000  # states per second
 SOURCES = {  # free answers as in the paper, whose draws are not mixed: mixing has a random stream for every state
@@ -104,7 +105,7 @@ def read(folder: Path, source: str, at_once: int, count: int) -> None:
     assert prior.answers is not None
     assert prior.answers.counts.computed == 0
     assert prior.lm_metrics()["lm/distinct_prompts"] == count
-    print(json.dumps([*seconds, _calibration()]))
+    print(json.dumps([*seconds, interpreter()]))
 
 
 def fill(folder: Path, count: int) -> None:
@@ -167,15 +168,6 @@ def _fresh(folder: str, source: str, at_once: int, count: int) -> list[float]:
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     seconds: list[float] = json.loads(done.stdout)
     return seconds
-
-
-def _calibration() -> float:
-    """Seconds of CPU for a fixed loop of the interpreter, whose work this mostly is."""
-    start, total = time.process_time(), 0
-    for i in range(5_000_000):
-        total += i & 7
-    assert total
-    return time.process_time() - start
 
 
 if __name__ == "__main__":

@@ -31,12 +31,14 @@ from llmrl.config import compose
 from llmrl.lm.connection import Connection
 from llmrl.lm.language_model import PROBES
 from llmrl.train import EVALUATION_ENVS
+from scripts.bench.calibration import told
 
 T = TypeVar("T")
 
 
 def main() -> None:
     args = _arguments()
+    print(told())
     steps = args.ticks * args.envs
     with tempfile.TemporaryDirectory() as scratch:
         cfg = compose([

@@ -1,9 +1,9 @@
 """Decisions per second of random play, everything included that a decision needs: texts, menus, pay, expert's actions.
 
-    python scripts/bench/envs.py [--decisions 40000]
+    python -m scripts.bench.envs [--decisions 40000]
 
 Each figure is the median of five runs on fresh worlds, so that the first visit of every state is part of it. The
-calibration, a fixed matrix product, tells how fast the machine was while this ran.
+first line tells how fast the machine is.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ import statistics
 import time
 from collections.abc import Callable
 
-import numpy as np
-
 from llmrl.envs.base import TextEnv
 from llmrl.envs.kitchen.env import overcooked_random, overcooked_salad, overcooked_tomato
+from scripts.bench.calibration import told
 
 WORLDS: dict[str, Callable[[int], TextEnv]] = {  # given the number of the run: generated kitchens are never met twice
     "overcooked_tomato": lambda run: overcooked_tomato(),
@@ -31,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--decisions", type=int, default=40_000, help="decisions in each run")
     decisions = parser.parse_args().decisions
-    print(f"{'calibration: 512x512 float64 product, ten times':<50}{_median(_matrix_product) * 1e3:>9.2f} ms")
+    print(told())
     for name, make in WORLDS.items():
         envs = iter([make(run) for run in range(REPEATS)])
         seconds = _median(lambda envs=envs: play(next(envs), decisions))  # type: ignore[misc]
@@ -45,12 +44,6 @@ def play(env: TextEnv, decisions: int) -> None:
         _, _, terminated, truncated, _ = env.step(env.action_space.sample())
         if terminated or truncated:
             env.reset()
-
-
-def _matrix_product() -> None:
-    matrix = np.random.default_rng(0).standard_normal((512, 512))
-    for _ in range(10):
-        matrix = matrix @ matrix / np.linalg.norm(matrix)
 
 
 def _median(run: Callable[[], None]) -> float:

@@ -19,6 +19,7 @@ import torch
 from llmrl.build import build, build_exact, build_pool
 from llmrl.config import compose
 from llmrl.evaluate import evaluate
+from scripts.bench.calibration import told
 
 EPISODES = 100
 
@@ -32,6 +33,7 @@ def seconds(call: Callable[[], object]) -> float:
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     torch.set_num_threads(1)
+    print(told())
     with tempfile.TemporaryDirectory() as folder:
         cache = Path(folder) / "kept.sqlite3"
         cfg = compose(["encoder.history_turns=0", "prompt.history_turns=0", f"paths.cache={cache}"])

@@ -1,11 +1,13 @@
 """Decisions per second in homes, of random play: the engine alone, and the whole world with texts and expert's actions.
 
-    python scripts/bench/homes.py [--decisions 20000]
+    python -m scripts.bench.homes [--decisions 20000]
 
 Each game is played for `--per-game` decisions, so that the first visit of every state is part of it. Figures are
-decisions per second of CPU time of this process, which other work on the machine does not enter, the median of five
-runs; games are generated before, and timed apart. Last comes what `env.memory` costs: how many different prompts an
-agent meets that takes an expert's action at three decisions in ten, else a random one (12 dev games, 5 episodes each).
+decisions per second of CPU time of this process, the median of five runs; games are generated before, and timed apart.
+Other programs slow CPU time too, since they share caches and clock rate. So each figure has a calibration of its moment
+beside it, and decisions per calibration, which is the figure to compare. Last comes what `env.memory` costs: how many
+different prompts an agent meets that takes an expert's action at three decisions in ten, else a random one (12 dev
+games, 5 episodes each).
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from llmrl.envs.household.game import Game
 from llmrl.envs.household.generate import random_game
 from llmrl.envs.household.home import Home
 from llmrl.envs.household.text import Memory
+from scripts.bench.calibration import interpreter
 
 REPEATS = 5
 
@@ -35,10 +38,10 @@ def main() -> None:
     seconds = _seconds(lambda run: [random_game("mixed", "train", run * count + i) for i in range(count)])
     print(f"{'generating a game, solving it included':<50}{seconds / count * 1e3:>9.2f} ms")
     seconds = _seconds(lambda run: play_engine(_games(run, count), args.per_game))
-    print(f"{'engine: menus, rules, goal':<50}{args.decisions / seconds:>9,.0f} decisions/s")
+    _tell("engine: menus, rules, goal", args.decisions, seconds)
     for memory in get_args(Memory):
         seconds = _seconds(lambda run, memory=memory: play_world(run, count, args.per_game, memory))  # type: ignore[misc]
-        print(f"{f'world: engine, texts, expert; memory={memory}':<50}{args.decisions / seconds:>9,.0f} decisions/s")
+        _tell(f"world: engine, texts, expert; memory={memory}", args.decisions, seconds)
     for memory in get_args(Memory):
         decisions, prompts, characters = meet(memory)
         share, length = len(prompts) / decisions, characters / decisions
@@ -83,6 +86,12 @@ def play_world(run: int, count: int, decisions: int, memory: Memory) -> None:
             shown, _, terminated, truncated, _ = env.step(actions[int(rng.random() * len(actions))])
             if terminated or truncated:
                 shown, _ = env.reset(options={"task": task})
+
+
+def _tell(name: str, decisions: int, seconds: float) -> None:
+    speed, fixed = decisions / seconds, interpreter()
+    beside = f"calibration {fixed * 1e3:.0f} ms: {speed * fixed:,.0f} decisions in its time"
+    print(f"{name:<50}{speed:>9,.0f} decisions/s   {beside}", flush=True)
 
 
 def _games(run: int, count: int) -> list[Game]:

@@ -26,6 +26,7 @@ from llmrl.learners.dqn import DQN
 from llmrl.priors.cache import Answers
 from llmrl.run.folder import RunFolder
 from llmrl.train import Training
+from scripts.bench.calibration import told
 
 spine = importlib.import_module("llmrl.train")  # `llmrl.train` itself is the function
 PARTS = {
@@ -36,7 +37,7 @@ PARTS = {
     "files": [
         *((RunFolder, name) for name in ("append", "append_bytes", "write", "finish")),
         (Training, "checkpoint"),
-        (spine, "run_curve"),
+        (Training, "draw"),
     ],
     "loop": [(Training, "run")],
 }
@@ -73,6 +74,7 @@ class Clock:
 
 def main() -> None:
     overrides = sys.argv[1:]
+    print(told())
     clock = Clock()
     for part, functions in PARTS.items():
         for owner, name in functions:

@@ -25,6 +25,7 @@ from llmrl.learners.offline import steps_of
 from llmrl.offline import OfflineTraining
 from llmrl.progress import Silent
 from llmrl.run.folder import RunFolder
+from scripts.bench.calibration import told
 
 LEARNERS = ("bc", "bc_prior", "cql", "cql_prior", "iql")
 SAME_HISTORY = ["prompt.history_turns=0", "encoder.history_turns=0"]
@@ -40,6 +41,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*")
     args = parser.parse_intermixed_args()
     torch.set_num_threads(args.threads)
+    print(f"{told()}\n")
     seconds_of = partial(_timed, time.process_time if args.threads == 1 else time.perf_counter)
     print(f"| learner | samples/s | read, ask, encode | {args.steps} steps | evaluation | the same again |")
     print("|---|--:|--:|--:|--:|--:|")

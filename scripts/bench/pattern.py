@@ -39,7 +39,7 @@ from llmrl.envs.state import TextState
 from llmrl.progress import Silent
 from llmrl.run.folder import RunFolder
 from llmrl.train import Training
-from scripts.bench.training import calibration
+from scripts.bench.calibration import products
 
 K, BATCH, UPDATES, EVERY = 5, 64, 40, 5
 ALPHA, GAMMA, RATE, LR, CLIP, BUFFER = 0.1, 0.99, 0.005, 5e-4, 1.0, 4000
@@ -172,7 +172,7 @@ def main() -> None:
             for name, side in sides.items():
                 speed, read = side(i)
                 speeds[name].append(speed)
-                beside = f"{read:,} texts encoded, calibration {calibration() * 1e3:.0f} ms"
+                beside = f"{read:,} texts encoded, calibration {products() * 1e3:.0f} ms"
                 print(f"{name}: {speed:,.1f} decisions/s, {beside}", flush=True)
     median = {name: statistics.median(found) for name, found in speeds.items()}
     for name in list(sides)[1:]:

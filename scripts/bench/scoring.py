@@ -22,6 +22,7 @@ from transformers.utils import logging
 
 from llmrl.lm.language_model import Sampling
 from llmrl.lm.transformers_lm import TransformersLM
+from scripts.bench.calibration import told
 
 TEXT = """
 take put open close find look go walk cut cook serve wash dry fill hold drop push pull turn clean the a an one two red
@@ -41,7 +42,7 @@ def main() -> None:
     parameters = sum(p.numel() for p in lm.network.parameters())
     print(f"{parameters / 1e6:.1f}M parameters, {args.dtype}, {lm.provenance['device']}, {args.threads} thread(s), "
           f"torch {lm.provenance['torch']}, tree proven: {lm.proof.tree}")  # fmt: skip
-    print(f"calibration: a 1024x1024 float32 matrix product takes {1e3 * _calibration():.1f} ms")
+    print(told())
     prompt = _text(lm, rng, args.prompt_tokens)
     for count, goal in ((10, 8), (50, 20)):
         actions = [_text(lm, rng, rng.randint(5, 9)) for _ in range(count)]
@@ -143,16 +144,6 @@ def _random_llama(folder: str, args: argparse.Namespace) -> str:
         LlamaForCausalLM(config).save_pretrained(folder)
     torch.set_default_dtype(torch.float32)
     return folder
-
-
-def _calibration() -> float:
-    x = torch.ones(1024, 1024)
-    times = []
-    for _ in range(5):
-        start = time.process_time()
-        x @ x
-        times.append(time.process_time() - start)
-    return statistics.median(times)
 
 
 def _arguments() -> argparse.Namespace:

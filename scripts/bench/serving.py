@@ -25,6 +25,7 @@ from llmrl.lm.language_model import Sampling, distance
 from llmrl.lm.openai_lm import VllmLM
 from llmrl.lm.server import Serving, find_vllm, serving
 from llmrl.priors.prompt import Prompt
+from scripts.bench.calibration import told
 from scripts.bench.decisions import between_evaluations
 
 STATES, ACTIONS = 16, 10
@@ -35,6 +36,7 @@ RUN_LATENCY = 0.2
 
 def main() -> None:
     args = _arguments()
+    print(told())
     if args.what == "client":
         client(args.latency, args.repeats)
     elif args.url:

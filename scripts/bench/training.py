@@ -20,6 +20,7 @@ from llmrl.config import compose, run_id, run_name
 from llmrl.progress import Silent
 from llmrl.run.folder import RunFolder
 from llmrl.train import Training
+from scripts.bench.calibration import products
 
 REPEATS = 5
 
@@ -28,7 +29,7 @@ def main() -> None:
     cfg = compose(sys.argv[1:])
     torch.set_num_threads(cfg.threads)
     with tempfile.TemporaryDirectory() as scratch:
-        speeds, products = [], []
+        speeds, calibrations = [], []
         for i in range(REPEATS + 1):
             with RunFolder.open(Path(scratch) / str(i), run_name(cfg), run_id(cfg)) as folder:
                 training = Training(cfg, folder, Silent())
@@ -39,7 +40,7 @@ def main() -> None:
                 seconds = time.perf_counter() - start
                 training.close()
             computed = training.parts.answers.counts.computed if training.parts.answers else 0
-            product = calibration()
+            product = products()
             print(
                 f"{'warm-up' if i == 0 else i}: {cfg.env_steps / seconds:.0f} decisions/s, "
                 f"{computed} answers computed, calibration {product * 1e3:.0f} ms",
@@ -48,17 +49,9 @@ def main() -> None:
             if i:
                 assert computed == 0
                 speeds.append(cfg.env_steps / seconds)
-                products.append(product)
-    print(f"median {statistics.median(speeds):.0f} decisions/s, calibration {statistics.median(products) * 1e3:.0f} ms")
-
-
-def calibration() -> float:
-    """Seconds of ten products of two fixed 1024 x 1024 float32 matrices."""
-    a = torch.linspace(-1, 1, 1024 * 1024).view(1024, 1024)
-    start = time.perf_counter()
-    for _ in range(10):
-        a @ a
-    return time.perf_counter() - start
+                calibrations.append(product)
+    speed, product = statistics.median(speeds), statistics.median(calibrations)
+    print(f"median {speed:.0f} decisions/s, calibration {product * 1e3:.0f} ms")
 
 
 if __name__ == "__main__":

@@ -77,11 +77,11 @@ def folders(root: Path) -> list[Path]:
 
 
 def test_the_default_agent_trains_and_is_not_trained_twice(llmrl: Llmrl, tmp_path: Path) -> None:
-    command = ["train", "env_steps=32", *QUICK]
+    command = ["train", "env_steps=64", *QUICK]
     first = llmrl(*command)
     (folder,) = folders(tmp_path)
     summary = json.loads((folder / "summary.json").read_text())
-    assert (summary["status"], summary["env_steps"]) == ("complete", 32)
+    assert (summary["status"], summary["env_steps"]) == ("complete", 64)
     assert summary["run_id"].startswith(folder.name.rpartition("-")[2])
     assert folder.name.startswith("overcooked_tomato-dqn_prior-sampled-s0-")
     written = {p.name for p in folder.iterdir()}
@@ -89,7 +89,7 @@ def test_the_default_agent_trains_and_is_not_trained_twice(llmrl: Llmrl, tmp_pat
         "config.yaml", "provenance.json", "metrics.jsonl", "episodes.jsonl", "timing.jsonl", "cost.json", "curve.png",
         "checkpoints",
     }  # fmt: skip
-    assert "32 decisions" in first.stdout
+    assert first.stdout.startswith(f"{folder.name}: 64 decisions\n")
     assert f"runs/{folder.name}/curve.png" in first.stdout
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
     again = llmrl("train", *reversed(command[1:]))
@@ -182,8 +182,10 @@ def test_a_world_of_ones_own_needs_no_change_of_ours(llmrl: Llmrl, tmp_path: Pat
         (["train", "lm=hf", "lm.model=./nowhere"], 2, "./nowhere"),
         (["train", "--cfg", "all"], 2, "job"),
         (["trian"], 2, "train"),
-        (["runs", "show", "x"], 1, "no such run"),
-        (["plot", "x"], 1, "no such run"),
+        (["runs", "show", "x"], 2, "no such run"),
+        (["plot", "x"], 2, "there is no run in runs/"),
+        (["plot", "x", "--out", "c.txt"], 2, "what is written is .png, .svg or .pdf"),
+        (["compare", "x", "--against", "y", "--out", "c.txt"], 2, ".md, .json, .csv, .tex, .png, .svg or .pdf"),
     ],
 )
 def test_what_a_person_can_get_wrong(llmrl: Llmrl, arguments: list[str], code: int, said: str) -> None:
@@ -232,9 +234,10 @@ def test_runs_are_listed_shown_and_plotted(llmrl: Llmrl, tmp_path: Path) -> None
     assert first.name in listed
     assert second.name in listed
     assert "llmrl train learner=random env=overcooked_tomato" in llmrl("runs", "show", "s1").stdout
-    assert llmrl("plot", "s0-", str(second), "--out", "p.png").stdout == "p.png\n"
+    for words in (["s0-", str(second)], ["random"], ["runs"], ["runs/*-s*"], ["env=overcooked_tomato", "seed=0,1"]):
+        assert llmrl("plot", *words, "--out", "p.png").stdout == "p.png\n"
     assert (tmp_path / "p.png").stat().st_size > 5000
-    assert "2 runs have this" in llmrl("runs", "show", "random", code=1).stderr
+    assert "2 runs have this" in llmrl("runs", "show", "random", code=2).stderr
 
 
 def test_help_and_doctor(llmrl: Llmrl) -> None:

@@ -1,20 +1,24 @@
 from __future__ import annotations
 
+import csv
 import io
 import json
+import re
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from report.runs_on_disk import make_runs
 from rich.console import Console
 
 from llmrl.config import ConfigError, check
 from llmrl.report.compare import Comparison, compare, percentages
-from llmrl.report.comparison import as_json, markdown, shown, write
+from llmrl.report.comparison import as_json, escaped, markdown, shown, write
 from llmrl.report.groups import grouped, settings
 from llmrl.report.pretraining import Pretraining, cost, pretrainings
 from llmrl.report.select import select, sides
@@ -427,7 +431,8 @@ def test_models_that_do_not_tell_are_named() -> None:
 
 def test_training_of_the_model_is_counted_where_asked(sampled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     known = [Pretraining("m", None, None, None, 100.0)]
-    monkeypatch.setattr("llmrl.report.compare.pretrainings", lambda config: known if config["lm"] else [])
+    for module in ("compare", "comparable"):
+        monkeypatch.setattr(f"llmrl.report.{module}.pretrainings", lambda config: known if config["lm"] else [])
     found = chosen(sampled, "dqn_prior", "dqn", x="seconds", with_training=True)
     assert found.groups[0].needed[0].low == pytest.approx(110.5)
     assert found.against.needed[0].low == pytest.approx(120.5)
@@ -454,6 +459,39 @@ def test_tables_fit_80_columns_and_say_the_same_everywhere(root: Path, tmp_path:
     }  # fmt: skip
     assert data["pairs"][0]["claims"] == found.pairs[0].claims
     assert write(found, tmp_path / "sub" / "c.json").read_text() == as_json(found)
+    assert not re.search("<[a-z]+>", marked)  # Markdown alone
+
+
+def test_a_row_of_csv_for_each_group_and_threshold(root: Path, tmp_path: Path) -> None:
+    found = chosen(root, "dqn_prior random", "dqn")
+    rows = list(csv.DictReader(write(found, tmp_path / "c.csv").open()))
+    assert [(row["group"], row["level"]) for row in rows] == [
+        (group, level) for group in ("dqn_prior", "random", "dqn") for level in ("0.5", "0.8", "0.95")
+    ]
+    assert rows[0] | {"against": "dqn", "seeds": "10", "ratio_low": "12.0", "reached": "10"} == rows[0]
+    assert rows[0]["claim"] == found.pairs[0].claims[0]
+    assert (rows[3]["needed_low"], rows[3]["needed_high"]) == ("20000.0", "")
+    assert (rows[-1]["against"], rows[-1]["ratio_low"]) == ("", "")
+
+
+def test_latex_has_the_same_tables(root: Path, tmp_path: Path) -> None:
+    found = chosen(root, "dqn_prior random", "dqn")
+    made = write(found, tmp_path / "c.tex").read_text()
+    code = [line for line in made.splitlines() if not line.startswith("%")]
+    for rule in (r"\toprule", r"\midrule", r"\bottomrule"):
+        assert code.count(rule) == 4
+    assert r"dqn\_prior & 10 & 100.0 (100.0 to 100.0) & 0.975 (0.975 to 0.975) \\" in code
+    assert any(r"\textgreater{}20,000 (20,000; 0 of 10 seeds)" in line or "20,000" in line for line in code)
+    assert not re.search(r"(?<!\\)[%_#]|[≥≤<>^~]", "\n".join(code))
+    columns = {line.count("&") for line in code if line.endswith(r"\\")}
+    assert columns == {3}
+
+
+@given(st.text(st.sampled_from('a_\\{}%$&#^~<>|≥≤" ')))
+def test_latex_prints_every_character(text: str) -> None:
+    plain = re.sub(r"\\text\w+\{\}|\$\\[gl]eq\$|\\[#$%&_{}]", "", escaped(text))
+    assert set(plain) <= {"a", " "}
+    assert len(plain) == sum(text.count(character) for character in "a ")
 
 
 def test_how_success_was_measured_is_stated(root: Path, sampled: Path) -> None:

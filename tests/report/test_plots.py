@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from report.runs_on_disk import make_run
 
 from llmrl.report import plots
+from llmrl.report.compare import compare
 from llmrl.report.plots import _curve, curve, grouped, interval, run_curve
 from llmrl.report.samples import Arm
 from llmrl.run.load import RunInfo
@@ -133,3 +134,25 @@ def test_a_run_draws_its_own_curve(runs: list[RunInfo], tmp_path: Path) -> None:
     assert run_curve(runs[0].path) == runs[0].path / "curve.png"
     assert (runs[0].path / "curve.png").stat().st_size > 5000
     assert run_curve(make_run(tmp_path, [*DQN, "seed=7"], lambda step: None).path) is None
+
+
+def test_a_group_has_one_colour_in_both_pictures(
+    runs: list[RunInfo], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    colours: list[dict[str, str]] = []
+
+    class Seen(Figure):
+        def savefig(self, *args: object, **kwargs: object) -> None:
+            super().savefig(*args, **kwargs)
+            (legend,) = self.legends
+            lines = zip(legend.get_texts(), legend.get_lines(), strict=True)
+            colours.append({text.get_text(): line.get_color() for text, line in lines})
+
+    monkeypatch.setattr(plots, "Figure", Seen)
+    runs += [make_run(tmp_path, [*DQN, f"learner.alpha={alpha}"], lambda step: 0.3) for alpha in (0.5, 0.2)]
+    curve(runs, tmp_path / "a.png")
+    curve(runs[::-1], tmp_path / "b.png")
+    for a, b in ((runs[:3] + runs[4:], runs[3:4]), (runs[3:], runs[:3])):
+        plots.comparison(compare(a, b, allow_dirty=True), tmp_path / "c.png")
+    assert len(colours[0]) == len(set(colours[0].values())) == 4
+    assert all(each == colours[0] for each in colours[1:])

@@ -1,0 +1,123 @@
+"""The shortest command that makes a run: its choices of config groups, and each setting that differs from theirs."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from llmrl.config import ConfigError, check, compose, config_folder
+from llmrl.overrides import ConfigFolders
+from llmrl.run.files import flatten
+
+GROUPS = ("learner", "env", "prior", "lm", "prompt", "encoder")  # a learner chooses for others, so it comes first
+TRIED = 3  # options of a group that look alike
+_NEVER_TYPED = ("numerics", "paths.config_dir")
+_MISSING = object()
+
+
+def command_of(config: Mapping[str, Any]) -> list[str]:
+    """The words after `llmrl train` that make this config; quoted for Hydra, not for the shell.
+
+    Raises ConfigError where parts of it come from a folder or a file that is not there any more.
+    """
+    folder = (config.get("paths") or {}).get("config_dir")
+    folders = ConfigFolders(config_folder(), Path(folder) if folder else None)
+    with suppress(ConfigError):  # as a run of today has it, with the settings that are younger than the run
+        config = _plain(check(OmegaConf.create(dict(config)), folders))
+    wanted = flatten(config)
+    file = wanted.get("data.file")
+    chosen = [override("data", file)] if file else []
+    differing, found = _differing(wanted, chosen, folders)
+    for group in GROUPS:
+        if any(key.partition(".")[0] == group for key in differing):
+            tried = [[*chosen, *option] for option in _likely(group, config.get(group), folders)]
+            for words in tried:
+                left, flat = _differing(wanted, words, folders)
+                if len(left) < len(differing):
+                    chosen, differing, found = words, left, flat
+    if not found:
+        compose(chosen, folders.extra)  # says why it cannot be typed
+    changed = [override(key if key in found else f"+{key}", wanted[key]) for key in differing]
+    unknown = [word for word in changed if word.startswith(tuple(f"{group}._target_=" for group in GROUPS))]
+    if unknown:
+        raise ConfigError(
+            f"not known: {', '.join(unknown)} is in a config folder of somebody's own; type --config-dir FOLDER, and "
+            "the choices in it"
+        )
+    return [*chosen, *changed, *(["--config-dir", str(folder)] if folder else [])]
+
+
+def shell_line(config: Mapping[str, Any]) -> str:
+    """`command_of` on one line, as a shell takes it."""
+    return " ".join(["llmrl", "train", *map(shell_word, command_of(config))])
+
+
+def shell_word(word: str) -> str:
+    """Quoted where it has to be; with what cannot stand on a line as its escape."""
+    if not re.search(r"[\x00-\x1f\x7f]", word):
+        return shlex.quote(word)
+    text = word.replace("\\", "\\\\").replace("'", "\\'")
+    return "$'" + re.sub(r"[\x00-\x1f\x7f]", lambda found: f"\\{ord(found[0]):03o}", text) + "'"
+
+
+def override(key: str, value: Any) -> str:
+    """What Hydra reads as this setting."""
+    return f"{key}={_typed(value)}"
+
+
+def _typed(value: Any) -> str:
+    if isinstance(value, str):
+        from hydra.core.override_parser.types import Quote, QuotedString
+
+        plain = re.fullmatch(r"[\w./:@-]*[A-Za-z_/][\w./:@-]*", value) and not _PARSED.fullmatch(value)
+        return value if plain else QuotedString(text=value, quote=Quote.single).with_quotes()
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{_typed(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(_typed, value)) + "]"
+    return json.dumps(value)
+
+
+_PARSED = re.compile(r"null|true|false|nan|inf|.*:.*|[\d_.]+(e[\d+-]*)?", re.IGNORECASE)  # not read as text, or as one
+
+
+def _likely(group: str, wanted: Any, folders: ConfigFolders) -> list[list[str]]:
+    """GROUP=OPTION, with what such an option leaves open, of the options that look most like what is wanted."""
+    flat = flatten(wanted)
+    ranked = []
+    for option, file in folders.groups.get(group, {}).items():
+        raw: Any = OmegaConf.to_container(OmegaConf.load(file)) if file.read_text().strip() else None
+        whole = isinstance(raw, dict) and "@package _global_" in file.read_text()
+        own = flatten(raw.get(group) if whole else raw or None)
+        own = {key: value for key, value in own.items() if key != "defaults" and not key.startswith("defaults.")}
+        is_open = [key for key, value in own.items() if value == "???"]
+        differing = sum(flat.get(key, _MISSING) != value for key, value in own.items() if key not in is_open)
+        words = [f"{group}={option}", *(override(f"{group}.{key}", flat.get(key)) for key in is_open)]
+        ranked.append((flat.get("_target_") != own.get("_target_"), differing, words))
+    best = min((rank for *rank, _ in ranked), default=None)
+    return [words for *rank, words in ranked if rank == best][:TRIED]
+
+
+def _differing(
+    wanted: Mapping[str, Any], typed: Sequence[str], folders: ConfigFolders
+) -> tuple[list[str], dict[str, Any]]:
+    """The settings that are other than after typing this, and those there are then; none of them, and more than all
+    that differ, where it cannot be typed."""
+    try:
+        found = flatten(_plain(compose(typed, folders.extra)))
+    except ConfigError:
+        return [*wanted, *wanted], {}
+    return [key for key in wanted if key not in _NEVER_TYPED and found.get(key, _MISSING) != wanted[key]], found
+
+
+def _plain(cfg: Any) -> dict[str, Any]:
+    plain = OmegaConf.to_container(cfg)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}

@@ -1,0 +1,74 @@
+"""The lines of README.md, typed in the order in which they are read, in one folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parent.parent.parent
+LEFT_OUT = {
+    "make ": "builds an environment",
+    "pip ": "builds an environment",
+    "PIP_": "builds an environment",
+    "llmrl tune": "takes minutes",
+    "llmrl train lm=hf": "needs the folder of a model",
+    "llmrl train lm=vllm": "needs a server",
+}
+CUT = {r"env_steps=(\d+)": lambda n: f"env_steps={int(n) // 25}", r"range\(0,\d\)": lambda _: "range(0,1)",
+    r"range\(0,\d\d\)": lambda _: "range(0,2)",
+       r"env\.count=\d+": lambda _: "env.count=2"}  # fmt: skip
+SMALL = ["evaluation.episodes=2", "evaluation.exact_up_to=0", "env_steps=16"]  # of runs that do not say
+MORE = {"train": SMALL, "play": ["--steps", "2"], "evaluate": ["--episodes", "1"], "compare": ["--allow-dirty"]}
+
+
+def lines() -> Iterator[str]:
+    for block in re.findall(r"^```sh\n(.*?)^```", (REPOSITORY / "README.md").read_text(), re.M | re.S):
+        yield from block.splitlines()
+
+
+def words(line: str, folder: Path) -> list[str]:
+    """What a shell makes of a line, and of it what makes it short."""
+    script = f"llmrl() {{ printf '%s\\0' \"$@\"; }}\n{line}"
+    typed = subprocess.run(["sh", "-c", script], cwd=folder, capture_output=True, text=True, check=True).stdout
+    found = typed.split("\0")[:-1]
+    for pattern, shorter in CUT.items():
+        found = [re.sub(pattern, lambda m, s=shorter: s(m[1] if m.groups() else ""), word) for word in found]
+    keys = {word.partition("=")[0] for word in found}
+    return found + [word for word in MORE.get(found[0], []) if word.partition("=")[0] not in keys]
+
+
+def test_what_is_left_out_is_there() -> None:
+    for start in LEFT_OUT:
+        assert any(line.startswith(start) for line in lines())
+
+
+def test_every_line_works_after_those_before_it(tmp_path: Path) -> None:
+    environ = {
+        "PYTHONPATH": str(REPOSITORY), "LLMRL_CACHE": str(tmp_path / "kept.sqlite3"), "OMP_NUM_THREADS": "1",
+        "COLUMNS": "80", "NO_COLOR": "1", "TERM": "dumb",
+    }  # fmt: skip
+    command = [sys.executable, str(Path(__file__).with_name("prefork.py"))]
+    typed: list[str] = []
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | environ
+    ) as forks:
+        assert forks.stdin is not None
+        assert forks.stdout is not None
+        for line in lines():
+            if any(line.startswith(start) for start in LEFT_OUT):
+                continue
+            arguments = words(line, tmp_path)
+            out, err = tmp_path / "out", tmp_path / "err"
+            request = {"arguments": arguments, "folder": str(tmp_path), "environ": environ, "before": ""}
+            forks.stdin.write(json.dumps(request | {"out": str(out), "err": str(err)}) + "\n")
+            forks.stdin.flush()
+            code = int(forks.stdout.readline())
+            assert code == 0, f"{line}\nas {arguments}\n{out.read_text()}{err.read_text()}"
+            typed.append(arguments[0])
+    assert {"train", "runs", "plot", "play", "evaluate", "compare"} <= set(typed)
+    assert (tmp_path / "curve.png").stat().st_size > 5000
