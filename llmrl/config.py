@@ -129,7 +129,7 @@ def check(cfg: DictConfig, folders: ConfigFolders | None = None) -> DictConfig:
     assert isinstance(plain, dict)
     raw: dict[str, Any] = {str(key): value for key, value in plain.items()}
     refuse_secrets(raw)
-    raw.pop("paper", None)  # what files of `env` looked up in a preset
+    raw.pop("paper", None)  # what files of `env` and `prior` looked up in a preset
     raw |= {part: raw.get(part) or None for part in _PARTS}  # a YAML file that holds only null composes as {}
     if _schema_of(raw["lm"]) is OpenAILMConfig and raw["lm"].get("model", "???") == "???" and raw["lm"].get("serve"):
         raw["lm"]["model"] = raw["lm"]["serve"]

@@ -104,7 +104,7 @@ EVERY = {  # visits, rewards, n steps, streams: all that one learner has
     "cql_prior": ["learner=cql_prior", *OFFLINE, *MODEL],
     "cql_prior_joined": ["learner=cql_prior_joined", *OFFLINE, *MODEL],
     "cql_prior_soft": ["learner=cql_prior_soft", *OFFLINE, *MODEL],
-    "cql_prior_paper": ["learner=cql_prior_paper", *OFFLINE, *MODEL],
+    "cql_prior_paper": ["learner=cql_prior_paper", "env.reward=once", *OFFLINE, *MODEL],
     "iql": ["learner=iql", *OFFLINE],
     "dqn_pretrained": ["learner=dqn_pretrained", *CORRIDOR, *LEARNS],
     "prior_only": ["learner=prior_only", *CORRIDOR, "lm=moody"],
@@ -256,7 +256,7 @@ def test_a_run_that_was_stopped_again_and_again(
         with stopped_at("answers", 1 if at_once else 2):  # in the first evaluation, or soon after
             llmrl.train(cfg)
     ticks = 1 if cfg.data is not None else cfg.checkpoint_every // cfg.rollout.num_envs
-    steps = cfg.env_steps if cfg.episodes is None else cfg.episodes * cfg.env.max_decisions
+    steps = min(cfg.env_steps, (cfg.episodes or cfg.env_steps) * cfg.env.max_decisions)
     end = f"{steps} decisions" if cfg.data is None else f"{cfg.learner.gradient_steps} gradient steps"
     assert cfg.checkpoint_every <= STEPS_AT_ONCE
     stops = {

@@ -153,8 +153,8 @@ def main() -> None:
         save_bert(bert)
         cfg = compose([
             "env=overcooked_tomato", "learner=dqn_prior_paper", "encoder=bert", f"encoder.model={bert}",
-            "encoder.device=cpu", f"env_steps={args.decisions}", f"threads={args.threads}",
-            f"paths.cache={scratch}/kept.sqlite3", f"paths.runs={scratch}/runs",
+            "encoder.device=cpu", "prompt=plain", "episodes=null", f"env_steps={args.decisions}",
+            f"threads={args.threads}", f"paths.cache={scratch}/kept.sqlite3", f"paths.runs={scratch}/runs",
         ])  # fmt: skip
         print(
             f"k={K}, batch {BATCH}, {UPDATES} gradient steps every {EVERY} episodes, MLP 768-64-64-1, BERT "
