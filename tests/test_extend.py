@@ -40,7 +40,8 @@ def run(folder: Path, *command: str, **more: str) -> subprocess.CompletedProcess
 
 def test_the_page_has_the_files_it_lists() -> None:
     assert set(FILES) == {
-        "doors.py", "cliff.py", "mine/env/cliff.yaml", "hints.py", "fresh.py", "bag.py", "tabular.py", "run_doors.py", "mine/prior/fresh.yaml",
+        "doors.py", "cliff.py", "mine/env/cliff.yaml", "hints.py", "fresh.py", "bag.py", "tabular.py", "run_doors.py",
+        "mine/prior/fresh.yaml",
         "mine/encoder/bag.yaml", "mine/env/doors.yaml", "mine/prompt/terse.yaml",
         "mine/lm/hints.yaml", "mine/learner/tabular.yaml",
     }  # fmt: skip
