@@ -153,6 +153,7 @@ def _asked(
 ) -> tuple[Answers | Thinking, list[Text]]:
     """What to ask for n answers, as a prior asks; and the thoughts before them, which are none of most prompts."""
     answers = Answers(AnswerCache(":memory:"), model.identity, model.engine, lambda: model)
+    answers.say = _say
     ask = asked_first(template, cfg.prior, cfg.seed, answers)
     if not isinstance(ask, Thinking):
         return ask, []
@@ -169,16 +170,23 @@ def _seeds(cfg: DictConfig, text: str, n: int) -> list[int]:
 def _model(cfg: DictConfig) -> Iterator[LanguageModel]:
     torch.set_num_threads(cfg.threads)
     refuse_keyless(cfg)
+
+    url = cfg.lm.get("url")
+    _say(f"asking {url}" if url else f"loading {cfg.lm.get('model', cfg.lm.name)}")
     model = build_model(cfg)
     hear = getattr(model, "hear", None)
     if hear is not None:
-        hear(lambda text: print(without_secrets(text), file=sys.stderr))
+        hear(_say)
     try:
         yield model
     finally:
         close = getattr(model, "close", None)
         if close is not None:
             close()
+
+
+def _say(text: str) -> None:
+    print(without_secrets(text), file=sys.stderr)
 
 
 def _timed(work: Callable[[], object]) -> float:

@@ -1,7 +1,8 @@
 """From a checked config to the objects of a run. Whose they are, ours or somebody else's, is said by `_target_`.
 
 A world and a language model are called with the keys of their config; an encoder, and a learner, with their whole
-config: `encoder(cfg)`, `learner(cfg, seed, table)`.
+config: `encoder(cfg)`, `learner(cfg, seed, table)`; the weights of a
+prior with its settings: `weights(settings, seed)`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from dataclasses import dataclass, fields, is_dataclass
 from functools import lru_cache, partial
 from typing import Any
 
-from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from llmrl.checks import plain_settings
@@ -27,6 +27,7 @@ from llmrl.priors.cache import AnswerCache, Answers, KeptRows
 from llmrl.priors.cache_file import cache_path
 from llmrl.priors.prior import Prior
 from llmrl.priors.prompt import Prompt
+from llmrl.ready import imported
 from llmrl.run.files import to_json
 from llmrl.schema import SCHEMAS, ModelEncoderConfig, TrainConfig, TransformersLMConfig
 from llmrl.unread import USES, unread
@@ -59,9 +60,10 @@ def build(cfg: DictConfig) -> Parts:
             kept = [KeptRows(cache, cfg.cached_only), model_identity(cfg, "encoder")]
         encoder = _target(run.encoder)(run.encoder, *kept)
     table = FeatureTable(encoder) if encoder is not None else None
-    prior = Prior(run.prior, run.seed, prompt, answers)
+    own = _target(run.prior)(dict(run.prior.settings or {}), run.seed) if run.prior._target_ else None
+    prior = Prior(run.prior, run.seed, prompt, answers, own)
     learner = _target(run.learner)(run.learner, run.seed, table)
-    readers = (prompt, encoder, learner)  # a learner that reads texts itself says how much of the history it shows
+    readers = (prompt, encoder, learner, own)  # whoever reads texts itself says how much of the history it shows
     turns = max(getattr(reader, "history_turns", 0) for reader in readers)
     return Parts(prior, learner, table, answers, cache, turns)
 
@@ -157,11 +159,8 @@ def _env(cfg: DictConfig) -> Callable[[], TextWorld]:
 
 
 def _target(node: Any) -> Callable[..., Any]:
-    path = _path(node)
-    try:
-        return get_object(path)
-    except Exception as error:
-        raise ValueError(f"_target_={path} cannot be imported: {error}") from error
+    found: Callable[..., Any] = imported(_path(node))
+    return found
 
 
 def _path(node: Any) -> str:

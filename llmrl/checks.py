@@ -64,8 +64,7 @@ def _refuse_missing(cfg: DictConfig, folders: ConfigFolders) -> None:
         raise ConfigError(f"lm={cfg.lm.name} needs a model: add lm.model=FOLDER_OR_HUB_ID")
     if "learner.weights" in missing:
         raise ConfigError(
-            f"learner={cfg.learner.name} needs a trained network: add learner.weights=FILE, made by scripts/clone.py, "
-            "or data=FILE to learn from"
+            f"learner={cfg.learner.name} needs a trained network: add learner.weights=FILE, or data=FILE to learn from"
         )
     for part in ("env", "learner"):
         if part in missing or cfg[part] is None:
@@ -173,6 +172,11 @@ def _refuse_unread(cfg: DictConfig, settings: Settings) -> None:
 
 def _refuse_prior(prior: DictConfig, informed_uses: list[str]) -> None:
     """What says the same as another prior that has a name, or contradicts itself."""
+    if (prior.source == "own") != (prior._target_ is not None):
+        raise ConfigError(
+            f"prior.source={prior.source} and prior._target_={prior._target_}: a prior of your own has "
+            "source: own, and a _target_ that names its class (docs/extend.md); no other prior has one"
+        )
     if prior.source == "generated" and informed_uses and all(prior[use].k is None for use in informed_uses):
         raise ConfigError(f"prior=generated counts k answers: say how many, as in prior.{informed_uses[0]}.k=5")
     if prior.stop is not None and (len(prior.stop) > STOPS or not all(prior.stop)):
@@ -231,7 +235,7 @@ def _refuse_data(cfg: DictConfig, schema: type | None, folders: ConfigFolders) -
         if schema is BCConfig and learner.weights is None:
             raise ConfigError(
                 f"learner={learner.name} learns from data, or plays what was learned before: add data=FILE (`llmrl "
-                "collect` makes one), or learner.weights=FILE, made by scripts/clone.py"
+                "collect` makes one), or learner.weights=FILE"
             )
         return
     if schema not in OFFLINE:

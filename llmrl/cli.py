@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmrl.commands import cache, data, lm, runs, worlds
+from llmrl.commands import cache, completion, configs, data, lm, runs, worlds
 from llmrl.commands.shell import (
     GOES_ON,
     PAUSED,
@@ -32,14 +32,33 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 app = typer.Typer(
-    help="How much faster does an agent learn when a language model tells it which actions make sense?",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-for name, commands in (("runs", runs), ("cache", cache), ("data", data), ("lm", lm), ("worlds", worlds)):
-    app.add_typer(commands.app, name=name)
+RUN_IT, LOOK, MODELS, MAINTAIN = "Run", "Look", "Models and data", "Maintain"
+for name, commands, panel in (
+    ("runs", runs, LOOK), ("data", data, MODELS), ("lm", lm, MODELS), ("worlds", worlds, MODELS),
+    ("cache", cache, MAINTAIN),
+):  # fmt: skip
+    app.add_typer(commands.app, name=name, rich_help_panel=panel)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from llmrl.doctor import version
+
+        typer.echo(f"llmrl {version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version, and the commit.")
+    ] = False,
+) -> None:
+    """How much faster does an agent learn when a language model tells it which actions make sense?"""
 
 
 class Shown(StrEnum):
@@ -52,11 +71,15 @@ class Played(StrEnum):
     expert = "expert"
 
 
-@app.command()
+@app.command(rich_help_panel=RUN_IT)
 def train(
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(help="GROUP=OPTION and KEY=VALUE, as in learner=dqn seed=3", show_default=False),
+        typer.Argument(
+            help="GROUP=OPTION and KEY=VALUE, as in learner=dqn seed=3",
+            show_default=False,
+            autocompletion=completion.overrides,
+        ),
     ] = None,
     multirun: Annotated[
         bool,
@@ -85,11 +108,9 @@ def train(
     flags = {"cached_only": cached_only, "strict": strict}
     overrides = (overrides or []) + [f"{name}=true" for name, on in flags.items() if on]
     with explained(GOES_ON):
-        _die_with_the_sweep()
+        in_sweep = _die_with_the_sweep()
         from llmrl.config import compose, unread_overrides
 
-        if config_dir is not None:
-            sys.path.insert(0, str(Path.cwd()))  # so that its `_target_`s are found, as by `python -m llmrl`
         if multirun:
             passed_on = [f"--{name}" for name, on in (("fresh", fresh), ("allow-drift", allow_drift)) if on]
             _sweep(overrides, config_dir, jobs, cfg is not None, passed_on)
@@ -100,10 +121,10 @@ def train(
             return
         for line in unread_overrides(overrides, config, config_dir):
             typer.echo(line, err=True)
-        _train(config, fresh, allow_drift)
+        _train(config, fresh, allow_drift, in_sweep)
 
 
-@app.command()
+@app.command(rich_help_panel=RUN_IT)
 def collect(
     arguments: Annotated[
         list[str],
@@ -121,20 +142,21 @@ def collect(
         from llmrl.collect import collect as collect_episodes
         from llmrl.collect import parse_order
         from llmrl.config import compose
+        from llmrl.ready import refuse_output
 
-        if config_dir is not None:
-            sys.path.insert(0, str(Path.cwd()))
         order, overrides = parse_order(arguments)
+        refuse_output("out", order.out)
         typer.echo(collect_episodes(compose(overrides, config_dir), order, runs, typer.echo))
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def play(
     arguments: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="RUN|OVERRIDE",
             help="A run, to play with its last weights; without one, an untrained agent. Then KEY=VALUE.",
+            autocompletion=completion.runs_and_overrides,
             show_default=False,
         ),
     ] = None,
@@ -151,25 +173,31 @@ def play(
         from llmrl.play import open_game, typed
         from llmrl.play import play as play_game
 
-        if config_dir is not None:
-            sys.path.insert(0, str(Path.cwd()))
         console = Console()
         game = open_game(arguments or [], runs, config_dir, greedy)
         asks = not auto and sys.stdin.isatty() and sys.stdout.isatty()
         play_game(game, console, typed(console) if asks else None, steps)
 
 
-@app.command()
+@app.command(rich_help_panel=RUN_IT)
 def evaluate(
     arguments: Annotated[
         list[str],
         typer.Argument(
             metavar="RUN... [KEY=VALUE]...",
             help="Runs: folders, globs, parts of names. Then what is to be other: env.split=valid_unseen env.count=50",
+            autocompletion=completion.run_names,
             show_default=False,
         ),
     ],
-    episodes: Annotated[int, typer.Option(min=1, help="Of each task of the world.")] = 3,
+    episodes: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Of each task. By default success is computed where a run computes it, else there are 100 in all.",
+            show_default=False,
+        ),
+    ] = None,
     policy: Annotated[
         Played, typer.Option(help="expert: who knows the way plays the best of what the prior proposes.")
     ] = Played.behaviour,
@@ -184,8 +212,6 @@ def evaluate(
         from llmrl.report.select import select
         from llmrl.serve import served_for
 
-        if config_dir is not None:
-            sys.path.insert(0, str(Path.cwd()))
         overrides = tuple(word for word in arguments if "=" in word and not Path(word).exists())
         names = [word for word in arguments if word not in overrides]
         if not names:
@@ -203,12 +229,16 @@ def evaluate(
             typer.echo(each.path)
 
 
-@app.command()
+@app.command(rich_help_panel=RUN_IT)
 def tune(
     space: Annotated[str, typer.Option(help="What is searched: a name in configs/tune/, or a YAML file.")],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(help="Settings of every trial, as in learner=dqn env_steps=4000", show_default=False),
+        typer.Argument(
+            help="Settings of every trial, as in learner=dqn env_steps=4000",
+            show_default=False,
+            autocompletion=completion.overrides,
+        ),
     ] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="The budget; by default the space's.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where log and runs are kept; by default tune/SPACE.")] = None,
@@ -224,8 +254,6 @@ def tune(
     with explained(GOES_ON):
         from llmrl.tune.plan import plan
 
-        if config_dir is not None:
-            sys.path.insert(0, str(Path.cwd()))
         planned = plan(
             space,
             overrides or [],
@@ -235,18 +263,25 @@ def tune(
             sampler_seed=sampler_seed,
             config_dir=config_dir,
         )
+        from llmrl.ready import refuse_unready
+
+        out = out or Path("tune") / planned.space.name
+        for world in planned.tasks:
+            refuse_unready(planned.compose({}, world, planned.seeds[0], out / "runs"))
         from llmrl.tune.screen import Screen
         from llmrl.tune.search import search
 
-        search(planned, out or Path("tune") / planned.space.name, jobs, Screen())
+        search(planned, out, jobs, Screen())
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def plot(
     run: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN... [KEY=VALUE]...", help="Runs: folders, globs, parts of names, narrowed by their settings."
+            metavar="RUN... [KEY=VALUE]...",
+            help="Runs: folders, globs, parts of names, narrowed by their settings.",
+            autocompletion=completion.run_names,
         ),
     ],
     metric: Annotated[str, typer.Option(help="What is drawn: a metric's name.")] = "eval/success",
@@ -256,16 +291,20 @@ def plot(
 ) -> None:
     """Draw learning curves; runs that differ only in their seed become one line with its interval."""
     with explained():
+        from llmrl.ready import refuse_output
         from llmrl.report.comparison import PICTURES, check_suffix
         from llmrl.report.select import select
 
         check_suffix(out, PICTURES)
+        refuse_output("--out", out)
         from llmrl.report.plots import curve
 
         typer.echo(curve(select(run, runs), out, metric, x))
 
 
-@app.command(context_settings={"ignore_unknown_options": True})  # so that --against stays where it was typed
+@app.command(
+    rich_help_panel=LOOK, context_settings={"ignore_unknown_options": True}
+)  # so that --against stays where it was typed
 def compare(
     ctx: typer.Context,
     run: Annotated[
@@ -273,6 +312,7 @@ def compare(
         typer.Argument(
             metavar="RUN... --against RUN...",
             help="Runs on either side: folders, globs, parts of names. KEY=VALUE of their settings narrows both sides.",
+            autocompletion=completion.run_names,
         ),
     ],
     at: Annotated[str, typer.Option(help="Thresholds of success, in percent.")] = "50,80,95",
@@ -290,6 +330,7 @@ def compare(
 ) -> None:
     """Compare groups of runs with another group: how many times fewer decisions, and how sure that is."""
     with explained():
+        from llmrl.ready import refuse_output
         from llmrl.report.comparable import Refused
         from llmrl.report.compare import compare as compare_runs
         from llmrl.report.compare import percentages
@@ -299,6 +340,7 @@ def compare(
 
         for file in out or []:
             check_suffix(file)
+            refuse_output("--out", file)
         levels = percentages(at)
         a, b, told = two_sides(run, runs)
         asked: dict[str, Any] = {
@@ -314,10 +356,13 @@ def compare(
             typer.echo(write(found, file))
 
 
-app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(lm.serve)
+app.command(rich_help_panel=LOOK)(configs.configs)
+app.command(rich_help_panel=MODELS, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
+    lm.serve
+)
 
 
-@app.command()
+@app.command(rich_help_panel=MAINTAIN)
 def doctor(runs: Runs = Path("runs")) -> None:
     """What is installed, where things are kept, and what is missing."""
     with explained():
@@ -345,11 +390,11 @@ def main() -> None:
         raise
 
 
-def _die_with_the_sweep() -> None:
-    """A cell of a sweep that was killed would otherwise go on, and hold its run."""
+def _die_with_the_sweep() -> bool:
+    """Whether this is a cell of a sweep; one that was killed would otherwise let it go on, and hold its run."""
     sweep = os.environ.pop("LLMRL_SWEEP", None)
     if sweep is None:
-        return
+        return False
     if sys.platform == "linux":
         import ctypes
 
@@ -357,16 +402,20 @@ def _die_with_the_sweep() -> None:
         ctypes.CDLL(None).prctl(set_parent_death_signal, int(signal.SIGTERM))
     if sweep != str(os.getppid()):  # it was killed before this process got here
         raise typer.Exit(128 + signal.SIGTERM)
+    return True
 
 
-def _train(config: DictConfig, fresh: bool, allow_drift: bool) -> None:
+def _train(config: DictConfig, fresh: bool, allow_drift: bool, in_sweep: bool) -> None:
     from llmrl.finished import announce, shown_if_finished
-    from llmrl.progress import reporter
+    from llmrl.progress import Events, reporter
 
-    shown = reporter(config.progress)
+    shown = Events() if in_sweep else reporter(config.progress)
     try:
         if not fresh and shown_if_finished(config, shown) is not None:
             return
+        from llmrl.ready import refuse_unready
+
+        refuse_unready(config)  # before its server is started, and torch is loaded
         announce(config, shown)
         from llmrl.train import train
 
@@ -378,8 +427,7 @@ def _train(config: DictConfig, fresh: bool, allow_drift: bool) -> None:
 
 def _sweep(overrides: list[str], config_dir: Path | None, jobs: int, only_print: bool, flags: Sequence[str]) -> None:
     from llmrl.config import unread_overrides
-    from llmrl.report.tables import sweep_table
-    from llmrl.sweep import launch, plan
+    from llmrl.sweep import launch, plan, refuse_unready_cells
 
     planned = plan(overrides, config_dir)
     if only_print:
@@ -390,16 +438,28 @@ def _sweep(overrides: list[str], config_dir: Path | None, jobs: int, only_print:
     lines = [line for cell in planned for line in unread_overrides(cell.overrides, cell.cfg, config_dir)]
     for line in dict.fromkeys(lines):
         typer.echo(line, err=True)
+    refuse_unready_cells(planned, fresh="--fresh" in flags)
+    from llmrl.report import sweeps
+    from llmrl.report.tables import sweep_table
     from llmrl.serve import served_for
 
-    with served_for([cell.cfg for cell in planned if not cell.is_complete], typer.echo) as environment:
-        codes = launch(planned, config_dir, jobs, typer.echo, flags, environment)
+    shared = set.intersection(*(set(cell.overrides) for cell in planned)) if len(planned) > 1 else set()
+    names = [" ".join(word for word in cell.overrides if word not in shared) for cell in planned]
+    waiting = [cell.cfg for cell in planned if not cell.is_complete]
+    with served_for(waiting, typer.echo) as environment, sweeps.Screen(names) as screen:
+        codes = launch(planned, config_dir, jobs, screen, flags, environment)
     rows = []
     for cell, code in zip(planned, codes, strict=True):
         run = cell.run()
         status = "paused" if code == PAUSED else "failed" if code or run is None else run.status
         rows.append((cell.overrides, run, status))
     show(sweep_table(rows))
+    made = [run for _, run, _ in rows if run is not None]
+    if found := sweeps.arms(made):
+        typer.echo()
+        show(sweeps.arms_table(found))
+        for path in sweeps.keep(found, made, Path(planned[0].cfg.paths.runs)):
+            typer.echo(path)
     if any(codes):
         alike = set(codes) - {0}
         raise typer.Exit(alike.pop() if alike in ({PAUSED}, {2}) else 1)

@@ -77,6 +77,8 @@ def collect(cfg: DictConfig, order: Order, runs: Path, tell: Callable[[str], Non
         for agent in agents.values():
             if isinstance(agent, _ByParts):
                 agent.close_with(opened)
+                if agent.parts.answers is not None:
+                    agent.parts.answers.say = tell
         about = _about(cfg, order, agents)
         if order.out.exists():
             there = read_about(order.out)

@@ -20,6 +20,8 @@ from llmrl.checks import plain_settings, refuse
 from llmrl.overrides import (
     ConfigError,
     ConfigFolders,
+    TextExpected,
+    as_text,
     first_line,
     long_form,
     parse,
@@ -27,6 +29,7 @@ from llmrl.overrides import (
     shown,
     unknown_key,
 )
+from llmrl.run.files import flatten
 from llmrl.schema import (
     NAMES,
     SCHEMAS,
@@ -42,6 +45,8 @@ from llmrl.schema import (
 from llmrl.unread import NO_MORE_THAN, STANDS_FOR, asks_a_model, unread
 
 if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+
     from llmrl.lm.language_model import ModelIdentity
 
 __all__ = [
@@ -71,17 +76,22 @@ def compose(overrides: Sequence[str] = (), config_dir: Path | None = None) -> Di
     """
     folders = ConfigFolders(config_folder(), config_dir)
     overrides = long_form(overrides)
-    for override in parse(overrides, folders):
+    parsed = parse(overrides, folders)
+    for override in parsed:
         if override.is_sweep_override():
             raise ConfigError(
                 f"{override.input_line} names several values: add -m to run each of them, "
-                f"or quote one value that has a comma: {override.key_or_group}=\"'a,b'\""
+                f"or, {as_text(str(override.input_line))}"
             )
         if override.key_or_group == "paths.config_dir":
             raise ConfigError(f"{override.input_line}: type --config-dir FOLDER")
     cfg = _compose(overrides, folders)
     cfg.paths.config_dir = None if config_dir is None else str(config_dir)
-    return check(cfg, folders)
+    try:
+        return check(cfg, folders)
+    except TextExpected as error:  # Hydra took it for a list, or for settings
+        typed = next((str(o.input_line) for o in parsed if o.key_or_group == error.key), None)
+        raise ConfigError(f"{error}; {as_text(typed)}" if typed else str(error)) from None
 
 
 def cells(overrides: Sequence[str], config_dir: Path | None = None) -> list[list[str]]:
@@ -178,13 +188,22 @@ def named_settings(cfg: DictConfig) -> dict[str, Any]:
 
 
 def unread_overrides(overrides: Sequence[str], cfg: DictConfig, config_dir: Path | None = None) -> list[str]:
-    """A line for each setting that was typed and that the run `cfg`, which came of it, does not read."""
+    """A line for each choice and setting that was typed and that the run `cfg`, which came of it, does not read."""
     found = {key: rule.why for key, rule in unread(plain_settings(cfg)).items()}
+    parsed = parse(long_form(overrides), ConfigFolders(config_folder(), config_dir))
+    learner = f"learner={cfg.learner.name}"
+    asker = f"prior={cfg.prior.name}" if "prior" in [o.key_or_group for o in parsed] else learner
+    learns = _schema_of(cfg.learner) is not NoLearnerConfig
+    absent = dict.fromkeys(("lm", "prompt"), f"{asker} asks no model") | {
+        "encoder": f"{learner} {'reads texts itself' if learns else 'learns nothing'}"
+    }
     lines = []
-    for o in parse(long_form(overrides), ConfigFolders(config_folder(), config_dir)):
-        for key, value in _leaves(o.key_or_group, o.value()):
-            if key in found:
-                lines.append(f"{key}={value} changes nothing: {found[key]}")
+    for o in parsed:
+        for key, value in [] if o.is_delete() else _leaves(o):
+            part = key.partition(".")[0]
+            why = absent.get(part) if part in absent and cfg[part] is None else found.get(key)
+            if why and not (key == part and value in ("none", "null")):
+                lines.append(f"{key}={value} changes nothing: {why}")
     return lines
 
 
@@ -295,9 +314,7 @@ def weights_contents(weights: str) -> str:
         with Path(weights).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise ConfigError(
-            f"learner.weights={weights}: there is no such file to read ({error.strerror}); scripts/clone.py makes one"
-        ) from None
+        raise ConfigError(f"learner.weights={weights}: there is no such file to read ({error.strerror})") from None
 
 
 def data_contents(file: str) -> str:
@@ -363,7 +380,7 @@ def _free(schema: type, path: str, parts: Mapping[str, type]) -> set[str]:
     hints = get_type_hints(schema)
     for f in fields(schema):
         inner = parts.get(f.name) if not path else None
-        inner = inner or _dataclass_in(hints[f.name])
+        inner = inner or dataclass_in(hints[f.name])
         if not f.metadata.get("affects_result", True):
             free |= {f"{path}{f.name}"} | ({f"{path}{f.name}.{g.name}" for g in fields(inner)} if inner else set())
         elif inner is not None:
@@ -376,7 +393,7 @@ def _schema_of(part: Any) -> type | None:
     return SCHEMAS.get(str(part.get("_target_"))) if part else None
 
 
-def _dataclass_in(hint: Any) -> type | None:
+def dataclass_in(hint: Any) -> type | None:
     """The schema inside `Schema` or `Schema | None`."""
     return next((t for t in (hint, *get_args(hint)) if isinstance(t, type) and is_dataclass(t)), None)
 
@@ -410,21 +427,24 @@ def _explain(error: Exception, overrides: Sequence[str], folders: ConfigFolders)
     for o in parsed:
         if o.is_delete() or o.is_add() or o.is_force_add():
             continue
-        for key, value in _leaves(o.key_or_group, o.value()):
+        for key, value in _leaves(o):
             part = key.partition(".")[0]
             if part in folders.groups and part != key and not any(k.startswith(f"{part}.") for k in known):
                 options = [option for option in folders.groups[part] if option != "none"]
                 return f"{key}: this run has no {part}; choose one with {part}={' or '.join(options)}"
             if key not in everything:
+                if isinstance(o.value(), dict) and o.key_or_group in known:
+                    return f"{o.input_line}: {o.key_or_group} has no settings; {as_text(str(o.input_line))}"
                 return unknown_key(key, value, everything)
     return first_line(error)
 
 
-def _leaves(key: str, value: Any) -> list[tuple[str, str]]:
-    """`evaluation={every:9}` sets evaluation.every."""
+def _leaves(override: Override) -> list[tuple[str, str]]:
+    """The settings that are typed, each as it was: `evaluation={every:9}` sets evaluation.every."""
+    key, value = override.key_or_group, override.value()
     if isinstance(value, dict):
-        return [leaf for inner, v in value.items() for leaf in _leaves(f"{key}.{inner}", v)]
-    return [(key, str(value))]
+        return [(inner, str(v)) for inner, v in flatten(value, key).items()]
+    return [(key, str(override.input_line).partition("=")[2])]
 
 
 def _keys(node: DictConfig, prefix: str = "") -> list[str]:
@@ -445,25 +465,36 @@ def _typed(schema: type, values: dict[str, Any], path: str = "") -> DictConfig:
         where = f"{path}{key}"
         if key not in hints:
             raise ConfigError(unknown_key(where, None, [f"{path}{name}" for name in hints]))
-        inner = _dataclass_in(hints[key])
+        inner = dataclass_in(hints[key])
         if not path and key in _PARTS and isinstance(value, dict):
             inner = _schema_of(value)
         if inner is not None and isinstance(value, dict):
             value = _typed(inner, value, f"{where}.")
         names = NAMES.get(schema, {}).get(key, {})
         try:
-            node[key] = names.get(value, value) if isinstance(value, str) else value
+            node[key] = names.get(value, value) if isinstance(value, str) else _whole(value, hints[key])
         except OmegaConfBaseException:
-            kind = ", or ".join((_kind(hints[key], where), *(f"{name} ({n})" for name, n in names.items())))
-            raise ConfigError(f"{where}={shown(value)}: expected {kind}") from None
+            kind = ", or ".join((kind_in_words(hints[key], where), *(f"{name} ({n})" for name, n in names.items())))
+            said = f"{where}={shown(value)}: expected {kind}"
+            if isinstance(value, list | dict) and str in (hints[key], *get_args(hints[key])):
+                raise TextExpected(said, where) from None
+            raise ConfigError(said) from None
     return node
 
 
-def _kind(hint: Any, where: str) -> str:
+def _whole(value: Any, hint: Any) -> Any:
+    """1e6 is a float to YAML and to Hydra, and a whole number to a person who types it where one is expected."""
+    if isinstance(value, list):
+        return [_whole(item, get_args(hint)[0] if get_args(hint) else None) for item in value]
+    is_exact = isinstance(value, float) and value.is_integer() and abs(value) <= 2**53
+    return int(value) if is_exact and int in (hint, *get_args(hint)) else value
+
+
+def kind_in_words(hint: Any, where: str) -> str:
     """A type in a person's words."""
     if type(None) in get_args(hint):
         (inner,) = (t for t in get_args(hint) if t is not type(None))
-        return f"{_kind(inner, where)}, or null"
+        return f"{kind_in_words(inner, where)}, or null"
     if get_args(hint):
         return f"a list like {'[1,2]' if get_args(hint) == (int,) else '[a,b]'}"
     names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}

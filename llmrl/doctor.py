@@ -7,13 +7,13 @@ import json
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import llmrl
+from llmrl.run.files import unwritable
 
 Status = Literal["ok", "note", "broken"]
 
@@ -43,14 +43,17 @@ def findings(runs: Path) -> Iterator[Finding]:
             yield Finding(what, "broken", f"{type(error).__name__}: {error}")
 
 
-def _llmrl() -> Iterator[Finding]:
+def version() -> str:
+    """Of llmrl, and of its checkout where it is in one."""
     from llmrl.run.versions import git_state
 
     git = git_state()
-    text = f"{llmrl.__version__} in {Path(llmrl.__file__).parent}"
-    if git:
-        text += f", commit {git['commit'][:10]}{' with changes' if git['dirty'] else ''}"
-    yield Finding("llmrl", "ok", text)
+    commit = f", commit {git['commit'][:10]}{' with changes' if git['dirty'] else ''}" if git else ""
+    return f"{llmrl.__version__}{commit}"
+
+
+def _llmrl() -> Iterator[Finding]:
+    yield Finding("llmrl", "ok", f"{version()}, in {Path(llmrl.__file__).parent}")
     yield Finding("python", "ok", f"{sys.version.split()[0]} in {sys.executable}")
 
 
@@ -118,7 +121,7 @@ def _extras() -> Iterator[Finding]:
         package = metadata.metadata("llmrl")
         requires = metadata.requires("llmrl") or []
     except metadata.PackageNotFoundError:
-        yield Finding("extras", "note", "llmrl runs from a checkout that is not installed: make setup")
+        yield Finding("extras", "note", "llmrl is not installed here: pip install -e . in its checkout")
         return
     for extra in package.get_all("Provides-Extra") or []:
         names = [re.split(r"[^\w.-]", r)[0] for r in requires if re.search(rf"extra\s*==\s*['\"]{extra}['\"]", r)]
@@ -156,14 +159,8 @@ def _installed(name: str) -> bool:
 
 
 def _writable(what: str, folder: Path, text: str, remedy: str) -> Finding:
-    existing = folder
-    while not existing.exists():
-        existing = existing.parent
-    try:
-        with tempfile.NamedTemporaryFile(dir=existing):
-            return Finding(what, "ok", text)
-    except OSError as error:
-        return Finding(what, "broken", f"{existing} cannot be written to ({error.strerror}): {remedy}")
+    reason = unwritable(folder)
+    return Finding(what, "broken", f"{reason}: {remedy}") if reason else Finding(what, "ok", text)
 
 
 def _size(n: int) -> str:

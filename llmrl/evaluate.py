@@ -64,17 +64,19 @@ def evaluate(
     greedy: bool,
     history_turns: int,
     first_task: int = 0,
+    told: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """`episodes` episodes as of decision `step`. Nothing of the training is touched.
 
     Tasks take turns from number `first_task` on: where there are more tasks than episodes, later evaluations go on with
-    the others.
+    the others. `told` hears how many are done of how many.
     """
+    told(0, episodes)
     policy: Policy = "greedy" if greedy else "behaviour"
     name = ("evaluation", policy, step)
     played = play_out(
         pool, prior, learner, name, seed=seed, episodes=episodes, policy=policy, history_turns=history_turns,
-        first_task=first_task,
+        first_task=first_task, told=lambda done: told(done, episodes),
     )  # fmt: skip
     return Evaluation.of(played.episodes)
 

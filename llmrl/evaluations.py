@@ -1,6 +1,7 @@
 """`llmrl evaluate`: what a trained agent does in other games, or with another model. Nothing is learned there.
 
-Every task of the world is played `per_task` times. An evaluation is named by a hash of all that its result depends
+Success is computed where a run computes it (evaluation.exact_up_to), else every task of the world is played as often,
+so that there are at least 100 episodes. An evaluation is named by a hash of all that its result depends
 on: the settings, the run and its checkpoint, the policy, and how many episodes. It is kept in the run's folder, whole
 or not at all:
 
@@ -19,14 +20,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from llmrl.build import build, build_pool
+from llmrl.build import Parts, build, build_exact, build_pool
 from llmrl.changes import changed_config, load_weights
 from llmrl.checks import refuse_keyless
 from llmrl.config import named_settings
 from llmrl.evaluate import Evaluation, Policy, play_out
+from llmrl.rollout import Episode
 from llmrl.run.checkpoint import checkpoint_steps
 from llmrl.run.files import publish_folder, to_json
 from llmrl.run.folder import read_object
@@ -38,6 +41,7 @@ from llmrl.train import EVALUATION_ENVS, episode_row
 
 FORMAT = 1  # raised when the same settings would give other episodes
 TELL_EVERY = 10.0  # seconds
+ENOUGH = 100  # episodes, where nothing is computed
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Asked:
     """How a run is to be evaluated."""
 
     overrides: tuple[str, ...] = ()
-    per_task: int = 3  # episodes of each task
+    per_task: int | None = None  # episodes of each task; None: computed, or at least ENOUGH episodes in all
     policy: Policy = "behaviour"
 
 
@@ -115,43 +119,65 @@ def _played(planned: Planned, tell: Callable[[str], None]) -> Judged:
         for part in (parts.cache, parts.answers):
             if part is not None:
                 opened.callback(part.close)
+        if parts.answers is not None:
+            parts.answers.say = tell
         load_weights(parts.learner, run.path / "checkpoints" / str(planned.checkpoint))
-        tasks = max(1, len(pool.task_ids))
+        names = list(pool.task_ids) or [cfg.env.name]
+        exact = _computed(cfg, parts, asked)
+        episodes: list[Episode] = []
+        how: dict[str, Any]
+        if exact is None:
+            per_task = asked.per_task or -(-ENOUGH // len(names))
 
-        def heard(done: int) -> None:
-            nonlocal told
-            if (now := time.monotonic()) - told >= TELL_EVERY:
-                told = now
-                tell(f"{run.name}: {done:,} of {tasks * asked.per_task:,} episodes")
+            def heard(done: int) -> None:
+                nonlocal told
+                if (now := time.monotonic()) - told >= TELL_EVERY:
+                    told = now
+                    tell(f"{run.name}: {done:,} of {len(names) * per_task:,} episodes")
 
-        played = play_out(
-            pool, parts.prior, parts.learner, ("evaluate", asked.policy), seed=cfg.seed,
-            episodes=tasks * asked.per_task, policy=asked.policy, history_turns=parts.history_turns, told=heard,
-        )  # fmt: skip
+            played = play_out(
+                pool, parts.prior, parts.learner, ("evaluate", asked.policy), seed=cfg.seed,
+                episodes=len(names) * per_task, policy=asked.policy, history_turns=parts.history_turns, told=heard,
+            )  # fmt: skip
+            episodes, found = played.episodes, Evaluation.of(played.episodes)
+            how = {
+                "per_task": per_task,
+                "prior/coverage": played.covered / played.with_expert if played.with_expert else None,
+            }
+        else:
+            ret, success, length = np.mean(exact, axis=0).tolist()
+            found = Evaluation(ret, success, length, None)
+            how = {"exact": {name: each[1] for name, each in zip(names, exact, strict=True)}}
         cost: dict[str, Any] = {"seconds": round(time.monotonic() - started, 3)}
         if parts.answers is not None:
             counts = parts.answers.counts
             cost |= {"lm/computed": counts.computed, "lm/cache_hits": counts.hits}
         origin = provenance(cfg, pool.provenance)
-    found = Evaluation.of(played.episodes)
     summary = {
         "evaluation_id": planned.id,
         "run_id": run.summary["run_id"],
         "checkpoint": planned.checkpoint,
         "policy": asked.policy,
-        "tasks": tasks,
-        "per_task": asked.per_task,
+        "tasks": len(names),
         "success": found.success,
         "return": found.ret,
         "length": found.length,
-        "prior/coverage": played.covered / played.with_expert if played.with_expert else None,
+        **how,
     }
     files = {
         "config.yaml": OmegaConf.to_yaml(cfg),
-        "episodes.jsonl": "".join(to_json(episode_row(e)) + "\n" for e in played.episodes),
+        "episodes.jsonl": "".join(to_json(episode_row(e)) + "\n" for e in episodes),
         "provenance.json": to_json(origin) + "\n",
         "cost.json": to_json(cost) + "\n",
         "summary.json": to_json(summary) + "\n",
     }
     publish_folder(planned.path, files)
     return Judged(run, planned.path, summary)
+
+
+def _computed(cfg: DictConfig, parts: Parts, asked: Asked) -> list[tuple[float, float, float]] | None:
+    """(return, success, decisions) of each task, where they can be computed, and nothing else was asked for."""
+    if asked.per_task is not None or asked.policy == "expert":
+        return None
+    exact = build_exact(cfg, parts.history_turns)
+    return exact.each(parts.prior, parts.learner, asked.policy == "greedy") if exact else None

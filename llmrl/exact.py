@@ -83,6 +83,14 @@ class Exact:
 
     def evaluate(self, prior: Prior, learner: Learner, greedy: bool) -> Evaluation | None:
         """The mean over tasks; None where the prior or the learner has no formula."""
+        found = self.each(prior, learner, greedy)
+        if found is None:
+            return None
+        ret, success, length = np.mean(found, axis=0).tolist()
+        return Evaluation(ret, success, length, episodes=None)
+
+    def each(self, prior: Prior, learner: Learner, greedy: bool) -> list[tuple[float, float, float]] | None:
+        """(return, success, decisions) of each task; None where the prior or the learner has no formula."""
         found: list[tuple[float, float, float]] = []
         for task, table in enumerate(self._tables):
             proposals = prior.proposals(table.texts, table.experts)
@@ -91,8 +99,7 @@ class Exact:
             if policy is None:
                 return None
             found.append(self._follow_once(task, _padded(policy)))
-        ret, success, length = np.mean(found, axis=0).tolist()
-        return Evaluation(ret, success, length, episodes=None)
+        return found
 
     def _follow_once(self, task: int, pi_TA: np.ndarray) -> tuple[float, float, float]:
         """Where behaviour is greedy already, both evaluations are of the same policy."""

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterable, Sequence
-from difflib import SequenceMatcher, get_close_matches
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmrl.near import nearest
 from llmrl.secrets import found_in, names_secret, names_variable_of_secret
 
 if TYPE_CHECKING:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import Override
 
 
 class ConfigError(ValueError):
     """A configuration that cannot run. The message says what was wrong, what was found and what to type instead."""
+
+
+class TextExpected(ConfigError):
+    """A list, or settings, where `key` holds a text."""
+
+    def __init__(self, said: str, key: str) -> None:
+        super().__init__(said)
+        self.key = key
 
 
 class ConfigFolders:
@@ -75,7 +86,8 @@ def parse(overrides: Sequence[str], folders: ConfigFolders) -> list[Override]:
         try:
             (override,) = parser.parse_overrides([text])
         except HydraException as error:
-            raise ConfigError(f"{text}: this does not parse ({_reason(error)}); write key=value") from None
+            raise ConfigError(f"{text}: this does not parse{_reason(error, text)}; {_instead(text, parser)}") from None
+        _refuse_lost_blanks(override)
         if override.is_hydra_override():
             raise ConfigError(f"{text}: Hydra's own settings change nothing here; paths.runs=FOLDER says where runs go")
         _refuse_option(override, folders)
@@ -101,15 +113,21 @@ def refuse_secrets(settings: Any, path: str = "") -> None:
             refuse_secrets(value, where)
 
 
+def as_text(override: str) -> str:
+    """What to type in a POSIX shell, so that the whole value of `key=value` is one text."""
+    key, _, value = override.partition("=")
+    return f"if it is one text, type {key}={_in_shell(value)}"
+
+
 def unknown_key(key: str, value: str | None, known: Iterable[str]) -> str:
     """What to say about a setting that does not exist; `known` are dotted keys and groups."""
     known = list(known)
     section, _, last = key.rpartition(".")
     siblings = _inside(section, known)
     near = (
-        [f"{section}.{name}".lstrip(".") for name in get_close_matches(last, siblings, n=1)]
+        [f"{section}.{name}".lstrip(".") for name in nearest(last, siblings)]
         or [other for other in known if other.rpartition(".")[2] == last]
-        or get_close_matches(key, known, n=1, cutoff=0.8)
+        or nearest(key, known, cutoff=0.8)
     )
     if near:
         return f"{key}: there is no such setting; did you mean {near[0]}{'' if value is None else f'={value}'}?"
@@ -122,7 +140,7 @@ def unknown_key(key: str, value: str | None, known: Iterable[str]) -> str:
 def one_of(key: str, found: object, choices: Iterable[str]) -> str:
     """What to say about a value that is none of the choices."""
     choices = list(choices)
-    near = get_close_matches(str(found), choices, n=1)
+    near = nearest(str(found), choices)
     hint = f"did you mean {key}={near[0]}? " if near else ""
     return f"{key}={found}: {hint}choose one of {', '.join(choices)}"
 
@@ -155,12 +173,49 @@ def _refuse_unreadable(file: Path) -> None:
         raise ConfigError(f"{file} has to hold settings, one KEY: VALUE a line")
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: BaseException, text: str) -> str:
     """Hydra names the override on the first of two lines, and points to its manual on the last."""
-    lines = [
-        line for line in str(error).splitlines() if not line.startswith(("Error parsing override", "See https://"))
-    ]
-    return (lines or [type(error).__name__])[0]
+    about = ("Error parsing override", "See https://", "LexerNoViableAltException")
+    lines = [line for line in str(error).replace(text, "").splitlines() if not line.startswith(about)]
+    return f" ({lines[0]})" if lines and lines[0].strip() else ""
+
+
+def _instead(text: str, parser: OverridesParser) -> str:
+    """How to write an override that does not parse: its value in quotes, unless it is the key that is wrong."""
+    from hydra.errors import HydraException
+
+    key, _, value = text.partition("=")
+    try:
+        parser.parse_overrides([f"{key}={_in_hydra(value)[0]}"])
+    except HydraException:
+        return "write key=value"
+    return as_text(text)
+
+
+def _refuse_lost_blanks(override: Override) -> None:
+    """Hydra drops blanks around a text that is not quoted."""
+    from hydra.core.override_parser.types import ValueType
+
+    text = str(override.input_line)
+    value = text.partition("=")[2]
+    if override.value_type is ValueType.ELEMENT and type(override.value()) is str and value != value.strip():
+        raise ConfigError(f"{text}: blanks around a value are dropped; {as_text(text)}")
+
+
+def _in_hydra(value: str) -> list[str]:
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    return [QuotedString(value, quote).with_quotes() for quote in (Quote.single, Quote.double)]
+
+
+def _in_shell(value: str) -> str:
+    """The shortest of the ways to quote a text for Hydra, and that again for the shell."""
+    ways = []
+    for word in _in_hydra(value):
+        if not re.search("[$`!]", word):  # which a shell reads inside double quotes
+            ways.append('"' + re.sub(r'([\\"])', r"\\\1", word) + '"')
+        ways.append(shlex.quote(word))
+    return min(ways, key=len)
 
 
 def _refuse_option(override: Override, folders: ConfigFolders) -> None:
@@ -225,9 +280,9 @@ def _refuse_repeats(parsed: Sequence[Override]) -> None:
 
 
 def _not_an_assignment(text: str, folders: ConfigFolders) -> str:
-    for group, options in folders.groups.items():
-        if text in options:
-            return f"{text}: write key=value; did you mean {group}={text}?"
+    options = {option: group for group in reversed(folders.groups) for option in folders.groups[group]}
+    for option in nearest(text, options, cutoff=0.8):
+        return f"{text}: write key=value; did you mean {options[option]}={option}?"
     return f"{text}: write key=value, as in env=overcooked_tomato or learner.alpha=0.1"
 
 

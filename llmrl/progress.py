@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 REFRESH = 0.1  # seconds between two redraws
+EVENT = 0.25  # seconds between two lines on where a cell of a sweep stands
 
 
 @dataclass
@@ -39,6 +42,10 @@ class Reporter(Protocol):
         """Called at every tick; cheap."""
         ...
 
+    def doing(self, what: str, done: int, total: int) -> None:
+        """How far something is that may take long, such as "prompts asked"; it is over with `done` = `total`."""
+        ...
+
     def evaluated(self, row: dict[str, Any]) -> None:
         """One evaluation: metric name -> value, or None where there is none."""
         ...
@@ -57,6 +64,9 @@ class Silent:
     def progress(self, p: Progress) -> None:
         return
 
+    def doing(self, what: str, done: int, total: int) -> None:
+        return
+
     def evaluated(self, row: dict[str, Any]) -> None:
         return
 
@@ -67,20 +77,66 @@ class Silent:
         return
 
 
-class Plain:
-    """A line for each evaluation: for a file or a pipe."""
+class UnderWay:
+    """What takes its time just now: of each thing, how far it is and since when."""
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._things: dict[str, tuple[int, int, int, float]] = {}  # done, total; how much was done when it began, when
+        self._lock = threading.Lock()
+
+    def update(self, what: str, done: int, total: int) -> None:
+        with self._lock:
+            if done >= total:
+                self._things.pop(what, None)
+            else:
+                first, began = self._things[what][2:] if what in self._things else (done, self._clock())
+                self._things[what] = (done, total, first, began)
+
+    def text(self, least: float = 0.0) -> str:
+        """Those that began at least so many seconds ago; "" where there is none."""
+        with self._lock:
+            now, things = self._clock(), dict(self._things)
+        said = []
+        for what, (done, total, first, began) in things.items():
+            if (seconds := now - began) >= least:
+                left = f", {time_left(total - done, (done - first) / seconds)}" if done > first and seconds > 0 else ""
+                said.append(f"{done:,} of {total:,} {what} in {duration(seconds)}{left}")
+        return "; ".join(said)
+
+
+class Plain:
+    """A line for each evaluation: for a file or a pipe. Where there is none for long, one on what takes so long.
+
+    A thread of its own says that, from `begin` to `close`, since the run is busy meanwhile.
+    """
+
+    say_every = 10.0  # seconds
+
+    def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self.console = console or _console()
+        self._clock = clock
+        self._under_way = UnderWay(clock)
+        self._said_at = clock()
+        self._closed = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._total, self._unit = 1, "decisions"
         self._begun: str | None = None
 
     def begin(self, name: str, folder: Path, total_steps: int, unit: str = "decisions") -> None:
         if name != self._begun:
             self._print(f"{name}: {total_steps:,} {unit}")
         self._begun = name
+        self._total, self._unit = total_steps, unit
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._speak, daemon=True)
+            self._thread.start()
 
     def progress(self, p: Progress) -> None:
-        return
+        self.doing(self._unit, p.env_steps, self._total)
+
+    def doing(self, what: str, done: int, total: int) -> None:
+        self._under_way.update(what, done, total)
 
     def evaluated(self, row: dict[str, Any]) -> None:
         self._print(evaluation_line(row))
@@ -88,27 +144,46 @@ class Plain:
     def note(self, text: str) -> None:
         self._print(text)
 
+    def speak_up(self) -> None:
+        """Says what takes so long, where nothing was said for `say_every` seconds."""
+        if self._clock() - self._said_at >= self.say_every and (text := self._under_way.text(least=1.0)):
+            self._print(f"{'':>17}  {text}")
+
+    def _speak(self) -> None:
+        while not self._closed.wait(self.say_every / 4):
+            self.speak_up()
+
     def done(self, summary: dict[str, Any], cost: dict[str, Any], paths: Sequence[Path]) -> None:
+        self._hush()
         self.console.print(end_table(summary, cost))
         for path in paths:
             self._print(str(path))
 
     def close(self) -> None:
         """Leaves the screen as it should be; also for a run that stops early."""
+        self._hush()
+
+    def _hush(self) -> None:
+        self._closed.set()
+        if self._thread is not None:
+            self._thread.join()
 
     def _print(self, text: str) -> None:
         """As it is, on one line: a path that is broken or coloured cannot be copied."""
+        self._said_at = self._clock()
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 class Live(Plain):
     """A bar that moves, above it a line for each evaluation: for a terminal of 80 columns or more."""
 
-    def __init__(self, console: Console | None = None) -> None:
+    say_every = 1.0
+
+    def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         from rich.live import Live as RichLive
 
-        super().__init__(console)
-        self._total, self._unit = 1, "decisions"
+        super().__init__(console, clock)
+        self._shown = Progress(0, 0, None, None, 0, 0, 0, 0.0)
         self._shown_at = float("-inf")
         self._live = RichLive(console=self.console, auto_refresh=False, transient=True)
 
@@ -118,17 +193,24 @@ class Live(Plain):
         self._live.start()
 
     def progress(self, p: Progress) -> None:
-        now = time.monotonic()
+        now = self._clock()
+        self._shown = p
         if now - self._shown_at < REFRESH and p.env_steps < self._total:
             return
         self._shown_at = now
         self._live.update(self._bar(p), refresh=True)
+
+    def speak_up(self) -> None:
+        """The bar stands still while something takes long: below it is what, and it is drawn anew."""
+        if self._live.is_started and self._clock() - self._shown_at >= self.say_every:
+            self._live.update(self._bar(self._shown), refresh=True)
 
     def done(self, summary: dict[str, Any], cost: dict[str, Any], paths: Sequence[Path]) -> None:
         self.close()
         super().done(summary, cost, paths)
 
     def close(self) -> None:
+        self._hush()
         self._live.stop()
 
     def _bar(self, p: Progress) -> RenderableType:
@@ -148,7 +230,37 @@ class Live(Plain):
         parts = [f"success {percent(p.train_success)} in training, {percent(p.eval_success)} evaluated"]
         if p.queries:
             parts.append(f"asked {_count(p.queries)}: {_count(p.computed)} computed, {_count(p.kept)} kept")
-        return Group(bar, Text(" · ".join(parts), style="dim", no_wrap=True, overflow="ellipsis"))
+        asked = Text(" · ".join(parts), style="dim", no_wrap=True, overflow="ellipsis")
+        slow = self._under_way.text(least=self.say_every)
+        return Group(bar, asked, *([Text(slow, style="dim")] if slow else []))
+
+
+class Events(Plain):
+    """A line of JSON for each thing that happens: for the sweep that this run is a cell of."""
+
+    def begin(self, name: str, folder: Path, total_steps: int, unit: str = "decisions") -> None:
+        self._say(total=total_steps)
+
+    def progress(self, p: Progress) -> None:
+        now = time.monotonic()
+        if now - self._said_at >= EVENT:
+            self._said_at = now
+            success = p.eval_success if p.eval_success is not None else p.train_success
+            self._say(at=p.env_steps, rate=p.steps_per_second, success=success)
+
+    def evaluated(self, row: dict[str, Any]) -> None:
+        self._say(row=row)
+
+    def note(self, text: str) -> None:
+        self._say(note=text)
+
+    def done(self, summary: dict[str, Any], cost: dict[str, Any], paths: Sequence[Path]) -> None:
+        return
+
+    _said_at = float("-inf")
+
+    def _say(self, **event: Any) -> None:
+        print(json.dumps(event), flush=True)
 
 
 def reporter(show_bar: bool) -> Plain:

@@ -93,7 +93,7 @@ class FrozenLakeConfig:
     layout: str = "standard"  # standard: gymnasium's map | random: generated ones, numbered
     index: int = 0  # random: the first map
     count: int = 1  # random: how many, from `index` on; one task each
-    slippery: bool = False
+    slippery: bool = False  # a step goes aside as often as not: left, right or ahead, each one time in three
     map: str = "local"  # local: position, the four neighbours, the goal's direction | full: the map as well
     max_decisions: int = 20  # truncates
 
@@ -109,8 +109,8 @@ class TransformersLMConfig:
     name: str = free("???")  # how it was asked for; what it is, is its identity
     model: str = "???"  # tiny-1 | a local folder | a hub id
     revision: str | None = None  # a hub commit; a local folder's is a hash of its files, found when the run starts
-    dtype: str = "float32"
-    device: str = free("auto")
+    dtype: str = "float32"  # float32 | bfloat16 | float16: what it computes in
+    device: str = free("auto")  # auto: a GPU where there is one
     batch_size: int | None = free(None)  # states per forward; null: 1 on a CPU (no answer depends on another), else 16
     bos: bool | None = since(None)  # begin each prompt with the beginning-of-text token; null: as the tokenizer does
 
@@ -125,7 +125,7 @@ class OpenAILMConfig:
     revision: str | None = None  # a hub commit; a local folder's is a hash of its files, found when the run starts
     dtype: str = "bfloat16"  # in which the server computes
     tokenizer: str | None = None  # null: the model can be looked at from here | a name: it is only declared
-    url: str = free("http://127.0.0.1:8000/v1")
+    url: str = free("http://127.0.0.1:8000/v1")  # of the server, up to /v1
     served_name: str | None = free(None)  # of the model, there; null: found in the server's list
     api_key_env: str | None = free(None)  # the name of the environment variable that holds the key
     allow_http: bool = free(False)  # without encryption beyond this machine, too
@@ -142,10 +142,10 @@ class PromptConfig:
     """A Jinja2 template and how an action continues it."""
 
     id: str = free("???")  # what a person calls it
-    template: str = "???"
-    prefix: str = " "
-    end: str = "\n"
-    history_turns: int = 0
+    template: str = "???"  # Jinja2, over task, observation, actions and history
+    prefix: str = " "  # between the prompt and an action, as the model writes it
+    end: str = "\n"  # ends an action: it is scored with it, and stops an answer
+    history_turns: int = 0  # how many of the last observations and actions are shown
     kind: str = since("text")  # text | chat: `template` is said to the model, through its chat template
     system: str = since("")  # chat: what the model is told first of all
     think: str | None = since(None)  # first a thought: shared (by all answers to a prompt) | each (has its own)
@@ -168,15 +168,16 @@ class PriorConfig:
     """w, the action prior, and a support for each of its three uses."""
 
     name: str = "???"
-    source: str = "uniform"  # uniform | scored | generated | oracle
+    source: str = "uniform"  # uniform | scored | generated | oracle | own
     normalise: str = "none"  # scored: divide log p by 1 (none), its tokens (token) or its words (word)
     mix: float = 0.05  # w <- (1-mix) w + mix uniform, before anything is drawn
-    behaviour: SupportConfig = field(default_factory=SupportConfig)
-    target: SupportConfig = field(default_factory=SupportConfig)
-    evaluation: SupportConfig = field(default_factory=SupportConfig)
+    behaviour: SupportConfig = field(default_factory=SupportConfig)  # of who acts
+    target: SupportConfig = field(default_factory=SupportConfig)  # of the next state in a target
+    evaluation: SupportConfig = field(default_factory=SupportConfig)  # of who acts in evaluations
     temperature: float = 1.0  # the model's own, not the posterior's alpha; scored: p^(1/temperature) over the menu
     # generated only:
-    max_tokens: int = 16
+    max_tokens: int = 16  # of an answer, at most
+    # free answers are drawn from the likeliest tokens that have this probability together
     top_p: float = 1.0
     stop: list[str] | None = since(None)  # texts that end an answer; []: only the model's own end; null: prompt.end
     projection: str = since("whole")  # whole: the one action named whole | last: the paper's code's, the last of most
@@ -186,6 +187,9 @@ class PriorConfig:
     control: str | None = since(None)  # scored: shuffled (as peaked, and wrong) | marginal (p(a) without the state)
     error: float = since(0.0)  # oracle: (1-error) on the expert's actions, error on all admissible ones
     uniform_after: int | None = since(None)  # decisions after which the behaviour knows no prior any more
+    # own: somebody else's weights
+    _target_: str | None = since(None)  # what is called with `settings` and the run's seed
+    settings: Any = since(None)
 
 
 # ---- learning ------------------------------------------------------------------------------------------------
@@ -197,8 +201,8 @@ class EncoderConfig:
 
     _target_: str = "???"
     name: str = free("???")  # what a person calls it
-    dim: int = 256
-    ngrams: int = 3
+    dim: int = 256  # of a text's vector
+    ngrams: int = 3  # words of an n-gram, at most
     history_turns: int = 0
     seed: int = 0  # of the random projection: the same for every run that is to be compared
 
@@ -237,28 +241,28 @@ class DQNConfig:
     # behaviour: with probability epsilon a draw from w (uniform, where there is no prior), else from w exp(Q/alpha)
     alpha: float = 0.02  # temperature of the posterior; 0: greedy in Q
     alpha_eval: float | None = None  # null: alpha
-    epsilon: float = 0.0
+    epsilon: float = 0.0  # the chance of a draw from w
     epsilon_final: float | None = None  # null: constant
     epsilon_decay: int = 0  # decisions from epsilon to epsilon_final, linearly
     # target: y = R_n + gamma^n B Q_target
-    gamma: float = 0.99
+    gamma: float = 0.99  # the discount
     discount_by: str = "decisions"  # decisions | primitive_steps (semi-MDP)
     backup: str = "max"  # max | soft | expected | sampled
     double_q: bool = True  # only the max backup has two Qs
-    n_step: int = 5
+    n_step: int = 5  # rewards that a target adds up before it looks at Q
     # the network and its optimiser
-    hidden: list[int] = field(default_factory=lambda: [128, 128])
+    hidden: list[int] = field(default_factory=lambda: [128, 128])  # units of each hidden layer
     optimism: float = 0.0  # added to Q where it acts and in targets: optimism / (visits of (s, a) + 1)^2
-    lr: float = 1e-3
-    weight_decay: float = 0.0
+    lr: float = 1e-3  # learning rate
+    weight_decay: float = 0.0  # of AdamW
     loss: str = "huber"  # huber | mse
     reduction: str = "mean"  # mean | sum over the batch
-    grad_clip: float = 10.0
+    grad_clip: float = 10.0  # largest norm of a gradient
     target_rate: float = 0.01  # soft update at every gradient step; 1 with target_every: a hard copy
     target_every: int = 1  # gradient steps between updates of the target
     # schedule, counted, never timed
-    buffer: int = 50_000
-    batch: int = 64
+    buffer: int = 50_000  # transitions that replay holds
+    batch: int = 64  # transitions of a gradient step
     update_unit: str = "decisions"  # decisions | episodes
     update_every: int = 4  # units between rounds of learning
     updates: int = 1  # gradient steps in a round
@@ -285,8 +289,8 @@ class DRRNConfig:
     gamma: float = 0.99
     discount_by: str = "decisions"  # decisions | primitive_steps
     n_step: int = 1
-    embedding: int = 64
-    hidden: int = 64
+    embedding: int = 64  # of a token
+    hidden: int = 64  # units of each layer
     lr: float = 1e-3
     grad_clip: float = 5.0
     positive_share: float = 0.5  # of a batch: from transitions with a positive reward, where there are any
@@ -389,7 +393,7 @@ class DataConfig:
 
 @dataclass
 class RolloutConfig:
-    num_envs: int = 8
+    num_envs: int = 8  # environments that act at the same time
     workers: int = free(0)  # processes that step environments; 0: this one
     pipeline: bool = since(False)  # in two halves that take turns, so that one is asked about while the other acts
 
@@ -399,13 +403,13 @@ class EvaluationConfig:
     every: int = 200  # decisions; gradient steps of a run that learns from data
     episodes: int = 30  # of the behaviour policy; the greedy one takes one per task where nothing is random
     grid: str = since("linear")  # linear: at every multiple of `every` | log: `per_doubling` times from there to twice
-    per_doubling: int = since(4)
+    per_doubling: int = since(4)  # log: evaluations from one step to twice that step
     exact_up_to: int = since(0)  # worlds of at most so many states, history included: success computed, not sampled
 
 
 @dataclass
 class PathsConfig:
-    runs: str = free("runs")
+    runs: str = free("runs")  # the folder that runs are kept in
     cache: str | None = free(None)  # kept answers; null: $LLMRL_CACHE or the user's cache folder
     config_dir: str | None = free(None)  # --config-dir, as it was typed
 
@@ -414,22 +418,22 @@ class PathsConfig:
 class TrainConfig:
     """One run. `env`, `lm`, `learner` and `encoder` are chosen by `_target_`; somebody else's needs no schema here."""
 
-    env: Any = "???"
+    env: Any = "???"  # the world
     prior: PriorConfig = field(default_factory=PriorConfig)
     lm: Any = None  # null where nothing asks a model
     prompt: PromptConfig | None = None  # null where nothing asks a model
-    learner: Any = "???"
+    learner: Any = "???"  # who learns, and how
     encoder: Any = None  # null where nothing is learned
     env_steps: int = 4000  # decisions in all
     episodes: int | None = since(None)  # the run ends with so many, if it has not ended before; null: no limit
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     data: DataConfig | None = since(None)  # null: the agent acts, and learns from what comes of it
-    seed: int = 0
+    seed: int = 0  # of all that is random
     numerics: int = 3  # raised by the commit that changes a golden curve
     checkpoint_every: int = free(1000)  # decisions, or gradient steps; one more at the end
     threads: int = free(1)  # torch threads; provenance, and the machine type of a resumed run
-    progress: bool = free(True)
+    progress: bool = free(True)  # a moving bar, on a terminal
     strict: bool = free(False)  # data or a prior that do not fit the world end the run before it learns
     cached_only: bool = free(False)  # refuse to compute: only what is kept already is used
     paths: PathsConfig = free(factory=PathsConfig)
@@ -469,7 +473,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "lm.device": ("auto", "cpu", "cuda"),
     "prompt.kind": ("text", "chat"),
     "prompt.think": ("shared", "each"),
-    "prior.source": ("uniform", "scored", "generated", "oracle"),
+    "prior.source": ("uniform", "scored", "generated", "oracle", "own"),
     "prior.control": ("shuffled", "marginal"),
     "prior.normalise": ("none", "token", "word"),
     "prior.projection": ("whole", "last"),

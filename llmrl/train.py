@@ -15,7 +15,6 @@ import torch
 from omegaconf import DictConfig
 
 from llmrl.build import Parts, build, build_exact, build_pool
-from llmrl.checks import refuse_keyless
 from llmrl.config import checked, named_settings, run_id, run_name
 from llmrl.envs.pool import EnvPool
 from llmrl.evaluate import Evaluation, evaluate
@@ -25,6 +24,7 @@ from llmrl.lm.language_model import Outage
 from llmrl.pipeline import Pipeline
 from llmrl.priors.cache import AnswerCounts
 from llmrl.progress import Progress, Reporter, Silent
+from llmrl.ready import refuse_unready
 from llmrl.rollout import Episode, Rollout
 from llmrl.run.checkpoint import checkpoint_steps, read_state, read_weights
 from llmrl.run.files import read_lines
@@ -53,8 +53,8 @@ def train(
     reporter = reporter or Silent()
     if not fresh and (summary := shown_if_finished(cfg, reporter)) is not None:
         return summary
+    refuse_unready(cfg)
     announce(cfg, reporter)
-    refuse_keyless(cfg)
     torch.set_num_threads(cfg.threads)
     with RunFolder.open(Path(cfg.paths.runs), run_name(cfg), run_id(cfg), fresh) as folder:
         if folder.note:
@@ -94,6 +94,8 @@ class Training:
         self.parts: Parts = build(cfg)
         if self.parts.answers is not None:
             self.parts.answers.say = self.note
+            asked = f"prompts asked of {cfg.lm.name}"
+            self.parts.answers.asking = lambda done, total: reporter.doing(asked, done, total)
         if self.parts.cache is not None and self.parts.cache.note:
             self.note(self.parts.cache.note)
         if self.evaluation_pool.note:
@@ -125,6 +127,12 @@ class Training:
     @property
     def budget(self) -> int:
         return self.cfg.env_steps
+
+    @property
+    def own_encoder(self) -> Any:
+        """Somebody else's encoder that keeps a state; None for all others."""
+        encoder = self.parts.table.encoder if self.parts.table is not None else None
+        return encoder if hasattr(encoder, "save") else None
 
     @property
     def over(self) -> bool:
@@ -250,6 +258,7 @@ class Training:
             greedy=greedy,
             history_turns=self.parts.history_turns,
             first_task=self.evaluations * cfg.evaluation.episodes,
+            told=lambda done, total: self.reporter.doing("episodes evaluated", done, total),
         )
 
     def checkpoint(self) -> None:
@@ -310,6 +319,7 @@ class Training:
             "known_ceiling": self.known_ceiling,
             **self.save_open(),
             "prior": self.parts.prior.save(),
+            **({"encoder": self.own_encoder.save()} if self.own_encoder is not None else {}),
             "learner": self.parts.learner.save(),
         }
 
@@ -330,6 +340,8 @@ class Training:
                 self.kept_states, self.kept_rows = len(texts), len(rows)
             self.fit = saved.get("fit", {})
             self.parts.prior.restore(saved["prior"])
+            if self.own_encoder is not None:
+                self.own_encoder.restore(saved["encoder"])
             self.parts.learner.load_state_dict(weights)
             self.parts.learner.restore(saved["learner"])
         while self.evaluation_due <= self.at:

@@ -55,21 +55,23 @@ ALLOWED = {
         "llmrl.envs", "llmrl.rollout", "llmrl.priors.candidates", "llmrl.learners.learner", "llmrl.run.seeding",
     },
     "llmrl.secrets": set(),
-    "llmrl.overrides": {"llmrl.secrets"},
+    "llmrl.near": set(),
+    "llmrl.overrides": {"llmrl.near", "llmrl.secrets"},
     "llmrl.unread": {"llmrl.schema", "llmrl.run.files", "llmrl.priors.prompt", "llmrl.data.files"},
     "llmrl.checks": {"llmrl.overrides", "llmrl.schema", "llmrl.unread", "llmrl.priors.prompt", "llmrl.lm.address"},
     "llmrl.config": {
         "llmrl.checks", "llmrl.overrides", "llmrl.unread", "llmrl.schema", "llmrl.lm.identify",
         "llmrl.lm.language_model", "llmrl.priors.cache_file", "llmrl.priors.kept", "llmrl.data.files",
+        "llmrl.run.files",
     },
     "llmrl.progress": set(),
-    "llmrl.run": {"llmrl", "llmrl.run", "llmrl.config", "llmrl.secrets"},
+    "llmrl.run": {"llmrl", "llmrl.run", "llmrl.config", "llmrl.near", "llmrl.secrets"},
     "llmrl.tune": {
         "llmrl", "llmrl.tune", "llmrl.train", "llmrl.checks", "llmrl.config", "llmrl.overrides", "llmrl.unread",
         "llmrl.run", "llmrl.report.tables", "llmrl.progress",
     },
     "llmrl.report": {
-        "llmrl.report", "llmrl.run", "llmrl.config", "llmrl.overrides", "llmrl.unread", "llmrl.progress",
+        "llmrl.report", "llmrl.run", "llmrl.config", "llmrl.near", "llmrl.overrides", "llmrl.unread", "llmrl.progress",
         "llmrl.doctor", "llmrl.lm.identify", "llmrl.priors.kept", "llmrl.data",
     },
 }  # fmt: skip

@@ -49,12 +49,40 @@ def test_each_task_is_played_so_often(trained: list[RunInfo]) -> None:
     tasks = Counter(row["task"] for row in rows(judged.path))
     assert tasks == {f"pick-valid_unseen-{3 + i}": 5 for i in range(7)}
     assert (judged.summary["tasks"], judged.summary["per_task"], judged.summary["policy"]) == (7, 5, "behaviour")
-    assert judged.summary["success"] == sum(map(sum, judged.success().values())) / 35
+    assert judged.summary["success"] == sum(sum(own) for own in judged.success().values()) / 35
     assert judged.summary["length"] == sum(row["length"] for row in rows(judged.path)) / 35
     assert 0 < judged.summary["prior/coverage"] <= 1
     assert {p.name for p in judged.path.iterdir()} == {
         "config.yaml", "cost.json", "episodes.jsonl", "provenance.json", "summary.json",
     }  # fmt: skip
+
+
+def test_there_are_a_hundred_episodes_where_nothing_is_computed(trained: list[RunInfo]) -> None:
+    asked = Asked(("env.split=valid_unseen", "env.count=7", "env.max_decisions=2"))
+    judged = evaluate_run(trained[0], asked)
+    assert (judged.summary["tasks"], judged.summary["per_task"]) == (7, 15)
+    assert len(rows(judged.path)) == 105
+    assert not judged.exact
+
+
+def test_success_is_computed_where_the_run_computes_it(tmp_path: Path) -> None:
+    from llmrl.train import train
+
+    settings = ["learner=random", "env=frozen_lake", "env_steps=16", f"paths.runs={tmp_path}"]
+    summary = train(compose(settings))
+    (run,) = load_runs(tmp_path)
+    judged = evaluate_run(run, Asked())
+    assert judged.exact
+    assert {key: judged.summary[key] for key in ("success", "length")} == {
+        key: summary["eval"][key] for key in ("success", "length")
+    }
+    assert list(judged.success().values()) == [[summary["eval"]["success"]]]
+    assert rows(judged.path) == []
+    assert evaluate_run(run, Asked()).summary == judged.summary
+    played = evaluate_run(run, Asked(per_task=4))
+    assert not played.exact
+    assert len(rows(played.path)) == 4
+    assert not evaluate_run(run, Asked(policy="expert")).exact
 
 
 def test_it_is_read_where_it_was_played(trained: list[RunInfo], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -28,21 +30,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *command: str, **more: str) -> subprocess.CompletedProcess[str]:
     words = {"llmrl": [sys.executable, "-m", "llmrl"], "python": [sys.executable]}[command[0]]
     environ = os.environ | {
-        "PYTHONPATH": str(REPOSITORY), "LLMRL_CACHE": str(folder / "kept.sqlite3"), "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(REPOSITORY), "LLMRL_CACHE": str(folder / "kept.sqlite3"), "OMP_NUM_THREADS": "1", **more,
     }  # fmt: skip
     return subprocess.run([*words, *command[1:]], cwd=folder, env=environ, capture_output=True, text=True)
 
 
 def test_the_page_has_the_files_it_lists() -> None:
     assert set(FILES) == {
-        "doors.py", "cliff.py", "mine/env/cliff.yaml", "hints.py", "tabular.py", "run_doors.py", "mine/env/doors.yaml",
-        "mine/prompt/terse.yaml",
+        "doors.py", "cliff.py", "mine/env/cliff.yaml", "hints.py", "fresh.py", "bag.py", "tabular.py", "run_doors.py",
+        "mine/prior/fresh.yaml", "mine/encoder/bag.yaml", "mine/env/doors.yaml", "mine/prompt/terse.yaml",
         "mine/lm/hints.yaml", "mine/learner/tabular.yaml",
     }  # fmt: skip
-    assert len(COMMANDS) == 7
+    assert len(COMMANDS) == 9
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -76,6 +78,65 @@ def test_a_model_of_ones_own_is_asked_once_and_says_what_it_cannot(folder: Path)
     refused = run(folder, *command.split(), "prior=generated")
     assert refused.returncode == 1
     assert "hints only scores: use prior=sampled or prior=scored" in refused.stderr
+
+
+STOPS = """
+import os, signal
+from fresh import Fresh
+
+class Stops(Fresh):
+    left = int(os.environ.get("STOP", "0"))
+
+    def weights(self, states, use):
+        self.left -= use == "behaviour"
+        if self.left == 0 and use == "behaviour":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().weights(states, use)
+"""
+
+
+def test_a_prior_and_an_encoder_that_change_go_on_exactly(folder: Path, tmp_path: Path) -> None:
+    """Typed elsewhere: one module lies beside the config folder, the other inside it."""
+    mine = tmp_path / "there" / "mine"
+    shutil.copytree(folder / "mine", mine)
+    for module, place in (("fresh", mine.parent), ("bag", mine)):
+        shutil.copy(folder / f"{module}.py", place)
+    (mine / "stops.py").write_text(STOPS)
+    (tmp_path / "elsewhere").mkdir()
+    command = [
+        "llmrl", "train", "--config-dir", str(mine), "env=overcooked_salad", "prior=fresh", "learner.priors=[fresh]",
+        "prior._target_=stops.Stops", "encoder=bag", "env_steps=160",
+        "learner.learning_starts=16", "learner.batch=8", "evaluation.every=80", "evaluation.episodes=2",
+        "evaluation.exact_up_to=0", "checkpoint_every=16",
+    ]  # fmt: skip
+    kept = []
+    for name, stops in (("whole", []), ("stopped", [5, 4, 7])):
+        for decisions in stops:
+            done = run(tmp_path / "elsewhere", *command, f"paths.runs={name}", STOP=str(decisions))
+            assert done.returncode == -signal.SIGKILL, done.stderr
+        done = run(tmp_path / "elsewhere", *command, f"paths.runs={name}")
+        assert done.returncode == 0, done.stderr
+        assert ("goes on from its checkpoint" in done.stdout) == bool(stops)
+        (path,) = (tmp_path / "elsewhere").glob(f"{name}/*-*")
+        kept.append(
+            [
+                (path / f).read_bytes()
+                for f in ("metrics.jsonl", "episodes.jsonl", "checkpoints/160/weights.safetensors")
+            ]
+        )
+    assert kept[0] == kept[1]
+
+
+def test_weights_that_are_none_are_refused(folder: Path) -> None:
+    (folder / "bad.py").write_text(
+        "class Bad:\n    def __init__(self, *_): pass\n    def weights(self, states, use):\n"
+        "        return [[-1.0] * len(s.actions) for s in states]\n"
+    )
+    command = next(c for c in COMMANDS if "prior=fresh" in c).split()
+    refused = run(folder, *command, "prior._target_=bad.Bad", "paths.runs=bad")
+    assert refused.returncode == 1
+    assert "a weight of at least 0 is needed for each action" in refused.stderr
+    assert "a prior of your own has source: own" in run(folder, *command, "prior.source=uniform").stderr
 
 
 def test_a_world_with_a_model_is_evaluated_exactly_and_as_it_is_played(folder: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from data.datasets import built, rows
 from priors.table_model import CELLAR, HALL, MENU, Model, make
 from report.test_tables import lines
+from rich.console import Console
 
 import llmrl
 from llmrl.config import ConfigError, compose, run_id
@@ -19,8 +20,9 @@ from llmrl.data.offline import OfflineData, Supports
 from llmrl.offline import asking
 from llmrl.priors.candidates import Proposal
 from llmrl.progress import Silent
+from llmrl.report import listing
 from llmrl.report.compare import compare
-from llmrl.report.tables import run_table, runs_table
+from llmrl.report.tables import run_table
 from llmrl.run.load import RunInfo, load_runs
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -178,14 +180,14 @@ def test_runs_of_several_sizes_are_compared_over_transitions(tmp_path: Path, mon
 
 def test_an_offline_run_is_listed_by_what_it_counts(tmp_path: Path) -> None:
     run, _ = trained(tmp_path, "learner=cql", "data.size=100")
-    head, rest, *shown = lines(runs_table([run]))
+    head, rest, *shown = lines(listing.shown(listing.rows([run]), Console(width=80, color_system=None)))
     assert head.split() == ["gradient"]
-    assert rest.split() == ["run", "status", "steps", "transitions", "success", "age"]
-    assert shown[0].split()[1:4] == ["complete", "120", "100"]
+    assert rest.split() == ["run", "seed", "status", "steps", "transitions", "success", "age"]
+    assert shown[0].split()[2:5] == ["complete", "120", "100"]
     told = "\n".join(lines(run_table(run, None)))
     assert "complete, 120 gradient steps, last written" in told
     assert "100 transitions of" in told
-    assert "decisions" not in told.partition("command")[0]
+    assert "decisions" not in told
 
 
 class Numbered(Model):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,7 @@ def test_unknown_names_are_unknown() -> None:
         llmrl.nonsense  # noqa: B018
 
 
-def test_the_version_is_that_of_the_project_file() -> None:
-    project = (Path(__file__).parent.parent / "pyproject.toml").read_text()
-    assert f'\nversion = "{llmrl.__version__}"\n' in project
+def test_the_version_is_written_in_one_place() -> None:
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())
+    assert "version" in project["project"]["dynamic"]
+    assert project["tool"]["hatch"]["version"]["path"] == "llmrl/__init__.py"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from llmrl.progress import Live, Plain, Progress, Silent, duration, evaluation_line, reporter
+from llmrl.progress import Live, Plain, Progress, Silent, UnderWay, duration, evaluation_line, reporter
 
 ROW = {
     "env_steps": 123_250,
@@ -90,8 +90,7 @@ def test_the_bar_fits_into_80_columns(steps: int) -> None:
 
 def test_a_tick_redraws_at_most_ten_times_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr("llmrl.progress.time.monotonic", lambda: clock[0])
-    live = Live(console(terminal=True))
+    live = Live(console(terminal=True), lambda: clock[0])
     drawn = []
     monkeypatch.setattr(live, "_bar", lambda p: drawn.append(p.env_steps) or "")
     live.begin(NAME, Path("runs"), 1000)
@@ -126,3 +125,53 @@ def test_silent_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(("seconds", "shown"), [(0.4, "0:00"), (65, "1:05"), (3599.6, "1:00:00"), (7265, "2:01:05")])
 def test_durations(seconds: float, shown: str) -> None:
     assert duration(seconds) == shown
+
+
+# ---- where something takes long --------------------------------------------------------------------------------------
+
+
+def test_what_takes_long_is_told_every_ten_seconds_and_no_oftener() -> None:
+    out, clock = console(), [0.0]
+    plain = Plain(out, lambda: clock[0])
+    plain.note("begun")
+    for second in range(41):
+        clock[0] = float(second)
+        plain.doing("prompts asked of slow", 8 * second, 869)
+        plain.speak_up()
+    assert [line.strip() for line in text(out).splitlines()] == [
+        "begun",
+        "80 of 869 prompts asked of slow in 0:10, 1:39 left",
+        "160 of 869 prompts asked of slow in 0:20, 1:29 left",
+        "240 of 869 prompts asked of slow in 0:30, 1:19 left",
+        "320 of 869 prompts asked of slow in 0:40, 1:09 left",
+    ]
+    plain.doing("prompts asked of slow", 869, 869)
+    clock[0] = 99.0
+    plain.speak_up()
+    assert len(text(out).splitlines()) == 5  # nothing is under way
+
+
+def test_the_time_left_goes_by_what_was_done_since_it_was_begun() -> None:
+    clock = [0.0]
+    under_way = UnderWay(lambda: clock[0])
+    under_way.update("decisions", 3000, 4000)  # a run that goes on
+    under_way.update("episodes evaluated", 0, 30)
+    assert under_way.text(least=1.0) == ""
+    clock[0] = 10.0
+    under_way.update("decisions", 3100, 4000)
+    assert under_way.text() == "3,100 of 4,000 decisions in 0:10, 1:30 left; 0 of 30 episodes evaluated in 0:10"
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_a_bar_that_stands_still_says_why(width: int) -> None:
+    out, clock = console(width, terminal=True), [0.0]
+    live = Live(out, lambda: clock[0])
+    live.begin(NAME, Path("runs"), 1000)
+    live.doing("prompts asked of slow", 64, 869)
+    clock[0] = 0.5
+    live.doing("prompts asked of slow", 128, 869)
+    assert "prompts" not in text(out)  # a moment is no reason to speak
+    clock[0] = 2.0
+    live.speak_up()
+    live.close()
+    assert "128 of 869 prompts asked of slow in 0:02, 0:23 left" in " ".join(text(out).split())

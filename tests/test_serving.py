@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -345,3 +346,20 @@ def test_a_model_that_is_asked_directly_thinks_first(server: SmallServer, comman
     assert next(body["max_tokens"] for body in server.seen if "seed" in body) == 6
     assert any(isinstance(text, str) and text.endswith(ast.literal_eval(thought) + "\nNext:") for text in texts)
     assert CliRunner().invoke(app, ["lm", "bench", *settings]).exit_code == 2
+
+
+def test_a_server_that_says_nothing_is_told_of_again_and_again(time: OwnTime) -> None:
+    said: list[str] = []
+    silent = connection.Connection("http://127.0.0.1:9/v1")
+    silent.say = said.append
+    for second in range(0, 101, 10):
+        time.time = float(second)
+        silent.speak_up(0.0)
+    silent.close()
+    assert [text.split("for ")[2].split(";")[0] for text in said] == ["10 s", "40 s", "70 s", "100 s"]
+    clock = r"\d\d:\d\d:\d\d"
+    assert re.fullmatch(
+        rf"waiting for http://127.0.0.1:9/v1: it has said nothing since {clock}, for 10 s; this attempt ends at "
+        rf"{clock} \(lm.attempt_s\), the last at {clock} \(lm.patience_s\)",
+        said[0],
+    )

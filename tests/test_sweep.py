@@ -5,13 +5,16 @@ from __future__ import annotations
 import signal
 import subprocess
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from llmrl import sweep
 from llmrl.config import compose, run_id
+from llmrl.report.sweeps import Screen
 from llmrl.sweep import Cell, launch
 
 
@@ -38,16 +41,19 @@ def test_no_cell_begins_after_the_sweep_was_stopped(monkeypatch: pytest.MonkeyPa
 
         def __exit__(self, *_: object) -> None: ...
 
-        def communicate(self) -> tuple[None, str]:
-            signal.pthread_kill(main, signal.SIGINT)
+        @property
+        def stdout(self) -> Iterator[str]:
+            signal.pthread_kill(int(main or 0), signal.SIGINT)
             assert self.ended.wait(60)
-            return None, ""
+            return iter(())
+
+        stderr = ()
 
         def terminate(self) -> None:
             self.ended.set()
 
     monkeypatch.setattr(sweep, "subprocess", type("Fake", (), {**vars(subprocess), "Popen": Process}))
     with pytest.raises(KeyboardInterrupt):
-        launch(cells, None, 1, lambda _: None)
+        launch(cells, None, 1, Screen(["a", "b", "c"], Console(quiet=True)))
     assert len(begun) == 1
     assert begun[0].ended.is_set()

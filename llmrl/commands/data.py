@@ -41,9 +41,14 @@ def data_head(file: DataFile, rows: Annotated[int, typer.Option("--rows", "-n", 
 def data_verify(file: DataFile) -> None:
     """Hold every row to what a data set is; the first thing that is wrong is named, and the exit code is 1."""
     with explained():
+        from llmrl.data.dataset import DataError
         from llmrl.data.files import read
 
-        typer.echo(f"{file}: {len(read(file)):,} transitions, nothing wrong")
+        try:
+            typer.echo(f"{file}: {len(read(file)):,} transitions, nothing wrong")
+        except DataError as error:
+            error.exit_code = 1 if file.is_file() else 2  # type: ignore[attr-defined]
+            raise
 
 
 @app.command("convert")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import signal
@@ -18,12 +19,27 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
     from rich.console import RenderableType
 
+
+def _importable(config_dir: Path | None) -> Path | None:
+    """Modules that its `_target_`s name are looked for where the command is typed, beside the folder, and inside it."""
+    if config_dir is not None:
+        sys.path[:0] = [str(path.resolve()) for path in (Path.cwd(), config_dir.resolve().parent, config_dir)]
+    return config_dir
+
+
 ConfigDir = Annotated[
-    Path | None, typer.Option(help="A folder with config groups of your own (env/mine.yaml, learner/mine.yaml, ...).")
+    Path | None,
+    typer.Option(
+        help="A folder with config groups of your own (env/mine.yaml, learner/mine.yaml, ...).", callback=_importable
+    ),
 ]
 Runs = Annotated[Path, typer.Option("--runs", help="Where runs are kept.")]
 RUN = "A run's folder, or a part of its name that no other has."
 GOES_ON = "stopped; the same command goes on from the last checkpoint"
+MISTAKES = (
+    ValueError, ModuleNotFoundError, FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError,
+    NotADirectoryError,
+)  # fmt: skip
 PAUSED = 75  # exit code: what a run needs is out of reach for now
 
 
@@ -40,11 +56,7 @@ def explained(stopped: str = "stopped") -> Iterator[None]:
     except Exception as error:
         if os.environ.get("LLMRL_DEBUG") == "1":
             raise
-        from llmrl.overrides import ConfigError
-
-        if isinstance(error, ConfigError):
-            _fail(str(error), 2)
-        _fail(_one_line(error), getattr(error, "exit_code", 1))
+        _fail(_one_line(error), _exit_code(error))
 
 
 def typed_options(ctx: typer.Context) -> list[str]:
@@ -71,8 +83,6 @@ def served(overrides: list[str] | None, config_dir: Path | None) -> Iterator[Dic
     """The config, and its server where it is to be started."""
     from llmrl.config import compose
 
-    if config_dir is not None:
-        sys.path.insert(0, str(Path.cwd()))
     with server_of(compose(overrides or [], config_dir)) as config:
         yield config
 
@@ -127,11 +137,24 @@ def stop(number: int, frame: object) -> None:
     raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
 
+def _exit_code(error: Exception) -> int:
+    """What a person can mend by typing something else is told as a ValueError, or as a file that cannot be had."""
+    from llmrl.overrides import ConfigError
+
+    if isinstance(error, ConfigError):
+        return 2
+    mistaken = isinstance(error, MISTAKES) or getattr(error, "errno", None) == errno.EROFS
+    return int(getattr(error, "exit_code", 2 if mistaken else 1))
+
+
 def _one_line(error: Exception) -> str:
     """A ValueError's message, and that of an error of ours, is for a person; else the type, and where to look."""
     notes = getattr(error, "__notes__", [])
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return "; ".join([f"{error.filename}: {error.strerror}", *notes])
+    if isinstance(error, ModuleNotFoundError) and error.name and not notes:
+        package = error.name.partition(".")[0]
+        return f"the package {package} is needed here and is not installed: pip install {package}"
     if isinstance(error, ValueError) or type(error).__module__.startswith("llmrl."):
         return "; ".join([str(error), *notes])
     if not notes:

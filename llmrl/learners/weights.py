@@ -30,12 +30,9 @@ def read_weights(path: str | Path, what: What, encoder: Encoder, hidden: Sequenc
     """
     about = read_about(path)
     if about.get("what") not in get_args(What):
-        raise ValueError(f"{path} does not say what it holds; make one with `python -m scripts.clone --what {what}`")
+        raise ValueError(f"{path} does not say what it holds; it is no {what} of llmrl's")
     if about["what"] != what:
-        raise ValueError(
-            f"{path} holds a cloned {about['what']} and a {what} is needed: "
-            f"make one with `python -m scripts.clone --what {what}`"
-        )
+        raise ValueError(f"{path} holds a cloned {about['what']} and a {what} is needed: give one of a {what}")
     here = encoder_settings(encoder)
     if about.get("encoder") != here:
         raise ValueError(_unlike(path, about.get("encoder") or {}, here))
@@ -70,9 +67,9 @@ def read_about(path: str | Path) -> dict[str, Any]:
         with safe_open(str(path), "pt") as file:
             return {key: json.loads(value) for key, value in (file.metadata() or {}).items() if key != "format"}
     except FileNotFoundError:
-        raise ValueError(f"{path}: there is no such file; `python -m scripts.clone` makes one") from None
+        raise ValueError(f"{path}: there is no such file of weights") from None
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} cannot be read as weights that scripts/clone.py wrote: {error}") from None
+        raise ValueError(f"{path} cannot be read as weights of llmrl: {error}") from None
 
 
 def network(dim: int, hidden: Sequence[int]) -> nn.Sequential:

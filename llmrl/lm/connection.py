@@ -29,6 +29,7 @@ T = TypeVar("T")
 CONNECT_S = 10.0
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0  # of the backoff, before jitter takes a random part of it
 SAYS_EVERY_S = 30.0
+SILENT_S = 10.0  # after which a server that says nothing at all is told of
 SHOWN = 300  # characters of a server's own words
 
 ended: dict[str, Callable[[], str | None]] = {}  # address of a server that we started -> how it ended, if it has
@@ -95,6 +96,10 @@ class Clock:
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
+    def shown(self, moment: float) -> str:
+        """A moment of `now` as a person's clock shows it."""
+        return time.strftime("%H:%M:%S", time.localtime(time.time() + moment - time.monotonic()))
+
     def limit(self, seconds: float) -> AbstractAsyncContextManager[Any]:
         """Raises TimeoutError in the block that it holds for longer."""
         return asyncio.timeout(seconds)
@@ -154,6 +159,7 @@ class Connection:
         self.guard: Guard | None = None
         self.say: Callable[[str], None] = lambda _: None
         self._said_at = -SAYS_EVERY_S
+        self._heard_at = -SAYS_EVERY_S  # when an answer came last, to whatever question
         self._key = read_key(key_env)
         self._jitter = wait_random_exponential(multiplier=FIRST_WAIT_S, max=LONGEST_WAIT_S)
         self._pin: ContextVar[_Pin | None] = ContextVar("pin", default=None)
@@ -285,7 +291,9 @@ class Connection:
         url = root(self.url) + path if path.startswith("/") else f"{self.url}/{path}"
         try:
             async with self.clock.limit(self.attempt_s):
-                response = await lane.client.request("GET" if body is None else "POST", url, json=body)
+                with self._speaking_up(self.clock.now()):
+                    response = await lane.client.request("GET" if body is None else "POST", url, json=body)
+            self._heard_at = self.clock.now()
         except (TimeoutError, httpx2.TimeoutException) as error:
             raise _Fault(f"no answer in lm.attempt_s={self.attempt_s:g} s", overloaded=True, too_long=True) from error
         except httpx2.LocalProtocolError as error:  # whose words are what was to be sent, such as a key
@@ -353,6 +361,38 @@ class Connection:
                 f"waiting for {self.url}: {fault}; {self.patience_s - left:,.0f} s of {self.patience_s:,.0f} s{hint}"
             )
         return min(max(fault.retry_after, self._jitter(state)), left)
+
+    @contextmanager
+    def _speaking_up(self, began: float) -> Iterator[None]:
+        """While a question waits, `speak_up` is called again and again."""
+        loop = asyncio.get_running_loop()
+        timer: asyncio.TimerHandle
+
+        def again() -> None:
+            self.speak_up(began)
+            later()
+
+        def later() -> None:
+            nonlocal timer
+            timer = loop.call_later(SILENT_S, again)
+
+        later()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def speak_up(self, began: float) -> None:
+        """Says that a question which was sent at `began` waits, where no other is answered either."""
+        now = self.clock.now()
+        since = max(began, self._heard_at)
+        if now - since >= SILENT_S and now - self._said_at >= SAYS_EVERY_S:
+            self._said_at = now
+            self.say(
+                f"waiting for {self.url}: it has said nothing since {self.clock.shown(since)}, for {now - since:,.0f} "
+                f"s; this attempt ends at {self.clock.shown(began + self.attempt_s)} (lm.attempt_s), the last at "
+                f"{self.clock.shown(began + self.patience_s)} (lm.patience_s)"
+            )
 
     async def _wait(self, seconds: float) -> None:
         began = self.clock.now()

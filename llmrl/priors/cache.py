@@ -87,6 +87,9 @@ class Answers:
         self._cached_only = cached_only
         self._questions: dict[Sampling | None, Questions] = {}
         self.say: Callable[[str], None] = lambda _: None  # told of what is waited for, from any thread
+        self.asking: Callable[[int, int], None] = lambda done, total: (
+            None
+        )  # told how many prompts are asked of how many
         self._model: LanguageModel | None = None
         self._begun: list[_Begun] = []
         self._unread: dict[tuple[Sampling | None, str], set[str]] = {}  # asked for ahead
@@ -163,9 +166,12 @@ class Answers:
             )
         for start in range(0, len(missing), COMMIT_EVERY):
             some = dict(islice(missing.items(), start, start + COMMIT_EVERY))
-            self._keep(sampling, some, self._asked(self._loaded(), questions, sampling, some))
+            model = self._loaded()
+            self.asking(start, len(missing))
+            self._keep(sampling, some, self._asked(model, questions, sampling, some))
             # What was stored is the answer, also where another process stored its own first.
             known.update(zip(some, self._cache.read(questions.keys(some)), strict=True))
+            self.asking(start + len(some), len(missing))
         return known
 
     def _begin(self, mode: str, sampling: Sampling | None, wanted: Mapping[str, KeysView[str]]) -> None:
@@ -249,6 +255,8 @@ class Answers:
 
     def _loaded(self) -> LanguageModel:
         if self._model is None:
+            if self._engine == "transformers":
+                self.say(f"loading {self._identity.model}")
             model = self._load()
             if (model.identity, model.engine) != (self._identity, self._engine):
                 raise LanguageModelError(

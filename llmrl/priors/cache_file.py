@@ -64,6 +64,10 @@ class AnswerCacheError(RuntimeError):
     """Answers cannot be kept, or what was kept cannot be read. The message says what to do."""
 
 
+class WrongFile(AnswerCacheError, ValueError):
+    """Another file is to be named: this one is absent, no answer cache, or in the way."""
+
+
 class Opened(NamedTuple):
     db: sqlite3.Connection
     note: str | None  # what a person should be told: a file was set aside
@@ -112,7 +116,7 @@ def open_to_look(path: Path) -> sqlite3.Connection:
     Raises AnswerCacheError for one that is absent, not a cache, of a later version, or too damaged to open.
     """
     if not path.is_file():
-        raise AnswerCacheError(f"{path}: there is no such file; name the cache with --cache FILE or LLMRL_CACHE=FILE")
+        raise WrongFile(f"{path}: there is no such file; name the cache with --cache FILE or LLMRL_CACHE=FILE")
     with explained(path):
         # A file in a folder that cannot be written to is opened as one that nobody changes, unless it has a log.
         options = ["mode=ro"] if path.with_name(f"{path.name}-wal").exists() else ["mode=ro", "mode=ro&immutable=1"]
@@ -124,7 +128,7 @@ def open_to_look(path: Path) -> sqlite3.Connection:
                 return db
             except _UnfitError as unfit:
                 db.close()
-                raise AnswerCacheError(f"{path} {unfit}: nothing can be read from it") from unfit
+                raise WrongFile(f"{path} {unfit}: nothing can be read from it") from unfit
             except BaseException as error:
                 db.close()
                 if option != options[-1] and isinstance(error, sqlite3.OperationalError):

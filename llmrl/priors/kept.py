@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, TypeVar
 from llmrl.priors.cache import AnswerCache, canonical, record_key, row_key
 from llmrl.priors.cache_file import (
     AnswerCacheError,
+    WrongFile,
     explained,
     open_cache,
     open_to_look,
@@ -281,7 +282,7 @@ class Merged:
 def import_(cache: AnswerCache, source: Path) -> Merged:
     """Adds what is sound in `source` and missing in `cache`. Raises AnswerCacheError for what is no answer cache."""
     if source.exists() and isinstance(cache.path, Path) and cache.path.exists() and source.samefile(cache.path):
-        raise AnswerCacheError(f"{source} is the cache itself; name the file that is to be added to it")
+        raise WrongFile(f"{source} is the cache itself; name the file that is to be added to it")
     with closing(open_to_look(source)) as db, explained(source):
         return _merge(db, cache, lambda identity: True)
 
@@ -299,7 +300,7 @@ def export(path: Path, out: Path, models: Collection[str] = (), identities: Sequ
         return named or not (models or identities)
 
     if out.exists():
-        raise AnswerCacheError(f"{out} exists and is left as it is: name another file")
+        raise WrongFile(f"{out} exists and is left as it is: name another file")
     with closing(open_to_look(path)) as db, explained(path):
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
@@ -309,7 +310,7 @@ def export(path: Path, out: Path, models: Collection[str] = (), identities: Sequ
             cache.close()
             if not merged.answers and not merged.rows:
                 names = sorted({*models, *(str(identity.get("model")) for identity in identities)})
-                raise AnswerCacheError(
+                raise WrongFile(
                     f"{path} holds nothing of {', '.join(names) or 'any model'}: nothing was written; "
                     "`llmrl cache info` says what it holds"
                 )
@@ -321,7 +322,7 @@ def export(path: Path, out: Path, models: Collection[str] = (), identities: Sequ
             try:
                 os.link(new, out)
             except FileExistsError:
-                raise AnswerCacheError(f"{out} exists and is left as it is: name another file") from None
+                raise WrongFile(f"{out} exists and is left as it is: name another file") from None
             sync_folder(out.parent)
     return merged
 

@@ -1,8 +1,9 @@
 """The action prior w(a|s) and the supports S(s) drawn from it.
 
 A source gives a distribution over the admissible actions: `uniform`, `scored` (softmax of the model's log-probability
-of every action), `generated` (the model's free answers, projected) or `oracle` (an expert's actions, with errors). From
-it each use draws its own support: k draws with replacement, whose counts are the weights, or all admissible actions.
+of every action), `generated` (the model's free answers, projected), `oracle` (an expert's actions, with errors) or
+`own` (somebody else's class). From it each use draws its own support: k draws with replacement, whose counts are the
+weights, or all admissible actions.
 `sampled` is `scored` with k draws; `uniform_k` is `uniform` with k draws.
 
 Mixing, w <- (1-mix) w + mix uniform, is applied to the distribution that is drawn from: a support of k actions stays
@@ -22,7 +23,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -59,13 +60,29 @@ class Explanation:
     thoughts: tuple[str, ...] = ()  # what the model thought before it was asked
 
 
+class OwnWeights(Protocol):
+    """Somebody else's source. With `save` and `restore`, as a learner's, it may keep a state."""
+
+    def weights(self, states: Sequence[TextState], use: Use) -> Sequence[Any]:
+        """Per state, a number of at least 0 for each of its actions, and not all 0; they need not sum to 1.
+
+        `behaviour` is asked once per decision. `evaluation` is to change nothing.
+        """
+        ...
+
+
 class Prior:
     """The ActionPrior of this package: every source, support and control, by configuration."""
 
     def __init__(
-        self, cfg: PriorConfig, seed: int, prompt: Prompt | None = None, answers: Answers | None = None
+        self,
+        cfg: PriorConfig,
+        seed: int,
+        prompt: Prompt | None = None,
+        answers: Answers | None = None,
+        own: OwnWeights | None = None,
     ) -> None:
-        self.cfg, self.seed, self.prompt, self.answers = cfg, seed, prompt, answers
+        self.cfg, self.seed, self.prompt, self.answers, self.own = cfg, seed, prompt, answers, own
         self.counts = PriorCounts()
         self._supports: dict[Use, SupportConfig] = {
             "behaviour": cfg.behaviour, "target": cfg.target, "evaluation": cfg.evaluation,
@@ -164,7 +181,7 @@ class Prior:
         if source == "generated":
             given = self._from_answers(keys, use, count)
         elif support.k is None or support.redraw == "visit":
-            self._learn_distributions(keys)
+            self._learn_distributions(keys, use)
             return [Proposal(self._distributions[key], support.k) for key in keys]
         else:
             given = self._drawn(keys, use)
@@ -255,6 +272,7 @@ class Prior:
             "union": [[use, key, counts.tolist()] for (use, key), counts in self._union.items() if use in lasting],
             "visits": [[use, key, visits] for (use, key), visits in self._visits.items() if use in lasting],
             "answers": None if self._free is None else self._free.save(),
+            **({"own": self.own.save()} if self.own is not None and hasattr(self.own, "save") else {}),
         }
 
     def restore(self, saved: Mapping[str, Any]) -> None:
@@ -267,6 +285,8 @@ class Prior:
         self._visits.update({(use, key): visits for use, key, visits in saved["visits"]})
         if self._free is not None:
             self._free.restore(saved["answers"])
+        if self.own is not None and hasattr(self.own, "restore"):
+            self.own.restore(saved["own"])
 
     def _asked(self, keys: Sequence[_Key]) -> None:
         self._prompts.update(hashlib.sha256(key.asked.encode()).digest() for key in keys)
@@ -291,7 +311,7 @@ class Prior:
     # ---- distributions: uniform, scored, oracle --------------------------------------------------------------------
 
     def _drawn(self, keys: Sequence[_Key], use: Use) -> list[Candidates]:
-        self._learn_distributions(keys)
+        self._learn_distributions(keys, use)
         support, rows = self._supports[use], [self._distributions[key] for key in keys]
         if support.k is None:
             return [_weighted(p) for p in rows]
@@ -307,7 +327,11 @@ class Prior:
         counts = [np.bincount(indices, minlength=p.size) for indices, p in zip(drawn, rows, strict=True)]
         return [_weighted(self._so_far(key, c, use)) for key, c in zip(keys, counts, strict=True)]
 
-    def _learn_distributions(self, keys: Sequence[_Key]) -> None:
+    def _learn_distributions(self, keys: Sequence[_Key], use: Use) -> None:
+        if self.own is not None:  # it may have changed its mind
+            rows = self.own.weights([key.state for key in keys if key.state is not None], use) if keys else []
+            self._distributions |= {k: self._mixed(_checked(w, k)) for k, w in zip(keys, rows, strict=True)}
+            return
         new = [key for key in dict.fromkeys(keys) if key not in self._distributions]
         if not new:
             return
@@ -424,6 +448,8 @@ class Prior:
         ]
 
     def _key(self, state: TextState) -> _Key:
+        if self.own is not None:
+            return _Key(state.key, state.actions, state=state)
         if self.prompt is None:
             return _Key(state.observation, state.actions)
         texts = self._rendered.get(state)
@@ -456,6 +482,7 @@ class _Key(NamedTuple):
     actions: tuple[str, ...]
     asked: str = ""  # the prompt that the model is asked: `text`, unless it is the marginal's
     experts: frozenset[str] = frozenset()  # oracle: states that render alike may differ in them
+    state: TextState | None = None  # own: sees all of it
 
     @property
     def question(self) -> tuple[str, tuple[str, ...]]:
@@ -466,6 +493,17 @@ class _Key(NamedTuple):
         """What stands for the key where it is remembered for the length of a run, and in its checkpoints."""
         parts = [self.text, self.actions, self.asked, sorted(self.experts)]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _checked(weights: Any, key: _Key) -> np.ndarray:
+    """The weights that somebody else's source gives to a menu, summing to 1."""
+    w: np.ndarray = np.asarray(weights, dtype=np.float64)
+    if w.shape != (len(key.actions),) or not np.isfinite(w).all() or (w < 0).any() or not w.any():
+        raise ValueError(
+            f"prior.source=own gave {w.tolist()} for a menu of {len(key.actions)}: a weight of at least 0 is needed "
+            "for each action, and one above 0"
+        )
+    return w / w.sum()
 
 
 def _draws(rows: Sequence[np.ndarray], u_SK: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from llmrl.config import ConfigError
+from llmrl.near import did_you_mean
 from llmrl.report import statistics
 from llmrl.report.comparable import SIZES, Refused, prepare, seed_of
 from llmrl.report.groups import TITLES, rows, settings
@@ -137,8 +138,9 @@ def _curves(group: Sequence[RunInfo], metric: str, x: str, offset: float) -> lis
     for run, table in _tables(group, x):
         kept = [row for row in table if row.get(x) is not None and row.get(metric) is not None]
         if not kept:
-            has = ", ".join(sorted({key for row in table for key in row})) or "no evaluation"
-            raise Refused(f"{run.name} has no {metric} over {x}: it has {has}")
+            known = sorted({key for row in table for key in row})
+            has = ", ".join(known) or "no evaluation"
+            raise Refused(f"{run.name} has no {metric} over {x}: it has {has}{did_you_mean((metric, x), known)}")
         episodes = (run.config.get("evaluation") or {}).get("episodes", 0)
         x_T = np.array([row[x] for row in kept], dtype=float)
         if x_T[-1] <= 0:

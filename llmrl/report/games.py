@@ -23,13 +23,16 @@ from llmrl.run.judged import Judged
 def shares(judged: Sequence[Judged]) -> tuple[list[str], np.ndarray]:
     """Games by name, and [S, G]: of each seed's episodes in each game, the share that succeeded.
 
-    Raises ValueError where the runs did not all play the same games.
+    Of a single game that was played, its episodes take the place of games. Raises ValueError where the runs did not all
+    play the same games.
     """
     found = [each.success() for each in judged]
     games = sorted(found[0])
     for each, own in zip(judged, found, strict=True):
         if sorted(own) != games:
             raise ValueError(f"{each.path} and {judged[0].path} are of different games: they cannot be put together")
+    if len(games) == 1 and len({len(own[games[0]]) for own in found}) == 1:
+        return games, np.array([own[games[0]] for own in found], dtype=float)
     return games, np.array([[np.mean(own[game]) for game in games] for own in found])
 
 
@@ -86,10 +89,12 @@ def evaluations_table(judged: Sequence[Judged]) -> Table:
 def _row(name: str, group: Sequence[Judged]) -> list[Text]:
     games, share_SG = shares(group)
     found = mean_success(share_SG)
-    episodes = sum(judged.summary["tasks"] * judged.summary["per_task"] for judged in group)
+    exact = all(judged.exact for judged in group)
+    episodes = sum(judged.summary["tasks"] * judged.summary.get("per_task", 0) for judged in group)
     length = np.mean([judged.summary["length"] for judged in group])
+    interval = f"{found.interval_low:.0%} to {found.interval_high:.0%}"
     cells = [
-        name, f"{found.low:.1%}", f"{found.interval_low:.0%} to {found.interval_high:.0%}", f"{length:.1f}",
-        f"{len(games):,}", f"{episodes:,}",
+        name, f"{found.low:.1%}", "exact" if exact and share_SG.size == 1 else interval, f"{length:.1f}",
+        f"{len(games):,}", "computed" if exact else f"{episodes:,}",
     ]  # fmt: skip
     return [Text(cell) for cell in cells]

@@ -95,6 +95,12 @@ def _labels(flats: Sequence[Mapping[str, Any]]) -> list[str]:
     if len(flats) == 1:
         return [str(flats[0].get("learner.name", "run"))]
     keys = list(dict.fromkeys(key for flat in flats for key in flat))
+    return [" ".join(_part(key, flat.get(key), keys) for key in telling(flats)) for flat in flats]
+
+
+def telling(flats: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The settings in which these differ, as few as tell them apart, and learner and world where they differ."""
+    keys = list(dict.fromkeys(key for flat in flats for key in flat))
     differing = [key for key in keys if len({repr(flat.get(key)) for flat in flats}) > 1]
     first = ["learner.name", "env.name", "prior.name", "lm.model", "lm.name", "encoder.name", "prompt.id"]
     differing.sort(key=lambda key: first.index(key) if key in first else len(first))
@@ -103,7 +109,7 @@ def _labels(flats: Sequence[Mapping[str, Any]]) -> list[str]:
         told = _told_apart(flats, chosen)
         if key in first[:2] or _told_apart(flats, [*chosen, key]) > told:
             chosen.append(key)
-    return [" ".join(_part(key, flat.get(key), keys) for key in chosen) for flat in flats]
+    return chosen
 
 
 def _told_apart(flats: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> int:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
+from llmrl.near import did_you_mean
 from llmrl.report.groups import TITLES, grouped, points, rows
 from llmrl.report.statistics import common_grid
 from llmrl.run.files import publish
@@ -50,7 +51,7 @@ def curve(runs: Sequence[RunInfo], out: Path, metric: str = "eval/success", x: s
     if not curves:
         known = sorted({key for run in runs for row in rows(run) for key in row})
         has = f"they have {', '.join(known)}" if known else "nothing was evaluated yet"
-        raise ValueError(f"no run has {metric} over {x}: {has}")
+        raise ValueError(f"no run has {metric} over {x}: {has}{did_you_mean((metric, x), known)}")
     worlds = dict.fromkeys(str((run.config.get("env") or {}).get("name")) for run in runs)
     return _draw({", ".join(worlds): _in_order(curves)}, out, metric, x, _seeds)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from fnmatch import fnmatch
 from glob import glob
 from pathlib import Path
 from typing import Any
 
 from llmrl.config import ConfigError
+from llmrl.near import nearest
 from llmrl.report.groups import settings
 from llmrl.run.files import flatten
 from llmrl.run.folder import ASIDE
@@ -117,7 +117,7 @@ def _named(name: str, root: Path, runs: Sequence[RunInfo]) -> list[RunInfo]:
     if not runs:
         raise ConfigError(f"{name}: there is no run in {root}/; `llmrl train` makes one, --runs names another folder")
     parts = sorted({part for run in runs for part in (run.name, *run.name.split("-"))})
-    near = get_close_matches(name, parts, n=3, cutoff=0.5)
+    near = nearest(name, parts, n=3, cutoff=0.5)
     hint = f"; did you mean {' or '.join(near)}?" if near else f": {len(runs)} runs are there"
     raise ConfigError(f"{name}: no run in {root}/ has this in its name{hint}")
 
@@ -146,7 +146,7 @@ def _key(key: str, flats: Iterable[Mapping[str, Any]]) -> str:
     for end in _ENDS:
         if f"{key}{end}" in known:
             return f"{key}{end}"
-    near = get_close_matches(key, sorted(known), n=1, cutoff=0.5)
+    near = nearest(key, sorted(known), n=1, cutoff=0.5)
     raise ConfigError(f"{key}: no run has this setting{f'; did you mean {near[0]}?' if near else ''}")
 
 

@@ -12,30 +12,12 @@ from llmrl.doctor import Finding
 from llmrl.progress import percent
 from llmrl.run.load import RunInfo
 
-_COLOURS = {"complete": "green", "running": "cyan", "failed": "red", "stopped": "yellow"}
-
-
-def runs_table(runs: Sequence[RunInfo]) -> Table:
-    """One row a run: how far it is, and how well the behaviour policy did at its last evaluation.
-
-    Runs that learn from data alone make no decisions: they have columns of their own, where there are any.
-    """
-    told = [(run, *latest(run)) for run in runs]
-    far = _far([at for _, at, _ in told])
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("run", overflow="fold")
-    table.add_column("status", no_wrap=True)
-    for column in (*far.values(), "success", "age"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for run, at, success in told:
-        status = Text(run.status, style=_COLOURS.get(run.status, ""))
-        table.add_row(Text(run.name), status, *(_number(at.get(key)) for key in far), percent(success), age(run.age))
-    return table
+COLOURS = {"complete": "green", "running": "cyan", "failed": "red", "stopped": "yellow"}
 
 
 def sweep_table(rows: Sequence[tuple[Sequence[str], RunInfo | None, str]]) -> Table:
     """One row a cell: the overrides in which cells differ, and how its run ended, if there is one."""
-    far = _far([latest(run)[0] for _, run, _ in rows if run])
+    far = far_titles([latest(run)[0] for _, run, _ in rows if run])
     shared = set.intersection(*(set(overrides) for overrides, _, _ in rows)) if len(rows) > 1 else set()
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("cell", overflow="fold")
@@ -45,8 +27,8 @@ def sweep_table(rows: Sequence[tuple[Sequence[str], RunInfo | None, str]]) -> Ta
     for overrides, run, status in rows:
         at, success = latest(run) if run else ({}, None)
         greedy = _block(run.summary.get("eval_greedy")).get("success") if run else None
-        cell, shown = " ".join(o for o in overrides if o not in shared), Text(status, style=_COLOURS.get(status, ""))
-        table.add_row(Text(cell), shown, *(_number(at.get(key)) for key in far), percent(success), percent(greedy))
+        cell, shown = " ".join(o for o in overrides if o not in shared), Text(status, style=COLOURS.get(status, ""))
+        table.add_row(Text(cell), shown, *(counted(at.get(key)) for key in far), percent(success), percent(greedy))
     return table
 
 
@@ -66,7 +48,7 @@ def run_table(run: RunInfo, commit_today: str | None) -> Table:
     key, unit = ("gradient_steps", "gradient steps") if data else ("env_steps", "decisions")
     add("status", f"{run.status}, {at.get(key, 0):,} {unit}, last written {age(run.age)} ago")
     if data:
-        add("data", f"{_number(at.get('transitions'))} transitions of {data}")
+        add("data", f"{counted(at.get('transitions'))} transitions of {data}")
     for block in ("eval", "eval_greedy"):
         if values := _block(summary.get(block)):
             parts = [
@@ -132,7 +114,7 @@ def latest(run: RunInfo) -> tuple[dict[str, int], float | None]:
 _FAR = {"env_steps": "decisions", "gradient_steps": "gradient\nsteps", "transitions": "transitions"}
 
 
-def _far(found: Sequence[Mapping[str, int]]) -> dict[str, str]:
+def far_titles(found: Sequence[Mapping[str, int]]) -> dict[str, str]:
     """Column -> its title, for what these runs count (`latest`)."""
     counted = {key for at in found for key in at}
     return {key: title for key, title in _FAR.items() if key in counted} or {"env_steps": _FAR["env_steps"]}
@@ -146,7 +128,7 @@ def _data_file(run: RunInfo) -> str | None:
         return None
 
 
-def _number(value: int | None) -> str:
+def counted(value: int | None) -> str:
     return "-" if value is None else f"{value:,}"
 
 

@@ -37,9 +37,13 @@ _held: set[Path] = set()  # a process never conflicts with its own POSIX locks, 
 class RunInUse(ValueError):
     """Another process works in this run's folder."""
 
+    exit_code = 1  # nothing is wrong with what was typed
+
 
 class CannotResume(ValueError):
     """The run was begun under other conditions. Nothing has been changed."""
+
+    exit_code = 1
 
 
 class Paused(RuntimeError):
@@ -103,7 +107,7 @@ class RunFolder:
         path = own_folder(root, name, run_id)
         if not fresh and is_complete(path):  # shown from a folder that cannot be written, too
             return cls(path, run_id, True, None, None)
-        with _opening(root), _explained(path):
+        with opening(root), _explained(path):
             path = own_folder(root, name, run_id)
             if not fresh and is_complete(path):
                 return cls(path, run_id, True, None, None)
@@ -126,7 +130,7 @@ class RunFolder:
 
     def set_aside(self) -> Path:
         """Keeps what there is as `<name>.aside-<n>`, and begins anew in an empty folder."""
-        with _opening(self.path.parent), _explained(self.path):
+        with opening(self.path.parent), _explained(self.path):
             aside = self._move_aside()
         self.write_summary({"status": "running"})
         return aside
@@ -260,6 +264,7 @@ class RunFolder:
                 with suppress(RunFolderError):  # a full disk has no room for its own story
                     self.log("".join(traceback.format_exception(error)))
                     error.add_note(f"the traceback is in {self.path / 'log.txt'}")
+                error.exit_code = 1  # type: ignore[attr-defined]  # the run failed, whatever it was that it raised
                 with suppress(RunFolderError):
                     self.write_summary({**self.summary, "status": "failed"})
         finally:
@@ -365,7 +370,7 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _opening(root: Path) -> Iterator[None]:
+def opening(root: Path) -> Iterator[None]:
     """One process at a time looks at, sets aside and makes the folders in `root`."""
     try:
         file = (root / ".lock").open("ab")

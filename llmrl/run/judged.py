@@ -20,9 +20,15 @@ class Judged:
     path: Path
     summary: dict[str, Any]
 
-    def success(self) -> dict[str, list[bool]]:
-        """Task -> of each of its episodes, whether it succeeded."""
-        found: dict[str, list[bool]] = {}
+    def success(self) -> dict[str, list[float]]:
+        """Task -> of each of its episodes, whether it succeeded; where success was computed, that alone."""
+        if self.exact:
+            return {task: [success] for task, success in self.summary["exact"].items()}
+        found: dict[str, list[float]] = {}
         for row in read_lines(self.path / "episodes.jsonl"):
-            found.setdefault(row["task"], []).append(bool(row["success"]))
+            found.setdefault(row["task"], []).append(float(row["success"]))
         return found
+
+    @property
+    def exact(self) -> bool:
+        return "exact" in self.summary

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cached_property
 from glob import glob
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from llmrl.config import ConfigError
+from llmrl.near import nearest
 from llmrl.run.files import read_lines
 from llmrl.run.folder import ASIDE, in_use, read_object, read_summary
 
@@ -83,7 +83,8 @@ def load_runs(root: Path | str = "runs", aside: bool = False) -> list[RunInfo]:
     """
     holds_runs = Path(root).is_dir() and not is_run(Path(root))
     paths = sorted(Path(root).iterdir()) if holds_runs else [Path(path) for path in sorted(glob(str(root)))]
-    return [RunInfo(path) for path in paths if is_run(path) and (aside or not ASIDE.search(path.name))]
+    runs = [path for path in paths if is_run(path) and not path.name.startswith(".")]  # one that is being removed
+    return [RunInfo(path) for path in runs if aside or not ASIDE.search(path.name)]
 
 
 def is_run(path: Path) -> bool:
@@ -105,7 +106,7 @@ def find_run(text: str, root: Path) -> RunInfo:
         raise ConfigError(f"{text}: {len(found)} runs have this in their name; type more of one:\n{_listed(found)}")
     if not runs:
         raise ConfigError(f"{text}: no such run, and there is none in {root}/; `llmrl train` makes one")
-    near = get_close_matches(text, [run.name for run in runs], n=5, cutoff=0.5)
+    near = nearest(text, [run.name for run in runs], n=5, cutoff=0.5)
     raise ConfigError(
         f"{text}: no such run in {root}/; there are\n{_listed([r for r in runs if r.name in near] or runs)}"
     )

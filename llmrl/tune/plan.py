@@ -9,7 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, IntegerNode, OmegaConf
+from optuna.distributions import FloatDistribution, IntDistribution
 
 from llmrl.config import compose, config_folder, data_world
 from llmrl.overrides import ConfigError, ConfigFolders, one_of, parse, unknown_key
@@ -120,6 +121,7 @@ def plan(
         _refuse_reported(planned.compose({}, task, chosen_seeds[0], Path("runs")), task)
     cfg = planned.compose({}, chosen[0], chosen_seeds[0], Path("runs"))
     _refuse_parameters(file, planned, cfg, folders)
+    planned = replace(planned, space=_in_whole_numbers(file, found, cfg))
     decisions = cfg.env_steps if cfg.data is None else 0
     return replace(planned, env_steps=decisions, numerics=cfg.numerics)
 
@@ -213,6 +215,25 @@ def _refuse_parameters(file: Path, planned: Plan, cfg: DictConfig, folders: Conf
                 absent = part in folders.groups and plain.get(part) is None  # as lm is, where nothing asks a model
                 if key not in known and not absent:
                     raise ConfigError(f"{file}: {unknown_key(key, None, known)}")
+
+
+def _in_whole_numbers(file: Path, space: Space, cfg: DictConfig) -> Space:
+    """`low: 1e3` is a float to YAML; of a setting that is a whole number, whole numbers are searched."""
+    parameters = []
+    for p in space.parameters:
+        part, _, name = p.name.rpartition(".")
+        d, node = p.distribution, OmegaConf.select(cfg, part) if part else cfg
+        if p.bundles is None and isinstance(d, FloatDistribution) and isinstance(node._get_node(name), IntegerNode):
+            low, high, step = (_whole(file, p.name, n) for n in (d.low, d.high, d.step or 1))
+            p = replace(p, distribution=IntDistribution(low, high, log=d.log, step=step))
+        parameters.append(p)
+    return replace(space, parameters=parameters)
+
+
+def _whole(file: Path, name: str, number: float) -> int:
+    if number != int(number):
+        raise ConfigError(f"{file}: {name}: {number:g}: low, high and step of a whole number must be whole")
+    return int(number)
 
 
 def _key(text: str) -> str:

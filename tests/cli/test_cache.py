@@ -55,7 +55,7 @@ def test_a_run_is_exported_and_repeated_without_a_model(llmrl: Llmrl, tmp_path: 
 
     out = tmp_path / "published.sqlite3"
     assert "feature rows" in llmrl("cache", "export", str(out), "--run", "overcooked_tomato").stdout
-    assert "exists and is left as it is" in llmrl("cache", "export", str(out), code=1).stderr
+    assert "exists and is left as it is" in llmrl("cache", "export", str(out), code=2).stderr
 
     # A model that stops elsewhere is another; what the first one said is read under its own name.
     (tmp_path / "small" / "generation_config.json").write_text('{"eos_token_id": 7}')
@@ -90,7 +90,7 @@ def test_prune_asks_for_yes_and_for_something_to_remove(llmrl: Llmrl, tmp_path: 
     cache = AnswerCache(tmp_path / "kept.sqlite3")
     cache.add_rows('{"model":"m","revision":"r","dtype":"float32","pooling":"cls"}', {"t": b"1234"}, {})
     cache.close()
-    assert "say what is to be removed" in llmrl("cache", "prune", code=1).stderr
+    assert "say what is to be removed" in llmrl("cache", "prune", code=2).stderr
     assert (
         "would remove 0 answers (all of 0 prompts) and 1 feature rows; add --yes"
         in llmrl("cache", "prune", "--model", "m").stdout

@@ -118,13 +118,21 @@ def test_the_same_command_writes_the_same_bytes(llmrl: Llmrl, tmp_path: Path) ->
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_a_sweep_runs_every_cell_and_reports_those_that_fail(llmrl: Llmrl, tmp_path: Path, jobs: str) -> None:
     (tmp_path / "worlds" / "env").mkdir(parents=True)
-    (tmp_path / "worlds" / "env" / "broken.yaml").write_text("_target_: nowhere.Nothing\nname: broken\n")
+    (tmp_path / "worlds" / "env" / "broken.yaml").write_text("_target_: json.loads\nname: broken\ns: '1'\n")
     sweep = ["train", "-m", "env=broken,overcooked_tomato", *NO_WORLD, "--config-dir", "worlds"]
     done = llmrl(*sweep, "--jobs", jobs, code=1)
     table = [line.split()[:2] for line in done.stdout.splitlines() if line.startswith("env=") and ":" not in line]
     assert table == [["env=broken", "failed"], ["env=overcooked_tomato", "complete"]]
-    assert "nowhere.Nothing cannot be imported" in done.stdout + done.stderr
     assert "log.txt" in done.stdout + done.stderr
+    assert "[2/2] 64 decisions  success" in done.stdout
+    kept = {file: file.read_bytes() for file in (tmp_path / "runs" / "sweeps").iterdir()}
+    assert {file.suffix for file in kept} == {".md", ".json"}
+    assert all(str(file.relative_to(tmp_path)) in done.stdout for file in kept)
+    (markdown,) = (text.decode() for file, text in kept.items() if file.suffix == ".md")
+    assert "| random | 1 | " in markdown
+    assert "(failed)" in markdown
+    llmrl(*sweep, "--jobs", jobs, code=1)
+    assert {file: file.read_bytes() for file in (tmp_path / "runs" / "sweeps").iterdir()} == kept
 
 
 def test_a_sweep_with_one_bad_cell_launches_nothing(llmrl: Llmrl, tmp_path: Path) -> None:

@@ -316,11 +316,11 @@ def test_a_disk_that_refuses(error: str, said: str, llmrl: Llmrl, tmp_path: Path
 
 def test_a_folder_that_can_only_be_read(llmrl: Llmrl, tmp_path: Path) -> None:
     read_only = disk("runs/", 1, "EROFS", at_open=True).replace("seen == 1", "seen")
-    assert "choose another place with paths.runs=FOLDER" in llmrl(*TRAIN, code=1, before=read_only).err
+    assert "choose another place with paths.runs=FOLDER" in llmrl(*TRAIN, code=2, before=read_only).err
     llmrl(*TRAIN)
     for arguments in (TRAIN, ["runs", "list"], ["runs", "show", "corridor"]):  # what is finished is shown from there
         assert "Read-only" not in llmrl(*arguments, before=read_only).out
-    assert "curve.png" in llmrl("plot", "corridor", "--out", "runs/curve.png", code=1, before=read_only).err
+    assert "curve.png" in llmrl("plot", "corridor", "--out", "runs/curve.png", code=2, before=read_only).err
 
 
 def test_a_picture_that_cannot_be_drawn_loses_no_run(llmrl: Llmrl, tmp_path: Path, whole: dict[str, bytes]) -> None:
@@ -483,11 +483,11 @@ def test_a_runs_config_that_cannot_be_read(llmrl: Llmrl, tmp_path: Path, whole: 
             ["plot", run.name],
             ["compare", "seed=0", "--against", "seed=1"],
         ):
-            said = llmrl(*arguments, code=1).err
+            said = llmrl(*arguments, code=2).err
             assert f"{run.relative_to(tmp_path) / 'config.yaml'} cannot be read" in said
     (run / "config.yaml").unlink()
     for arguments in (["play", run.name, "--auto"], ["plot", run.name]):
-        assert "config.yaml" in llmrl(*arguments, code=1 if arguments[0] == "play" else 2).err
+        assert "config.yaml" in llmrl(*arguments, code=2).err
     llmrl(*TRAIN)
     assert results(tmp_path) == whole
     assert "seed: 0" in (run / "config.yaml").read_text()

@@ -34,7 +34,7 @@ def test_an_untrained_agent_plays_by_itself(tmp_path: Path, environ: dict[str, s
 def test_a_run_that_is_not_there(tmp_path: Path, environ: dict[str, str]) -> None:
     command = [sys.executable, "-m", "llmrl", "play", "nosuch", "--auto"]
     done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.startswith("error: nosuch: no such run")
 
 

@@ -318,11 +318,11 @@ def test_a_killed_sweep_runs_only_what_is_missing(llmrl: Llmrl, tmp_path: Path) 
     one = [*(o for o in QUICK if o not in ("--config-dir", "mine")), "seed=1"]
     llmrl(*one, code=143, before=ends("llmrl.train:Training.tick", 6, "SIGTERM"))  # one that is half done
     llmrl(*(o for o in one if o != "seed=1"), "seed=2")  # and one that is complete
-    llmrl(*sweep, code=-9, before=ends("subprocess:Popen.communicate", 1, late=True))  # after its first cell
+    llmrl(*sweep, code=-9, before=ends("subprocess:Popen.__exit__", 1, late=True))  # after its first cell
     kept = contents(tmp_path)
     done = llmrl(*sweep)
     assert "2 of 3 runs are complete already" in done.out
-    assert [line[:5] for line in done.out.splitlines() if line.startswith("[")] == ["[2/3]"]
+    assert {line[:5] for line in done.out.splitlines() if line.startswith("[")} == {"[2/3]"}
     now = contents(tmp_path)
     assert {name for name in kept if kept[name] != now.get(name)} <= {name for name in kept if "-s1-" in name}
     (half,) = tmp_path.glob("runs/*-s1-*")

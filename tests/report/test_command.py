@@ -33,7 +33,8 @@ def typed(overrides: list[str], config_dir: Path | None = None) -> list[str]:
 
 @pytest.mark.parametrize("learner", LEARNERS)
 def test_a_preset_is_its_name(learner: str) -> None:
-    needed = {"dqn_prior": []}.get(learner, [f"learner={learner}"])
+    weights = ["learner.weights=clone.safetensors"] if learner == "dqn_pretrained" else []
+    needed = [] if learner == "dqn_prior" else [f"learner={learner}", *weights]
     try:
         compose(needed)
     except ConfigError:

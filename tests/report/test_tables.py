@@ -1,25 +1,31 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from report.runs_on_disk import make_run
-from rich.console import Console
-from rich.table import Table
+from rich.console import Console, RenderableType
 
 from llmrl.config import compose, run_id
 from llmrl.doctor import Finding
-from llmrl.report.tables import age, findings_table, run_table, runs_table, sweep_table
+from llmrl.report import listing
+from llmrl.report.tables import age, findings_table, run_table, sweep_table
 from llmrl.run.folder import RunFolder
 from llmrl.run.load import RunInfo, load_runs
 
 
-def lines(table: Table) -> list[str]:
+def lines(table: RenderableType) -> list[str]:
     console = Console(width=80, file=io.StringIO(), color_system=None)
     console.print(table)
     assert isinstance(console.file, io.StringIO)
     return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+def listed(runs: Sequence[RunInfo]) -> list[str]:
+    console = Console(width=80, file=io.StringIO(), color_system=None)
+    return lines(listing.shown(listing.rows(runs), console))
 
 
 @pytest.fixture
@@ -32,12 +38,12 @@ def test_runs_are_a_line_each(tmp_path: Path, run: RunInfo) -> None:
     with RunFolder.open(tmp_path, name, "c" * 64) as folder:
         folder.start_at(None, {})
         folder.append("metrics.jsonl", {"env_steps": 12_345, "eval/success": None})
-        shown = lines(runs_table(load_runs(tmp_path)))
-    assert shown[0].split() == ["run", "status", "decisions", "success", "age"]
-    assert shown[1].split()[:4] == [run.name, "complete", "1,000", "50%"]
-    assert shown[2].split()[:4] == [name, "running", "12,345", "-"]
+        shown = listed(load_runs(tmp_path))
+    assert shown[0].split() == ["run", "learner", "env", "seed", "status", "decisions", "success", "age"]
+    assert shown[1].split()[:5] == [run.name[-8:], "dqn", "overcooked_salad", "2", "complete"]
+    assert shown[2].split()[:7] == ["c" * 8, "-", "-", "-", "running", "12,345", "-"]
     assert len(shown) == 3
-    assert lines(runs_table(load_runs(tmp_path)))[2].split()[1] == "stopped"
+    assert listed(load_runs(tmp_path))[2].split()[4] == "stopped"
 
 
 def test_a_run_is_told(run: RunInfo) -> None:

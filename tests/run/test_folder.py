@@ -218,7 +218,7 @@ def test_a_run_that_is_finished_while_its_lock_is_waited_for_is_only_shown(
         return locked(path)
 
     monkeypatch.setattr(run_folder, "_locked", late)
-    monkeypatch.setattr(run_folder, "_opening", lambda root: nullcontext())
+    monkeypatch.setattr(run_folder, "opening", lambda root: nullcontext())
     with opened(tmp_path) as folder:
         assert folder.finished
     assert not in_use(tmp_path / NAME)

@@ -280,7 +280,7 @@ def test_commands_make_games_look_at_them_and_train_on_them(tmp_path: Path) -> N
 
     said = llmrl("worlds", "generate", "alfworld", "games", "--split", "train", "--task", "pick", "--count", "2")
     assert f"export ALFWORLD_DATA={tmp_path / 'games'}" in said
-    assert "choose one of train, valid_seen" in llmrl("worlds", "generate", "alfworld", "x", "--split", "dev", code=1)
+    assert "choose one of train, valid_seen" in llmrl("worlds", "generate", "alfworld", "x", "--split", "dev", code=2)
     where = {"ALFWORLD_DATA": str(tmp_path / "games")}
     assert "train: 2 games (2 pick), 2 instructions" in llmrl("worlds", "check", "alfworld", **where)
     small = ["learner=random", "env_steps=12", "evaluation.every=12", "evaluation.episodes=1", "rollout.num_envs=2"]

@@ -65,7 +65,7 @@ def test_a_run_without_what_it_needs_ends_in_one_line(tmp_path: Path) -> None:
     environ = {key: value for key, value in os.environ.items() if key != "ALFWORLD_DATA"} | {"HOME": str(tmp_path)}
     command = [sys.executable, "-m", "llmrl", "train", "env=alfworld/pick", "learner=random"]
     done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True)
-    assert done.returncode == 1
+    assert done.returncode == 2
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert "pip install" in line or "alfworld-download" in line
     assert "Traceback" not in done.stderr

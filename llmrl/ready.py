@@ -1,0 +1,120 @@
+"""What a run needs beside its settings, looked for before anything of it is made: code, packages, data, folders.
+
+Settings that contradict each other are `llmrl.checks`'s. Imports nothing heavy, but for what somebody else's part does.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from llmrl.checks import refuse_keyless
+from llmrl.config import data_rows
+from llmrl.near import did_you_mean
+from llmrl.overrides import ConfigError, shown
+from llmrl.run.files import unwritable
+from llmrl.schema import SCHEMAS, AlfworldConfig, ModelEncoderConfig
+
+PARTS = ("env", "lm", "learner", "encoder")
+CALLED_WITH_ITS_KEYS = ("env", "lm")  # the others take their config as a whole
+
+
+def refuse_unready(cfg: DictConfig) -> None:
+    """Raises ConfigError where it is known already that the run of a checked config could not be made, or not end."""
+    refuse_keyless(cfg)
+    for part in PARTS:
+        if cfg[part] is not None and OmegaConf.get_type(cfg[part]) not in SCHEMAS.values():
+            _refuse_foreign(part, cfg[part])
+    if OmegaConf.get_type(cfg.env) is AlfworldConfig:
+        _refuse_without_alfworld()
+    if cfg.data is None:
+        if cfg.rollout.num_envs > cfg.env_steps:
+            raise ConfigError(
+                f"rollout.num_envs={cfg.rollout.num_envs}: a run of env_steps={cfg.env_steps} decisions never acts in "
+                f"all of them; use rollout.num_envs={cfg.env_steps} or fewer"
+            )
+    elif cfg.data.size is not None and cfg.data.size > (rows := data_rows(cfg.data.file)):
+        raise ConfigError(
+            f"data.size={cfg.data.size}: {cfg.data.file} holds {rows:,} transitions; leave data.size out for all"
+        )
+    _refuse_places(cfg)
+
+
+def imported(path: str) -> Any:
+    """What `_target_` names. Raises ValueError where it cannot be had, whatever its module raises."""
+    from hydra.utils import get_object
+
+    logging.getLogger("hydra").addHandler(logging.NullHandler())  # it logs what it raises
+    try:
+        return get_object(path)
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"_target_={path} cannot be imported: {reason}") from error
+
+
+def refuse_output(option: str, file: Path) -> None:
+    """Raises ConfigError where `file`, which `option` names, cannot be written."""
+    if file.is_dir():
+        raise ConfigError(f"{option} {file}: this is a folder; name a file in it")
+    if reason := unwritable(file.parent):
+        raise ConfigError(f"{option} {file}: {reason}; name a file in another folder")
+
+
+def _refuse_foreign(part: str, node: DictConfig) -> None:
+    path = str(node.get("_target_"))
+    try:
+        found = imported(path)
+    except ValueError as error:
+        raise ConfigError(f"{part}.{error}{did_you_mean([path], _ours(part))}") from None
+    if not callable(found):
+        raise ConfigError(f"{part}._target_={path} is a {type(found).__name__}, and cannot be called")
+    if part in CALLED_WITH_ITS_KEYS:
+        _refuse_arguments(part, path, found, node)
+
+
+def _refuse_arguments(part: str, path: str, found: Any, node: DictConfig) -> None:
+    """Settings that it does not take, or lacks."""
+    arguments = {str(key): None for key in node if key not in ("_target_", "name")}
+    try:
+        signature = inspect.signature(found)
+    except (TypeError, ValueError):  # what is written in C has none
+        return
+    try:
+        signature.bind(**arguments)
+    except TypeError as error:
+        raise ConfigError(f"{part}: {path}{signature} and {part}'s settings {shown([*arguments])}: {error}") from None
+
+
+def _ours(part: str) -> list[str]:
+    folders = {"env": "llmrl.envs.", "lm": "llmrl.lm.", "learner": "llmrl.learners.", "encoder": "llmrl.encoders."}
+    return [target for target in SCHEMAS if target.startswith(folders[part])]
+
+
+def _refuse_without_alfworld() -> None:
+    from llmrl.envs.alfworld.games import NoGames, data_root
+    from llmrl.envs.alfworld.packages import MissingPackages, require
+
+    try:
+        require()
+        data_root()
+    except (MissingPackages, NoGames) as missing:
+        raise ConfigError(str(missing)) from None
+
+
+def _refuse_places(cfg: DictConfig) -> None:
+    if reason := unwritable(Path(cfg.paths.runs)):
+        raise ConfigError(f"paths.runs={cfg.paths.runs}: {reason}; choose another place with paths.runs=FOLDER")
+    if cfg.lm is None and OmegaConf.get_type(cfg.encoder) is not ModelEncoderConfig:
+        return
+    from llmrl.priors.cache_file import cache_path
+
+    cache = cache_path(cfg.paths.cache)
+    reason = "this is a folder, and answers are kept in a file" if cache.is_dir() else None
+    if not cache.exists():  # one that is there may be read without being written
+        reason = unwritable(cache.parent)
+    if reason:
+        raise ConfigError(f"answers cannot be kept in {cache}: {reason}; choose another place with paths.cache=FILE")

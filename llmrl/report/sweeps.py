@@ -1,0 +1,188 @@
+"""What a person sees of a sweep: its cells while they run, and at the end a table over seeds, which is kept."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from llmrl.progress import evaluation_line, percent, time_left
+from llmrl.report import statistics
+from llmrl.report.groups import grouped
+from llmrl.report.statistics import Estimate, SeedCurve
+from llmrl.run.files import publish, to_json
+from llmrl.run.load import RunInfo
+
+FOLDER = "sweeps"  # in the folder of runs
+PER_SECOND = 4  # redraws
+COLOURS = {"done": "green", "failed": "red", "stopped": "yellow", "paused": "yellow", "running": "cyan"}
+
+
+@dataclass
+class _Cell:
+    name: str
+    state: str = "waiting"
+    at: int = 0
+    total: int = 0
+    rate: float = 0.0
+    success: float | None = None
+
+
+@dataclass
+class Screen:
+    """A context manager. On a terminal a table that moves, else a line for each thing that happens."""
+
+    names: Sequence[str]  # of the cells
+    console: Console = field(default_factory=Console)
+
+    def __post_init__(self) -> None:
+        self._cells = [_Cell(name) for name in self.names]
+        self._live: Live | None = None
+        if self.console.is_terminal:
+            self._live = Live(
+                console=self.console, get_renderable=self.table, refresh_per_second=PER_SECOND, transient=True
+            )
+
+    def __enter__(self) -> Screen:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._live:
+            self._live.stop()
+
+    def say(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def complete(self, i: int) -> None:
+        self._cells[i].state = "done"
+
+    def started(self, i: int) -> None:
+        self._cells[i].state = "running"
+        if not self._live:
+            self.say(f"{self._number(i)} {self.names[i]}")
+
+    def heard(self, i: int, event: Mapping[str, Any]) -> None:
+        """What the reporter of cell `i` said (`llmrl.progress.Events`)."""
+        cell = self._cells[i]
+        for name in ("at", "total", "rate", "success"):
+            if event.get(name) is not None:
+                setattr(cell, name, event[name])
+        if "row" in event:
+            cell.success = event["row"].get("eval/success")
+            if not self._live:
+                self.say(f"{self._number(i)} {evaluation_line(event['row']).strip()}")
+        if "note" in event:
+            self.say(f"{self._number(i)} {event['note']}")
+
+    def ended(self, i: int, state: str, errors: str) -> None:
+        self._cells[i].state = state
+        if errors or not self._live:
+            self.say(f"{self._number(i)} {self.names[i]}: {state}" + (f"\n{errors}" if errors else ""))
+
+    def table(self) -> RenderableType:
+        """As many cells as the terminal is high, those under way first."""
+        count = {state: sum(cell.state == state for cell in self._cells) for state in ("done", "running", "waiting")}
+        head = Text(f"{len(self._cells)} runs: " + ", ".join(f"{n} {state}" for state, n in count.items()))
+        table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+        table.add_column("cell", overflow="fold")
+        for column in ("state", "done", "success", "left"):
+            table.add_column(column, justify="right", no_wrap=True)
+        order = sorted(self._cells, key=lambda cell: ("running", "failed", "paused", "waiting").index(cell.state)
+                       if cell.state in ("running", "failed", "paused", "waiting") else 9)  # fmt: skip
+        shown = order[: max(1, self.console.height - 4)]
+        for cell in shown:
+            share = 1.0 if cell.state == "done" else cell.at / cell.total if cell.total else None
+            left = time_left(cell.total - cell.at, cell.rate).removesuffix(" left") if cell.state == "running" else ""
+            state = Text(cell.state, style=COLOURS.get(cell.state, ""))
+            table.add_row(Text(cell.name), state, percent(share), percent(cell.success), left)
+        rest = [Text(f"and {len(order) - len(shown)} more", style="dim")] if len(order) > len(shown) else []
+        return Group(head, table, *rest)
+
+    def _number(self, i: int) -> str:
+        return f"[{i + 1}/{len(self.names)}]"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Runs that differ only in their seed, at their last evaluation."""
+
+    label: str
+    seeds: list[int]
+    success: Estimate
+    greedy: Estimate | None
+
+
+def arms(runs: Sequence[RunInfo]) -> list[Arm]:
+    """Of the runs that are complete and were evaluated."""
+    complete = sorted((run for run in runs if run.status == "complete" and run.metrics), key=lambda run: run.name)
+    found = []
+    for label, group in grouped(complete).items():
+        success, greedy = (_mean(group, block) for block in ("eval", "eval_greedy"))
+        if success is not None:
+            found.append(Arm(label, [int(run.config.get("seed", 0)) for run in group], success, greedy))
+    return found
+
+
+def _mean(group: Sequence[RunInfo], block: str) -> Estimate | None:
+    curves = []
+    for run in group:
+        row = run.metrics[-1]
+        if row.get(f"{block}/success") is None:
+            return None
+        episodes = 0 if row.get(f"{block}/exact") else (run.config.get("evaluation") or {}).get("episodes", 0)
+        curves.append(SeedCurve(np.array([1.0]), np.array([row[f"{block}/success"]]), np.array([episodes])))
+    return statistics.mean(statistics.final(statistics.draw_episodes(curves, np.random.default_rng(0))))
+
+
+def arms_table(found: Sequence[Arm]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("over seeds", overflow="fold")
+    for column in ("seeds", "success", "95 % interval", "greedy"):
+        table.add_column(column, justify="right")
+    for arm in found:
+        table.add_row(*map(Text, _cells(arm)))
+    return table
+
+
+def keep(found: Sequence[Arm], runs: Sequence[RunInfo], root: Path) -> list[Path]:
+    """Writes the table as Markdown and JSON, named by the runs it is of: the same sweep writes the same files."""
+    ids = sorted(str(run.summary["run_id"]) for run in runs)
+    digest = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:8]
+    parts = [
+        dict.fromkeys(str((run.config.get(part) or {}).get("name")) for run in runs) for part in ("env", "learner")
+    ]
+    stem = "-".join("+".join(sorted(part)) if len(part) <= 3 else f"{len(part)}_kinds" for part in parts)
+    missing = sorted(f"{run.name} ({run.status})" for run in runs if run.status != "complete")
+    lines = ["| group | seeds | success | 95 % interval | greedy |", "| --- | ---: | ---: | ---: | ---: |"]
+    lines += [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in _cells(arm))} |" for arm in found]
+    notes = [
+        f"Success at the last evaluation, over seeds; intervals from {statistics.RESAMPLES:,} resamples.",
+        *([f"Not complete, and left out: {', '.join(missing)}."] if missing else []),
+        f"Runs: {', '.join(sorted(run.name for run in runs))}.",
+    ]
+    data = {"groups": [asdict(arm) for arm in found], "not_complete": missing, "runs": sorted(r.name for r in runs)}
+    folder = root / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {".md": "\n".join(lines) + "\n\n" + "\n\n".join(notes) + "\n", ".json": to_json(data) + "\n"}
+    paths = [folder / f"{stem}-{digest}{end}" for end in files]
+    for path, text in zip(paths, files.values(), strict=True):
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            publish(path, text)
+    return paths
+
+
+def _cells(arm: Arm) -> list[str]:
+    low, high = (percent(value) for value in (arm.success.interval_low, arm.success.interval_high))
+    greedy = percent(arm.greedy.low if arm.greedy else None)
+    return [arm.label, str(len(arm.seeds)), percent(arm.success.low), f"{low} to {high}", greedy]
