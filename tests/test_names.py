@@ -115,6 +115,7 @@ MORE = {  # name -> a preset, and what is other than there
     "thought": ("prior_only scored", {"prompt.think": "shared", "prompt.think_tokens": 4}),
     "stops as the prompt does": ("dqn_prior generated", {"prior.stop": "['\n']"}),
     "stops elsewhere": ("dqn_prior generated", {"prior.stop": "[e]"}),
+    "never uniform": ("dqn_prefilled scored", {"prior.uniform_after": 40}),
     "episodes to spare": ("dqn uniform", {"episodes": 32}),
     "decisions to spare": ("dqn uniform", {"episodes": 2, "rollout.num_envs": 1}),
     "chat": ("prior_only scored", {"prompt": "chat", "prior.temperature": 0.05}),

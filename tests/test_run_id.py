@@ -62,7 +62,7 @@ def _another(value: Any) -> list[Any]:
         return [value + 1]
     if isinstance(value, str):
         return [f"{value}x"]
-    return ["x", 7, PromptConfig("x", "y")] if value is None else [[*value, value[0]]]
+    return ["x", 7, PromptConfig("x", "y"), ["x"]] if value is None else [[*value, value[0]]]
 
 
 BASES = {
