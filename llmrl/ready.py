@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -17,9 +17,10 @@ from llmrl.config import data_rows
 from llmrl.near import did_you_mean
 from llmrl.overrides import ConfigError, shown
 from llmrl.run.files import unwritable
-from llmrl.schema import SCHEMAS, AlfworldConfig, ModelEncoderConfig
+from llmrl.schema import SCHEMAS, AlfworldConfig, BCConfig, DQNConfig, EncoderConfig, ModelEncoderConfig
 
 PARTS = ("env", "lm", "learner", "encoder")
+STARTS_FROM: dict[type | None, Literal["policy", "q"]] = {DQNConfig: "q", BCConfig: "policy"}  # by learner.weights
 CALLED_WITH_ITS_KEYS = ("env", "lm")  # the others take their config as a whole
 
 
@@ -29,6 +30,7 @@ def refuse_unready(cfg: DictConfig) -> None:
     for part in PARTS:
         if cfg[part] is not None and OmegaConf.get_type(cfg[part]) not in SCHEMAS.values():
             _refuse_foreign(part, cfg[part])
+    _refuse_weights(cfg)
     if OmegaConf.get_type(cfg.env) is AlfworldConfig:
         _refuse_without_alfworld()
     if cfg.data is None:
@@ -92,6 +94,21 @@ def _refuse_arguments(part: str, path: str, found: Any, node: DictConfig) -> Non
 def _ours(part: str) -> list[str]:
     folders = {"env": "llmrl.envs.", "lm": "llmrl.lm.", "learner": "llmrl.learners.", "encoder": "llmrl.encoders."}
     return [target for target in SCHEMAS if target.startswith(folders[part])]
+
+
+def _refuse_weights(cfg: DictConfig) -> None:
+    """A file of weights that does not fit; with an encoder that costs nothing to make, which a model does."""
+    what = STARTS_FROM.get(OmegaConf.get_type(cfg.learner))
+    if what is None or cfg.learner.weights is None or OmegaConf.get_type(cfg.encoder) is not EncoderConfig:
+        return
+    from llmrl.encoders.hash import HashEncoder
+    from llmrl.learners.weights import read_weights
+
+    encoder = HashEncoder(OmegaConf.to_object(cfg.encoder))  # type: ignore[arg-type]
+    try:
+        read_weights(cfg.learner.weights, what, encoder, cfg.learner.hidden)
+    except ValueError as error:
+        raise ConfigError(f"learner.weights: {error}") from None
 
 
 def _refuse_without_alfworld() -> None:

@@ -23,9 +23,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(root / "dist")]
     subprocess.run(build, cwd=REPOSITORY, check=True, capture_output=True)
     (wheel,) = (root / "dist").glob("*.whl")
-    venv.create(root / "env", with_pip=True)
+    venv.create(root / "env")
     python = root / "env" / "bin" / "python"
-    install = [python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel]
+    pip = [sys.executable, "-m", "pip", "--python", python]
+    install = [*pip, "install", "--quiet", "--no-deps", "--no-index", wheel]
     subprocess.run(install, check=True, capture_output=True)
     (packages,) = (root / "env" / "lib").glob("python*/site-packages")
     (packages / "others.pth").write_text("\n".join([sysconfig.get_path("purelib"), *site.getsitepackages()]))
@@ -44,6 +45,9 @@ def test_the_wheel_alone_trains_compares_and_tunes(installed: Path, tmp_path: Pa
     where = run(installed.parent / "python", "-c", "import llmrl; print(llmrl.__file__, llmrl.__version__)").split()
     assert Path(where[0]).is_relative_to(installed.parent.parent)
     assert (Path(where[0]).parent / "py.typed").exists()
+    assert run(installed.parent / "python", REPOSITORY / "tests" / "user_script.py", "of_a_script").endswith(
+        "True 2 True\n"
+    )
     run(installed, "train", "-m", *SMALL, "learner=dqn,random")
     run(installed, "train", *SMALL, "learner=dqn_prior")
     assert "random" in run(installed, "compare", "dqn", "--against", "random")

@@ -431,7 +431,7 @@ def test_weights_that_do_not_fit(llmrl: Llmrl, tmp_path: Path) -> None:
     command = ["train", *SMALL, "learner=bc", "learner.hidden=[16]", "encoder.dim=16", "learner.weights=net"]
     assert "learner.weights=net: there is no such file" in llmrl(*command, code=2).err
     (tmp_path / "net").write_bytes(b"rubbish" * 99)
-    assert "net cannot be read as weights" in llmrl(*command, code=1).err
+    assert "net cannot be read as weights" in llmrl(*command, code=2).err
     tensors = network(16, [16]).state_dict()
     encoder = {"class": "HashEncoder", "dim": 16, "history_turns": 0, "ngrams": 3, "seed": 0}
     for what, hidden, damage, said in (
@@ -442,7 +442,8 @@ def test_weights_that_do_not_fit(llmrl: Llmrl, tmp_path: Path) -> None:
     ):
         about = {"what": json.dumps(what), "hidden": json.dumps(hidden), "encoder": json.dumps(encoder)}
         save_file({name: t + damage for name, t in tensors.items()}, tmp_path / "net", about)
-        assert said in llmrl(*command, code=int(bool(said))).err
+        assert said in llmrl(*command, code=2 if said else 0).err
+        assert (tmp_path / "runs").exists() == (not said)  # nothing of a run is made before
 
 
 def test_a_checkpoint_of_another_shape(llmrl: Llmrl, tmp_path: Path, whole: dict[str, bytes]) -> None:
