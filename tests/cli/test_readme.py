@@ -14,6 +14,7 @@ REPOSITORY = Path(__file__).parent.parent.parent
 LEFT_OUT = {
     "make ": "builds an environment",
     "pip ": "builds an environment",
+    "uv ": "builds an environment",
     "PIP_": "builds an environment",
     "llmrl tune": "takes minutes",
     "llmrl train lm=hf": "needs the folder of a model",
