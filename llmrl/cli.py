@@ -209,10 +209,10 @@ def evaluate(
         from llmrl.config import ConfigError
         from llmrl.evaluations import Asked, evaluate_run, plan_all
         from llmrl.report.games import evaluations_table
-        from llmrl.report.select import select
+        from llmrl.report.select import filters_of, select
         from llmrl.serve import served_for
 
-        overrides = tuple(word for word in arguments if "=" in word and not Path(word).exists())
+        overrides = tuple(filters_of(arguments))
         names = [word for word in arguments if word not in overrides]
         if not names:
             raise ConfigError(

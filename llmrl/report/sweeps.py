@@ -19,12 +19,12 @@ from llmrl.progress import evaluation_line, percent, time_left
 from llmrl.report import statistics
 from llmrl.report.groups import grouped
 from llmrl.report.statistics import Estimate, SeedCurve
+from llmrl.report.tables import COLOURS
 from llmrl.run.files import publish, to_json
 from llmrl.run.load import RunInfo
 
 FOLDER = "sweeps"  # in the folder of runs
 PER_SECOND = 4  # redraws
-COLOURS = {"done": "green", "failed": "red", "stopped": "yellow", "paused": "yellow", "running": "cyan"}
 
 
 @dataclass

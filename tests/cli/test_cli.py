@@ -192,7 +192,7 @@ def test_a_world_of_ones_own_needs_no_change_of_ours(llmrl: Llmrl, tmp_path: Pat
         (["trian"], 2, "train"),
         (["runs", "show", "x"], 2, "no such run"),
         (["plot", "x"], 2, "there is no run in runs/"),
-        (["plot", "x", "--out", "c.txt"], 2, "what is written is .png, .svg or .pdf"),
+        (["plot", "x", "--out", "c.txt"], 2, "the name has to end with .png, .svg or .pdf"),
         (["compare", "x", "--against", "y", "--out", "c.txt"], 2, ".md, .json, .csv, .tex, .png, .svg or .pdf"),
     ],
 )
