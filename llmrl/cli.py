@@ -146,7 +146,7 @@ def collect(
 
         order, overrides = parse_order(arguments)
         refuse_output("out", order.out)
-        typer.echo(collect_episodes(compose(overrides, config_dir), order, runs, typer.echo))
+        typer.echo(collect_episodes(compose(overrides, config_dir), order, runs, partial(typer.echo, err=True)))
 
 
 @app.command(rich_help_panel=LOOK)
@@ -174,7 +174,7 @@ def play(
         from llmrl.play import play as play_game
 
         console = Console()
-        game = open_game(arguments or [], runs, config_dir, greedy)
+        game = open_game(arguments or [], runs, config_dir, greedy, partial(typer.echo, err=True))
         asks = not auto and sys.stdin.isatty() and sys.stdout.isatty()
         play_game(game, console, typed(console) if asks else None, steps)
 
