@@ -268,7 +268,8 @@ class RunFolder:
                 with suppress(RunFolderError):  # a full disk has no room for its own story
                     self.log("".join(traceback.format_exception(error)))
                     error.add_note(f"the traceback is in {self.path / 'log.txt'}")
-                error.exit_code = 1  # type: ignore[attr-defined]  # the run failed, whatever it was that it raised
+                if not hasattr(error, "exit_code"):  # the run failed, whatever it was that it raised
+                    error.exit_code = 1  # type: ignore[attr-defined]
                 with suppress(RunFolderError):
                     self.write_summary({**self.summary, "status": "failed"})
         finally:
