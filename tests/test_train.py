@@ -87,7 +87,10 @@ def test_a_warm_cache_changes_nothing_and_asks_nothing(
 
 def test_a_cache_that_another_seed_warmed_changes_nothing(reference: dict[str, RunInfo], tmp_path: Path) -> None:
     cache = tmp_path / "shared.sqlite3"
-    trained(tmp_path / "other", *KINDS["sampled"], "seed=1", cache=cache)
+    short = ["env_steps=12", "evaluation.episodes=1"]  # so that it comes to some of the states, and not to all
+    small = [word for word in SMALL if word.partition("=")[0] not in ("env_steps", "evaluation.episodes")]
+    places = [f"paths.runs={tmp_path / 'other'}", f"paths.cache={cache}"]
+    llmrl.train(compose([*small, *short, *KINDS["sampled"], "seed=1", *places]))
     half_warm = trained(tmp_path / "same", *KINDS["sampled"], cache=cache)
     assert half_warm.cost["lm/cache_hits"] > 0
     assert half_warm.cost["lm/computed"] > 0
@@ -236,7 +239,7 @@ def test_ctrl_c_leaves_a_folder_to_read_and_the_same_command_runs_again(
 
     heard = Heard()
     llmrl.train(cfg, heard)
-    assert heard.notes == []  # it had no checkpoint yet
+    assert not any("goes on" in note for note in heard.notes)  # it had no checkpoint yet
     (again,) = load_runs(tmp_path)
     assert written(again) == whole
     assert again.cost["attempts"] == 2
