@@ -27,7 +27,7 @@ GOLDEN_LM = Path(__file__).parent / "golden" / "lm"
 SAME = ("metrics.jsonl", "episodes.jsonl", "summary.json")
 SMALL = [
     "env=overcooked_tomato", "env_steps=200", "evaluation.every=100", "evaluation.episodes=4", "rollout.num_envs=6",
-    "env.max_decisions=12", "lm=hf", f"lm.model={GOLDEN_LM}", "lm.device=cpu",
+    "env.max_decisions=12", "lm=hf", f"lm.model={GOLDEN_LM}", "lm.device=cpu", "prompt=plain",
 ]  # fmt: skip
 LEARNS = ["learner.learning_starts=40", "learner.batch=16", "learner.hidden=[32]", "encoder.dim=64"]
 PLAYED = "evaluation.exact_up_to=0"
@@ -87,10 +87,7 @@ def test_a_warm_cache_changes_nothing_and_asks_nothing(
 
 def test_a_cache_that_another_seed_warmed_changes_nothing(reference: dict[str, RunInfo], tmp_path: Path) -> None:
     cache = tmp_path / "shared.sqlite3"
-    short = ["env_steps=12", "evaluation.episodes=1"]  # so that it comes to some of the states, and not to all
-    small = [word for word in SMALL if word.partition("=")[0] not in ("env_steps", "evaluation.episodes")]
-    places = [f"paths.runs={tmp_path / 'other'}", f"paths.cache={cache}"]
-    llmrl.train(compose([*small, *short, *KINDS["sampled"], "seed=1", *places]))
+    trained(tmp_path / "other", *KINDS["sampled"], "seed=1", cache=cache)
     half_warm = trained(tmp_path / "same", *KINDS["sampled"], cache=cache)
     assert half_warm.cost["lm/cache_hits"] > 0
     assert half_warm.cost["lm/computed"] > 0
