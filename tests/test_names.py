@@ -33,6 +33,7 @@ from llmrl.schema import CHOICES, OF_SCHEMA, EncoderConfig
 from llmrl.unread import UNREAD, USES, unread
 
 ALL = "LLMRL_ALL_NAMES" in os.environ
+pytestmark = [pytest.mark.timeout(0)] if ALL else []  # all settings of one base may take many minutes
 GOLDEN = Path(__file__).parent / "golden"
 TINY = {
     "env": "overcooked_tomato", "env.max_decisions": 6, "env_steps": 32, "rollout.num_envs": 4, "evaluation.every": 16,
