@@ -37,6 +37,7 @@ ALLOWED = {
     "llmrl.envs": {"llmrl.envs"},
     "llmrl.schema": set(),
     "llmrl.lm": {"llmrl.lm", "llmrl.secrets"},
+    "llmrl.models": {"llmrl.models", "llmrl.lm", "llmrl.overrides", "llmrl.schema"},
     "llmrl.encoders": {
         "llmrl.encoders", "llmrl.envs", "llmrl.schema", "llmrl.run.seeding", "llmrl.lm.identify", "llmrl.lm.load",
         "llmrl.lm.language_model", "llmrl.lm.proof",
