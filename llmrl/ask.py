@@ -153,7 +153,7 @@ def _asked(
 ) -> tuple[Answers | Thinking, list[Text]]:
     """What to ask for n answers, as a prior asks; and the thoughts before them, which are none of most prompts."""
     answers = Answers(AnswerCache(":memory:"), model.identity, model.engine, lambda: model)
-    answers.say = _say
+    answers.tell(_say, lambda what, done, total: None, cfg.lm.name)
     ask = asked_first(template, cfg.prior, cfg.seed, answers)
     if not isinstance(ask, Thinking):
         return ask, []

@@ -1,8 +1,8 @@
 """From a checked config to the objects of a run. Whose they are, ours or somebody else's, is said by `_target_`.
 
 A world and a language model are called with the keys of their config; an encoder, and a learner, with their whole
-config: `encoder(cfg)`, `learner(cfg, seed, table)`; the weights of a
-prior with its settings: `weights(settings, seed)`.
+config: `encoder(cfg)`, `learner(cfg, seed, table)`; the weights of a prior with its settings:
+`weights(settings, seed)`.
 """
 
 from __future__ import annotations

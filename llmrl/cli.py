@@ -146,7 +146,7 @@ def collect(
 
         order, overrides = parse_order(arguments)
         refuse_output("out", order.out)
-        typer.echo(collect_episodes(compose(overrides, config_dir), order, runs, typer.echo))
+        typer.echo(collect_episodes(compose(overrides, config_dir), order, runs, partial(typer.echo, err=True)))
 
 
 @app.command(rich_help_panel=LOOK)
@@ -174,7 +174,7 @@ def play(
         from llmrl.play import play as play_game
 
         console = Console()
-        game = open_game(arguments or [], runs, config_dir, greedy)
+        game = open_game(arguments or [], runs, config_dir, greedy, partial(typer.echo, err=True))
         asks = not auto and sys.stdin.isatty() and sys.stdout.isatty()
         play_game(game, console, typed(console) if asks else None, steps)
 
@@ -209,10 +209,10 @@ def evaluate(
         from llmrl.config import ConfigError
         from llmrl.evaluations import Asked, evaluate_run, plan_all
         from llmrl.report.games import evaluations_table
-        from llmrl.report.select import select
+        from llmrl.report.select import filters_of, select
         from llmrl.serve import served_for
 
-        overrides = tuple(word for word in arguments if "=" in word and not Path(word).exists())
+        overrides = tuple(filters_of(arguments))
         names = [word for word in arguments if word not in overrides]
         if not names:
             raise ConfigError(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -18,13 +17,14 @@ from typing import Any, Protocol
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from llmrl.build import Parts, build, build_pool
+from llmrl.build import build, build_pool
 from llmrl.config import ConfigError, check, named_settings
 from llmrl.data.files import read, write
 from llmrl.data.frames import FrameWriter
 from llmrl.data.parquet import read_about
 from llmrl.envs.pool import EnvPool, Outcome, Reset, Step
 from llmrl.envs.state import TextState
+from llmrl.progress import Speaker
 from llmrl.run.checkpoint import checkpoint_steps, read_weights
 from llmrl.run.files import to_json
 from llmrl.run.load import find_run
@@ -32,7 +32,6 @@ from llmrl.run.seeding import integer, stream
 from llmrl.serve import served, served_by, wants, with_url
 
 PATIENCE = 3000  # episodes in a row that the share of successes leaves out, before it is given up
-TELL_EVERY = 10.0  # seconds
 Experts = Sequence[frozenset[str] | None]
 
 
@@ -64,13 +63,14 @@ def collect(cfg: DictConfig, order: Order, runs: Path, tell: Callable[[str], Non
     if order.out.suffix != ".parquet":
         raise ConfigError(f"out={order.out}: expected a file that ends in .parquet")
     with ExitStack() as opened:
+        speaker = opened.enter_context(Speaker(tell))
         urls: dict[str, str] = {}  # of servers, by what they serve
 
         def ready(cfg: DictConfig) -> DictConfig:
             if order.out.exists() or not wants(cfg):
                 return cfg
             if (key := served_by(cfg)) not in urls:
-                urls[key] = opened.enter_context(served(cfg, tell)).lm.url
+                urls[key] = opened.enter_context(served(cfg, speaker.note)).lm.url
             return with_url(cfg, urls[key])
 
         agents = {name: _agent(name, cfg, runs, ready) for name in order.mix}
@@ -78,7 +78,7 @@ def collect(cfg: DictConfig, order: Order, runs: Path, tell: Callable[[str], Non
             if isinstance(agent, _ByParts):
                 agent.close_with(opened)
                 if agent.parts.answers is not None:
-                    agent.parts.answers.say = tell
+                    agent.parts.answers.tell(speaker.note, speaker.doing, agent.lm)
         about = _about(cfg, order, agents)
         if order.out.exists():
             there = read_about(order.out)
@@ -89,23 +89,24 @@ def collect(cfg: DictConfig, order: Order, runs: Path, tell: Callable[[str], Non
         part = order.out.with_suffix(".part")
         writer = opened.enter_context(closing(FrameWriter(part, about)))
         pool = opened.enter_context(closing(build_pool(cfg, cfg.rollout.num_envs, cfg.rollout.workers)))
-        tried = _fill(writer, _Episodes(cfg, order, agents, pool), order, tell)
+        tried = _fill(writer, _Episodes(cfg, order, agents, pool), order, speaker)
     data = read(part)
     write(order.out, type(data)(data.texts, data.menus, data.columns, {**data.about, "episodes_tried": tried}))
     part.unlink()
     return f"{order.out}: {len(data):,} transitions, {len(data.starts):,} of {tried:,} episodes"
 
 
-def _fill(writer: FrameWriter, episodes: _Episodes, order: Order, tell: Callable[[str], None]) -> int:
+def _fill(writer: FrameWriter, episodes: _Episodes, order: Order, speaker: Speaker) -> int:
     """Appends until there are enough; returns how many episodes were tried."""
     have = sum(rows for rows, _ in writer.kept)
     succeeded = sum(note["success"] for _, note in writer.kept)
     tried = 1 + max((note["tried"] for _, note in writer.kept), default=-1)
-    left_out, told, start, before = 0, time.monotonic(), time.monotonic(), have
+    left_out = 0
     if have:
-        tell(f"{writer.path}: goes on after {have:,} transitions")
+        speaker.note(f"{writer.path}: goes on after {have:,} transitions")
     if have >= order.size:
         return tried
+    speaker.doing("transitions", have, order.size)
     for number, rows in episodes.since(tried):
         tried = number + 1
         success = bool(rows[-1]["success"])
@@ -122,14 +123,9 @@ def _fill(writer: FrameWriter, episodes: _Episodes, order: Order, tell: Callable
         rows = _cut(rows, order.size - have)
         writer.add(rows, {"tried": number, "success": success})
         have, succeeded = have + len(rows), succeeded + success
+        speaker.doing("transitions", have, order.size)
         if have == order.size:
             return tried
-        now = time.monotonic()
-        if now - told >= TELL_EVERY:
-            told = now
-            rate = (have - before) / (now - start)
-            left = (order.size - have) / rate
-            tell(f"{have:,} of {order.size:,} transitions, {rate:,.0f}/s, about {left:,.0f} s left")
     raise AssertionError("episodes never end")
 
 
@@ -250,9 +246,10 @@ class _Expert:
 class _ByParts:
     """The prior of a config alone, or the behaviour policy of a run's learner."""
 
-    def __init__(self, parts: Parts, about: dict[str, Any], learns: bool) -> None:
-        self.parts, self.about, self.learns = parts, about, learns
-        self.history_turns = parts.history_turns
+    def __init__(self, cfg: DictConfig, about: dict[str, Any], learns: bool) -> None:
+        self.parts, self.about, self.learns = build(cfg), about, learns
+        self.lm = "" if cfg.lm is None else str(cfg.lm.name)
+        self.history_turns = self.parts.history_turns
 
     def close_with(self, opened: ExitStack) -> None:
         for part in (self.parts.cache, self.parts.answers):
@@ -281,7 +278,7 @@ def _agent(name: str, cfg: DictConfig, runs: Path, ready: Callable[[DictConfig],
         if cfg.prior.source == "uniform":
             raise ConfigError("mix=prior: prior=uniform is nobody's; choose one, as in prior=scored, or mix=random")
         settings = named_settings(cfg)
-        return _ByParts(build(ready(cfg)), {part: settings[part] for part in ("prior", "lm", "prompt")}, learns=False)
+        return _ByParts(ready(cfg), {part: settings[part] for part in ("prior", "lm", "prompt")}, learns=False)
     try:
         run = find_run(name, runs)
     except ValueError as error:
@@ -289,9 +286,10 @@ def _agent(name: str, cfg: DictConfig, runs: Path, ready: Callable[[DictConfig],
     steps = checkpoint_steps(run.path)
     if not steps:
         raise ValueError(f"{run.name} has no checkpoint yet, so that it cannot act")
-    parts = build(ready(check(OmegaConf.create({**run.config, "paths": OmegaConf.to_container(cfg.paths)}))))
-    parts.learner.load_state_dict(read_weights(run.path / "checkpoints" / str(steps[-1])))
-    return _ByParts(parts, {"run_id": run.summary["run_id"], "checkpoint": steps[-1]}, learns=True)
+    own = ready(check(OmegaConf.create({**run.config, "paths": OmegaConf.to_container(cfg.paths)})))
+    agent = _ByParts(own, {"run_id": run.summary["run_id"], "checkpoint": steps[-1]}, learns=True)
+    agent.parts.learner.load_state_dict(read_weights(run.path / "checkpoints" / str(steps[-1])))
+    return agent
 
 
 # ---- the file --------------------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from llmrl.changes import changed_config, load_weights
 from llmrl.checks import refuse_keyless
 from llmrl.config import named_settings
 from llmrl.evaluate import Evaluation, Policy, play_out
+from llmrl.progress import Speaker
 from llmrl.rollout import Episode
 from llmrl.run.checkpoint import checkpoint_steps
 from llmrl.run.files import publish_folder, to_json
@@ -40,7 +41,6 @@ from llmrl.serve import served
 from llmrl.train import EVALUATION_ENVS, episode_row
 
 FORMAT = 1  # raised when the same settings would give other episodes
-TELL_EVERY = 10.0  # seconds
 ENOUGH = 100  # episodes, where nothing is computed
 
 
@@ -110,9 +110,10 @@ def _played(planned: Planned, tell: Callable[[str], None]) -> Judged:
     run, asked, cfg = planned.run, planned.asked, planned.cfg
     refuse_keyless(cfg)
     torch.set_num_threads(cfg.threads)
-    started = told = time.monotonic()
+    started = time.monotonic()
     with ExitStack() as opened:
-        cfg = opened.enter_context(served(cfg, tell))
+        speaker = opened.enter_context(Speaker(tell))
+        cfg = opened.enter_context(served(cfg, speaker.note))
         pool = build_pool(cfg, EVALUATION_ENVS, cfg.rollout.workers)
         opened.callback(pool.close)
         parts = build(cfg)
@@ -120,7 +121,7 @@ def _played(planned: Planned, tell: Callable[[str], None]) -> Judged:
             if part is not None:
                 opened.callback(part.close)
         if parts.answers is not None:
-            parts.answers.say = tell
+            parts.answers.tell(speaker.note, speaker.doing, cfg.lm.name)
         load_weights(parts.learner, run.path / "checkpoints" / str(planned.checkpoint))
         names = list(pool.task_ids) or [cfg.env.name]
         exact = _computed(cfg, parts, asked)
@@ -128,16 +129,12 @@ def _played(planned: Planned, tell: Callable[[str], None]) -> Judged:
         how: dict[str, Any]
         if exact is None:
             per_task = asked.per_task or -(-ENOUGH // len(names))
-
-            def heard(done: int) -> None:
-                nonlocal told
-                if (now := time.monotonic()) - told >= TELL_EVERY:
-                    told = now
-                    tell(f"{run.name}: {done:,} of {len(names) * per_task:,} episodes")
-
+            many, what = len(names) * per_task, f"episodes of {run.name}"
+            speaker.doing(what, 0, many)
             played = play_out(
                 pool, parts.prior, parts.learner, ("evaluate", asked.policy), seed=cfg.seed,
-                episodes=len(names) * per_task, policy=asked.policy, history_turns=parts.history_turns, told=heard,
+                episodes=many, policy=asked.policy, history_turns=parts.history_turns,
+                told=lambda done: speaker.doing(what, done, many),
             )  # fmt: skip
             episodes, found = played.episodes, Evaluation.of(played.episodes)
             how = {

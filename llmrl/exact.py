@@ -65,7 +65,7 @@ class Exact:
         return known[:: -(-len(known) // at_most)]
 
     def alone(self, prior: Prior) -> tuple[float, float] | None:
-        """The success of who draws its actions from what the prior proposes, and from all of the menu alike.
+        """The success of an agent that draws its actions from the prior, and of one that draws from the menu uniformly.
 
         The means over tasks; None where the prior has no formula. A limit on primitive steps is left out, which takes
         most of the time: where one binds, both are upper bounds.

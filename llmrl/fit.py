@@ -19,6 +19,8 @@ from math import log
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmrl.run.folder import NotBegun
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -33,7 +35,7 @@ FEW = 48  # states that are looked at
 SELDOM = 0.01  # successes too rare to be compared
 
 
-class Misfit(ValueError):
+class Misfit(NotBegun):
     """Data or prior do not fit the world, and the run is strict about it."""
 
     exit_code = 2
@@ -106,7 +108,7 @@ def complaint(fit: Mapping[str, Any], cfg: DictConfig) -> str | None:
                 fit["expert"], fit["uniform_expert"]
             )
         )
-        said.append(f"{what}: the model says nothing useful about {world} when it is asked so")
+        said.append(f"{what}: the model says nothing useful about {world} with this prompt")
     return "; ".join(said) or None
 
 

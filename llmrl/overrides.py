@@ -178,7 +178,8 @@ def _reason(error: BaseException, text: str) -> str:
     """Hydra names the override on the first of two lines, and points to its manual on the last."""
     about = ("Error parsing override", "See https://", "LexerNoViableAltException")
     lines = [line for line in str(error).replace(text, "").splitlines() if not line.startswith(about)]
-    return f" ({lines[0]})" if lines and lines[0].strip() else ""
+    told = [line for line in lines if line.strip(" ^~")]  # the others point at a place of the line above
+    return f" ({told[0]})" if told else ""
 
 
 def _instead(text: str, parser: OverridesParser) -> str:

@@ -30,6 +30,7 @@ from llmrl.envs.state import TextState
 from llmrl.learners.learner import Learner
 from llmrl.priors.candidates import Candidates
 from llmrl.priors.prior import Explanation
+from llmrl.progress import Speaker
 from llmrl.run.checkpoint import checkpoint_steps
 from llmrl.run.load import find_run
 from llmrl.run.seeding import integer, stream
@@ -117,17 +118,22 @@ def play(game: Game, console: Console, ask: Callable[[Text], str] | None = None,
 
 
 def open_game(
-    arguments: Sequence[str], runs: Path = Path("runs"), config_dir: Path | None = None, greedy: bool = False
+    arguments: Sequence[str],
+    runs: Path = Path("runs"),
+    config_dir: Path | None = None,
+    greedy: bool = False,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Game:
     """What `llmrl play ARGUMENTS` plays: a run with its last weights, or a config with an untrained learner.
 
-    The run is the one argument without "=". Raises ConfigError for settings, ValueError for the run and its weights.
+    The run is the one argument without "=". `say` is told of what is waited for.
+    Raises ConfigError for settings, ValueError for the run and its weights.
     """
     overrides = [text for text in arguments if "=" in text or text.startswith("~")]
     names = [text for text in arguments if text not in overrides]
     if not names:
         cfg = compose(overrides, config_dir)
-        return Game(cfg, f"{cfg.env.name} · {cfg.learner.name}, untrained · prior {cfg.prior.name}", greedy)
+        return Game(cfg, f"{cfg.env.name} · {cfg.learner.name}, untrained · prior {cfg.prior.name}", greedy, say)
     if len(names) > 1:
         raise ConfigError(f"{' and '.join(names)}: one run is played at a time; a setting is written key=value")
     run = find_run(names[0], runs)
@@ -141,7 +147,7 @@ def open_game(
             "Without a run, `llmrl play` plays an untrained agent"
         )
     unit = "decision" if cfg.data is None else "gradient step"
-    game = Game(cfg, f"{run.name} · as of {unit} {steps[-1]:,}", greedy)
+    game = Game(cfg, f"{run.name} · as of {unit} {steps[-1]:,}", greedy, say)
     try:
         load_weights(game.learner, run.path / "checkpoints" / str(steps[-1]))
     except BaseException:
@@ -175,12 +181,18 @@ class _HasPosterior(Protocol):
 class Game:
     """One world and one agent, who never learns here."""
 
-    def __init__(self, cfg: DictConfig, title: str, greedy: bool) -> None:
+    def __init__(
+        self, cfg: DictConfig, title: str, greedy: bool, say: Callable[[str], None] = lambda text: None
+    ) -> None:
         torch.set_num_threads(cfg.threads)
         self.cfg, self.title, self.greedy = cfg, title, greedy
+        self.speaker = Speaker(say)
+        self.speaker.note(f"loading {title}")
         parts = build(cfg)
         self.prior, self.answers, self.history_turns = parts.prior, parts.answers, parts.history_turns
         self.cache = parts.cache
+        if self.answers is not None:
+            self.answers.tell(self.speaker.note, self.speaker.doing, cfg.lm.name)
         self.learner: Learner = parts.learner
         self.env = env = build_env(cfg)
         self.pool = EnvPool(lambda: env, 1)
@@ -190,6 +202,7 @@ class Game:
         self.state: TextState
         self.outcome: Outcome
         self.ret, self.decisions, self.primitive_steps = 0.0, 0, 0
+        self.speaker.listen()
 
     @property
     def over(self) -> bool:
@@ -204,6 +217,7 @@ class Game:
         self.ret, self.decisions, self.primitive_steps = 0.0, 0, 0
 
     def decide(self) -> Decision:
+        self.speaker.forget()
         expert = self.outcome.info.get("expert_actions")
         (candidates,) = self.prior.candidates([self.state], "evaluation", [expert])
         q, posterior = None, np.exp(candidates.log_weights)
@@ -283,6 +297,7 @@ class Game:
         return Text(text, style="bold green" if success else "bold red")
 
     def close(self) -> None:
+        self.speaker.close()
         self.pool.close()
         if self.answers is not None:
             self.answers.close()

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 REFRESH = 0.1  # seconds between two redraws
 EVENT = 0.25  # seconds between two lines on where a cell of a sweep stands
+FIRST, AGAIN = 2.0, 10.0  # seconds of silence before something that takes long is told of, and told of again
+STANDS = 1.0  # seconds after which it is seen on a terminal what takes long
+LOOK = 0.25  # seconds between two looks at what takes long
 
 
 @dataclass
@@ -93,91 +96,131 @@ class UnderWay:
                 first, began = self._things[what][2:] if what in self._things else (done, self._clock())
                 self._things[what] = (done, total, first, began)
 
-    def text(self, least: float = 0.0) -> str:
-        """Those that began at least so many seconds ago; "" where there is none."""
+    def each(self, least: float) -> dict[str, str]:
+        """What is to be said of each that began at least so many seconds ago."""
         with self._lock:
             now, things = self._clock(), dict(self._things)
-        said = []
+        said = {}
         for what, (done, total, first, began) in things.items():
             if (seconds := now - began) >= least:
                 left = f", {time_left(total - done, (done - first) / seconds)}" if done > first and seconds > 0 else ""
-                said.append(f"{done:,} of {total:,} {what} in {duration(seconds)}{left}")
-        return "; ".join(said)
+                said[what] = f"{done:,} of {total:,} {what} in {duration(seconds)}{left}"
+        return said
+
+    def text(self, least: float = 0.0) -> str:
+        """All of them; "" where there is none."""
+        return "; ".join(self.each(least).values())
 
 
-class Plain:
-    """A line for each evaluation: for a file or a pipe. Where there is none for long, one on what takes so long.
+class Pace:
+    """When something that takes long is told of."""
 
-    A thread of its own says that, from `begin` to `close`, since the run is busy meanwhile.
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock, self._said_at = clock, clock()
+
+    def due(self, new: bool) -> bool:
+        """Whether it was silent long enough; `new`: what is to be told was not told of before."""
+        return self._clock() - self._said_at >= (FIRST if new else AGAIN)
+
+    def said(self) -> None:
+        self._said_at = self._clock()
+
+
+class Speaker:
+    """Passes on what is noted, and says what takes long.
+
+    A thread of its own says that, from `listen` to `close`, since whoever works is busy meanwhile.
     """
 
-    say_every = 10.0  # seconds
-
-    def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        self.console = console or _console()
-        self._clock = clock
-        self._under_way = UnderWay(clock)
-        self._said_at = clock()
+    def __init__(self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._say_to, self._clock = say, clock
+        self._under_way, self._pace = UnderWay(clock), Pace(clock)
+        self._told: set[str] = set()  # what was told of before
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
+
+    def note(self, text: str) -> None:
+        self._pace.said()
+        self._say_to(text)
+
+    def doing(self, what: str, done: int, total: int) -> None:
+        self._under_way.update(what, done, total)
+
+    def speak_up(self) -> None:
+        """Says what takes long, where it was silent for FIRST seconds, or for AGAIN where it was said before."""
+        slow = self._under_way.each(FIRST)
+        if slow and self._pace.due(new=not slow.keys() <= self._told):
+            self._told.update(slow)
+            self._speak("; ".join(slow.values()))
+
+    def forget(self) -> None:
+        """A person waits anew: everything is told of as for the first time."""
+        self._told.clear()
+        self._pace.said()
+
+    def listen(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._look, daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        self._closed.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def __enter__(self) -> Self:
+        self.listen()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _speak(self, text: str) -> None:
+        self.note(text)
+
+    def _look(self) -> None:
+        while not self._closed.wait(LOOK):
+            self.speak_up()
+
+
+class Plain(Speaker):
+    """A line for each evaluation: for a file or a pipe. Where there is none for long, one on what takes so long."""
+
+    def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(self._print, clock)
+        self.console = console or _console()
         self._total, self._unit = 1, "decisions"
         self._begun: str | None = None
 
     def begin(self, name: str, folder: Path, total_steps: int, unit: str = "decisions") -> None:
         if name != self._begun:
-            self._print(f"{name}: {total_steps:,} {unit}")
+            self.note(f"{name}: {total_steps:,} {unit}")
         self._begun = name
         self._total, self._unit = total_steps, unit
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._speak, daemon=True)
-            self._thread.start()
+        self.listen()
 
     def progress(self, p: Progress) -> None:
         self.doing(self._unit, p.env_steps, self._total)
 
-    def doing(self, what: str, done: int, total: int) -> None:
-        self._under_way.update(what, done, total)
-
     def evaluated(self, row: dict[str, Any]) -> None:
-        self._print(evaluation_line(row))
-
-    def note(self, text: str) -> None:
-        self._print(text)
-
-    def speak_up(self) -> None:
-        """Says what takes so long, where nothing was said for `say_every` seconds."""
-        if self._clock() - self._said_at >= self.say_every and (text := self._under_way.text(least=1.0)):
-            self._print(f"{'':>17}  {text}")
-
-    def _speak(self) -> None:
-        while not self._closed.wait(self.say_every / 4):
-            self.speak_up()
+        self.note(evaluation_line(row))
 
     def done(self, summary: dict[str, Any], cost: dict[str, Any], paths: Sequence[Path]) -> None:
-        self._hush()
+        self.close()
         self.console.print(end_table(summary, cost))
         for path in paths:
-            self._print(str(path))
+            self.note(str(path))
 
-    def close(self) -> None:
-        """Leaves the screen as it should be; also for a run that stops early."""
-        self._hush()
-
-    def _hush(self) -> None:
-        self._closed.set()
-        if self._thread is not None:
-            self._thread.join()
+    def _speak(self, text: str) -> None:
+        self.note(f"{'':>17}  {text}")
 
     def _print(self, text: str) -> None:
         """As it is, on one line: a path that is broken or coloured cannot be copied."""
-        self._said_at = self._clock()
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 class Live(Plain):
     """A bar that moves, above it a line for each evaluation: for a terminal of 80 columns or more."""
-
-    say_every = 1.0
 
     def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         from rich.live import Live as RichLive
@@ -202,15 +245,12 @@ class Live(Plain):
 
     def speak_up(self) -> None:
         """The bar stands still while something takes long: below it is what, and it is drawn anew."""
-        if self._live.is_started and self._clock() - self._shown_at >= self.say_every:
+        if self._live.is_started and self._clock() - self._shown_at >= STANDS:
             self._live.update(self._bar(self._shown), refresh=True)
 
-    def done(self, summary: dict[str, Any], cost: dict[str, Any], paths: Sequence[Path]) -> None:
-        self.close()
-        super().done(summary, cost, paths)
-
     def close(self) -> None:
-        self._hush()
+        """Leaves the screen as it should be; also for a run that stops early."""
+        super().close()
         self._live.stop()
 
     def _bar(self, p: Progress) -> RenderableType:
@@ -231,36 +271,51 @@ class Live(Plain):
         if p.queries:
             parts.append(f"asked {_count(p.queries)}: {_count(p.computed)} computed, {_count(p.kept)} kept")
         asked = Text(" · ".join(parts), style="dim", no_wrap=True, overflow="ellipsis")
-        slow = self._under_way.text(least=self.say_every)
+        slow = self._under_way.text(least=STANDS)
         return Group(bar, asked, *([Text(slow, style="dim")] if slow else []))
 
 
 class Events(Plain):
     """A line of JSON for each thing that happens: for the sweep that this run is a cell of."""
 
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(clock=clock)
+        self._progress_at = self._doing_at = float("-inf")
+        self._doing = ""  # as it was sent last
+
     def begin(self, name: str, folder: Path, total_steps: int, unit: str = "decisions") -> None:
-        self._say(total=total_steps)
+        self._send(total=total_steps)
+        self.listen()
 
     def progress(self, p: Progress) -> None:
-        now = time.monotonic()
-        if now - self._said_at >= EVENT:
-            self._said_at = now
+        now = self._clock()
+        if now - self._progress_at >= EVENT:
+            self._progress_at = now
             success = p.eval_success if p.eval_success is not None else p.train_success
-            self._say(at=p.env_steps, rate=p.steps_per_second, success=success)
+            self._send(at=p.env_steps, rate=p.steps_per_second, success=success)
+
+    def doing(self, what: str, done: int, total: int) -> None:
+        super().doing(what, done, total)
+        self.speak_up()
+
+    def speak_up(self) -> None:
+        """Sends what takes long where it is another than before, or for longer; "" where nothing does any more."""
+        text, now = self._under_way.text(least=STANDS), self._clock()
+        if text != self._doing and (not text or now - self._doing_at >= EVENT):
+            self._doing, self._doing_at = text, now
+            self._send(doing=text)
 
     def evaluated(self, row: dict[str, Any]) -> None:
-        self._say(row=row)
+        self._send(row=row)
 
     def note(self, text: str) -> None:
-        self._say(note=text)
+        self._send(note=text)
 
     def done(self, summary: dict[str, Any], cost: dict[str, Any], paths: Sequence[Path]) -> None:
         return
 
-    _said_at = float("-inf")
-
-    def _say(self, **event: Any) -> None:
-        print(json.dumps(event), flush=True)
+    def _send(self, **event: Any) -> None:
+        print(json.dumps(event) + "\n", end="", flush=True)  # in one piece, since there are two threads
 
 
 def reporter(show_bar: bool) -> Plain:

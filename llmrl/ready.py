@@ -73,7 +73,7 @@ def _refuse_foreign(part: str, node: DictConfig) -> None:
     except ValueError as error:
         raise ConfigError(f"{part}.{error}{did_you_mean([path], _ours(part))}") from None
     if not callable(found):
-        raise ConfigError(f"{part}._target_={path} is a {type(found).__name__}, and cannot be called")
+        raise ConfigError(f"{part}._target_={path} is of type {type(found).__name__}, and cannot be called")
     if part in CALLED_WITH_ITS_KEYS:
         _refuse_arguments(part, path, found, node)
 

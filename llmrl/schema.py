@@ -189,7 +189,7 @@ class PriorConfig:
     uniform_after: int | None = since(None)  # decisions after which the behaviour knows no prior any more
     # own: somebody else's weights
     _target_: str | None = since(None)  # what is called with `settings` and the run's seed
-    settings: Any = since(None)
+    settings: Any = since(None)  # what `_target_` is called with, beside the run's seed
 
 
 # ---- learning ------------------------------------------------------------------------------------------------

@@ -93,9 +93,7 @@ class Training:
         folder.write_config(cfg)
         self.parts: Parts = build(cfg)
         if self.parts.answers is not None:
-            self.parts.answers.say = self.note
-            asked = f"prompts asked of {cfg.lm.name}"
-            self.parts.answers.asking = lambda done, total: reporter.doing(asked, done, total)
+            self.parts.answers.tell(self.note, reporter.doing, cfg.lm.name)
         if self.parts.cache is not None and self.parts.cache.note:
             self.note(self.parts.cache.note)
         if self.evaluation_pool.note:

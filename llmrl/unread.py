@@ -220,6 +220,7 @@ UNREAD: tuple[Rule, ...] = (
     Rule(_keys("prior", "temperature"), _READS(_ASKED), _not_from("generated", "scored"), refused=True),
     Rule(_keys("prior", "normalise"), _READS(_SCORED), _not_from("scored"), refused=True),
     Rule(_keys("prior", "control"), _READS("shuffled or marginal"), _not_from("scored"), refused=True),
+    Rule(_keys("prior", "settings"), _READS("a prior of your own"), _not_from("own"), refused=True),
     Rule(_keys("prior", "error"), _READS("oracle"), _not_from("oracle"), refused=True),
     Rule(_keys("prior", "mix"), "prior={prior} is uniform anyway", lambda s: s["prior.source"] == "uniform"),
     Rule(_keys("prior", "source normalise mix temperature max_tokens top_p stop projection limit draw_seed control "

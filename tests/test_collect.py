@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from eager import make_eager
 
 import llmrl
+import llmrl.collect
 from llmrl.collect import Order, collect, parse_order
 from llmrl.config import ConfigError, compose
 from llmrl.data.dataset import UNKNOWN, DataSet
@@ -24,8 +28,10 @@ def order(out: Path, *words: str) -> Order:
     return parse_order([f"out={out}", *given.values()])[0]
 
 
-def collected(out: Path, *words: str, overrides: list[str] | None = None) -> DataSet:
-    collect(compose(overrides or TOMATO), order(out, *words), out.parent / "runs", lambda _: None)
+def collected(
+    out: Path, *words: str, overrides: list[str] | None = None, tell: Callable[[str], None] = lambda _: None
+) -> DataSet:
+    collect(compose(overrides or TOMATO), order(out, *words), out.parent / "runs", tell)
     return read(out)
 
 
@@ -94,13 +100,18 @@ def test_a_share_that_nobody_can_give_is_given_up(tmp_path: Path, monkeypatch: p
         collected(tmp_path / "a.parquet", "mix=expert", "noise=0", "success=0")
 
 
-def test_the_prior_and_a_run_act(tmp_path: Path) -> None:
+def test_the_prior_and_a_run_act(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_eager(monkeypatch, llmrl.collect)
+    said: list[str] = []
     model = ["lm=hf", f"lm.model={GOLDEN / 'lm'}", "lm.device=cpu", f"paths.cache={tmp_path / 'kept.sqlite3'}"]
     prior = collected(
         tmp_path / "a.parquet", "mix=prior", "noise=0",
-        overrides=[*TOMATO[:2], "learner=prior_only", "prior=scored", *model],
+        overrides=[*TOMATO[:2], "learner=prior_only", "prior=scored", *model], tell=said.append,
     )  # fmt: skip
     assert {prior.texts[i] for i in prior["agent"]} == {"prior"}
+    assert said[0] == "0 of 100 transitions in 0:00"
+    assert said[1] == "loading lm"
+    assert re.search(r"0 of \d+ prompts asked of hf in 0:00$", said[2])
     runs = tmp_path / "runs"
     small = [
         "learner=cql", f"data={GOLDEN / 'tomato.parquet'}", "learner.gradient_steps=50", "learner.hidden=[8]",

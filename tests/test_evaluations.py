@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from eager import make_eager
 
 from llmrl import evaluations
 from llmrl.config import ConfigError, compose
@@ -83,6 +85,26 @@ def test_success_is_computed_where_the_run_computes_it(tmp_path: Path) -> None:
     assert not played.exact
     assert len(rows(played.path)) == 4
     assert not evaluate_run(run, Asked(policy="expert")).exact
+
+
+def test_it_is_told_how_many_prompts_are_asked_and_episodes_played(
+    tmp_path: Path, llama_folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llmrl.train import train
+
+    settings = ["learner=prior_only", "prior=scored", "env=frozen_lake", "env_steps=16", f"paths.runs={tmp_path}"]
+    settings += ["lm=hf", f"lm.model={llama_folder}", "lm.device=cpu"]
+    train(compose([*settings, "evaluation.episodes=1", f"paths.cache={tmp_path / 'kept.sqlite3'}"]))
+    (run,) = load_runs(tmp_path)
+    make_eager(monkeypatch, evaluations)
+    said: list[str] = []
+    anew = (f"paths.cache={tmp_path / 'anew.sqlite3'}",)
+    assert evaluate_planned(plan(run, Asked(anew)), said.append).exact
+    assert said[0] == "loading small-llama"
+    assert re.fullmatch(r"0 of \d+ prompts asked of hf in 0:00", said[1])
+    said.clear()
+    evaluate_planned(plan(run, Asked(anew, per_task=4)), said.append)
+    assert said[0] == f"0 of 4 episodes of {run.name} in 0:00"
 
 
 def test_it_is_read_where_it_was_played(trained: list[RunInfo], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,14 @@ def test_compose_is_at_hand() -> None:
     assert llmrl.compose(["seed=3"]).seed == 3
 
 
-@pytest.mark.parametrize("order", ["import gymnasium; import llmrl", "import llmrl; import gymnasium"])
+@pytest.mark.parametrize(
+    "order",
+    [
+        "import gymnasium; import llmrl",
+        "import llmrl; import gymnasium",
+        "import llmrl; from importlib.util import find_spec; find_spec('gymnasium'); import gymnasium",
+    ],
+)
 def test_importing_the_package_registers_its_worlds(order: str) -> None:
     code = f"{order}; import sys; env = gymnasium.make('llmrl/FrozenLake-v0'); print(env.reset(seed=0)[0]['task'])"
     assert python(f"{code}; print('torch' in sys.modules)").splitlines()[1:] == ["False"]

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from eager import make_eager
 from omegaconf import OmegaConf
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+import llmrl.play
 from llmrl.changes import changed_config
 from llmrl.config import ConfigError, compose
 from llmrl.lm.language_model import Sampling
@@ -359,6 +361,16 @@ def test_success_is_said() -> None:
     scout.close()
     screen = shown(a_cook(), typed=[*(str(action + 1) for action in way), "q"])
     assert re.search(r"^success · return 1\.\d+ · 6 decisions, 28 primitive steps", screen, re.MULTILINE)
+
+
+def test_it_is_told_what_is_waited_for(llama_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_eager(monkeypatch, llmrl.play)
+    settings = ["learner=prior_only", "prior=scored", "env=overcooked_tomato", "lm=hf", f"lm.model={llama_folder}"]
+    said: list[str] = []
+    game = open_game([*settings, "lm.device=cpu", f"paths.cache={tmp_path / 'kept.sqlite3'}"], say=said.append)
+    assert said == ["loading overcooked_tomato · prior_only, untrained · prior scored"]
+    shown(game, steps=2)
+    assert said[1:] == ["loading small-llama", *["0 of 1 prompts asked of hf in 0:00"] * 2]
 
 
 def test_what_is_no_key_is_asked_again() -> None:

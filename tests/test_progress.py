@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from llmrl.progress import Live, Plain, Progress, Silent, UnderWay, duration, evaluation_line, reporter
+from llmrl.progress import Live, Plain, Progress, Silent, Speaker, UnderWay, duration, evaluation_line, reporter
 
 ROW = {
     "env_steps": 123_250,
@@ -130,7 +130,7 @@ def test_durations(seconds: float, shown: str) -> None:
 # ---- where something takes long --------------------------------------------------------------------------------------
 
 
-def test_what_takes_long_is_told_every_ten_seconds_and_no_oftener() -> None:
+def test_what_takes_long_is_told_after_two_seconds_and_then_every_ten() -> None:
     out, clock = console(), [0.0]
     plain = Plain(out, lambda: clock[0])
     plain.note("begun")
@@ -140,15 +140,40 @@ def test_what_takes_long_is_told_every_ten_seconds_and_no_oftener() -> None:
         plain.speak_up()
     assert [line.strip() for line in text(out).splitlines()] == [
         "begun",
-        "80 of 869 prompts asked of slow in 0:10, 1:39 left",
-        "160 of 869 prompts asked of slow in 0:20, 1:29 left",
-        "240 of 869 prompts asked of slow in 0:30, 1:19 left",
-        "320 of 869 prompts asked of slow in 0:40, 1:09 left",
+        "16 of 869 prompts asked of slow in 0:02, 1:47 left",
+        "96 of 869 prompts asked of slow in 0:12, 1:37 left",
+        "176 of 869 prompts asked of slow in 0:22, 1:27 left",
+        "256 of 869 prompts asked of slow in 0:32, 1:17 left",
     ]
     plain.doing("prompts asked of slow", 869, 869)
     clock[0] = 99.0
     plain.speak_up()
     assert len(text(out).splitlines()) == 5  # nothing is under way
+
+
+def test_each_thing_has_a_first_word_and_short_ones_have_none() -> None:
+    clock, said = [0.0], []
+    speaker = Speaker(said.append, lambda: clock[0])
+
+    def evaluate(seconds: int) -> None:
+        speaker.doing("episodes", 0, 30)
+        for _ in range(4 * seconds):
+            clock[0] += 0.25
+            speaker.speak_up()
+        speaker.doing("episodes", 30, 30)
+        speaker.note("evaluated")
+
+    for _ in range(20):
+        evaluate(1)
+    assert said == ["evaluated"] * 20
+    said.clear()
+    evaluate(3)
+    evaluate(9)  # told of before: not within ten seconds of the last word
+    assert said == ["0 of 30 episodes in 0:02", "evaluated", "evaluated"]
+    said.clear()
+    speaker.forget()
+    evaluate(3)
+    assert said == ["0 of 30 episodes in 0:02", "evaluated"]
 
 
 def test_the_time_left_goes_by_what_was_done_since_it_was_begun() -> None:

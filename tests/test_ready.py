@@ -53,7 +53,7 @@ RANDOM = ("learner=random", "env=own")
         ("own_worlds.Wrld", "env._target_=own_worlds.Wrld cannot be imported"),
         ("nowhere.World", "No module named 'nowhere'"),
         ("needs_more.World", "No module named 'no_such_package_at_all'"),
-        ("own_worlds.number", "env._target_=own_worlds.number is a int, and cannot be called"),
+        ("own_worlds.number", "env._target_=own_worlds.number is of type int, and cannot be called"),
         ("llmrl.envs.lake.env.frozen_lak", "did you mean llmrl.envs.lake.env.frozen_lake?"),
     ],
 )

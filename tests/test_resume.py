@@ -256,7 +256,7 @@ def test_a_run_that_was_stopped_again_and_again(
         with stopped_at("answers", 1 if at_once else 2):  # in the first evaluation, or soon after
             llmrl.train(cfg)
     ticks = 1 if cfg.data is not None else cfg.checkpoint_every // cfg.rollout.num_envs
-    steps = min(cfg.env_steps, (cfg.episodes or cfg.env_steps) * cfg.env.max_decisions)
+    steps = min(cfg.env_steps, cfg.episodes * cfg.env.max_decisions) if cfg.episodes else cfg.env_steps
     end = f"{steps} decisions" if cfg.data is None else f"{cfg.learner.gradient_steps} gradient steps"
     assert cfg.checkpoint_every <= STEPS_AT_ONCE
     stops = {

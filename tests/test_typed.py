@@ -28,6 +28,10 @@ def refusal(*overrides: str) -> str:
     return str(caught.value)
 
 
+def test_a_reason_is_in_words_or_absent() -> None:
+    assert refusal("prompt.prefix=a b<c").startswith("prompt.prefix=a b<c: this does not parse; if it is one text")
+
+
 # ---- whole numbers ---------------------------------------------------------------------------------------------------
 
 

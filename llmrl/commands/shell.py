@@ -141,9 +141,7 @@ def _exit_code(error: Exception) -> int:
     """What a person can mend by typing something else is told as a ValueError, or as a file that cannot be had."""
     from llmrl.overrides import ConfigError
 
-    if isinstance(error, ConfigError):
-        return 2
-    mistaken = isinstance(error, MISTAKES) or getattr(error, "errno", None) == errno.EROFS
+    mistaken = isinstance(error, (ConfigError, *MISTAKES)) or getattr(error, "errno", None) == errno.EROFS
     return int(getattr(error, "exit_code", 2 if mistaken else 1))
 
 

@@ -29,7 +29,8 @@ T = TypeVar("T")
 CONNECT_S = 10.0
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0  # of the backoff, before jitter takes a random part of it
 SAYS_EVERY_S = 30.0
-SILENT_S = 10.0  # after which a server that says nothing at all is told of
+NEVER_HEARD_S = 2.0  # after which a server that never answered is told of
+SILENT_S = 10.0  # after which one is told of that did: many an answer takes longer than a moment
 SHOWN = 300  # characters of a server's own words
 
 ended: dict[str, Callable[[], str | None]] = {}  # address of a server that we started -> how it ended, if it has
@@ -159,7 +160,7 @@ class Connection:
         self.guard: Guard | None = None
         self.say: Callable[[str], None] = lambda _: None
         self._said_at = -SAYS_EVERY_S
-        self._heard_at = -SAYS_EVERY_S  # when an answer came last, to whatever question
+        self._heard_at: float | None = None  # when an answer came last, to whatever question
         self._key = read_key(key_env)
         self._jitter = wait_random_exponential(multiplier=FIRST_WAIT_S, max=LONGEST_WAIT_S)
         self._pin: ContextVar[_Pin | None] = ContextVar("pin", default=None)
@@ -374,7 +375,7 @@ class Connection:
 
         def later() -> None:
             nonlocal timer
-            timer = loop.call_later(SILENT_S, again)
+            timer = loop.call_later(NEVER_HEARD_S, again)
 
         later()
         try:
@@ -385,8 +386,9 @@ class Connection:
     def speak_up(self, began: float) -> None:
         """Says that a question which was sent at `began` waits, where no other is answered either."""
         now = self.clock.now()
-        since = max(began, self._heard_at)
-        if now - since >= SILENT_S and now - self._said_at >= SAYS_EVERY_S:
+        since = began if self._heard_at is None else max(began, self._heard_at)
+        silent = NEVER_HEARD_S if self._heard_at is None else SILENT_S
+        if now - since >= silent and now - self._said_at >= SAYS_EVERY_S:
             self._said_at = now
             self.say(
                 f"waiting for {self.url}: it has said nothing since {self.clock.shown(since)}, for {now - since:,.0f} "

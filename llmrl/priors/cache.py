@@ -86,14 +86,20 @@ class Answers:
         self._cache, self._identity, self._engine, self._load = cache, identity, engine, load
         self._cached_only = cached_only
         self._questions: dict[Sampling | None, Questions] = {}
-        self.say: Callable[[str], None] = lambda _: None  # told of what is waited for, from any thread
-        self.asking: Callable[[int, int], None] = lambda done, total: (
-            None
-        )  # told how many prompts are asked of how many
+        self._say: Callable[[str], None] = lambda _: None
+        self._asking: Callable[[int, int], None] = lambda done, total: None
         self._model: LanguageModel | None = None
         self._begun: list[_Begun] = []
         self._unread: dict[tuple[Sampling | None, str], set[str]] = {}  # asked for ahead
         self._vouched = False  # whether what answers is the model that answered before
+
+    def tell(self, say: Callable[[str], None], doing: Callable[[str, int, int], None], name: str) -> None:
+        """`say` is told of what is waited for, from any thread; `doing` how many prompts of how many `name` was asked.
+
+        As in `llmrl.progress.Speaker`.
+        """
+        self._say = say
+        self._asking = lambda done, total: doing(f"prompts asked of {name}", done, total)
 
     @property
     def note(self) -> str | None:
@@ -167,11 +173,11 @@ class Answers:
         for start in range(0, len(missing), COMMIT_EVERY):
             some = dict(islice(missing.items(), start, start + COMMIT_EVERY))
             model = self._loaded()
-            self.asking(start, len(missing))
+            self._asking(start, len(missing))
             self._keep(sampling, some, self._asked(model, questions, sampling, some))
             # What was stored is the answer, also where another process stored its own first.
             known.update(zip(some, self._cache.read(questions.keys(some)), strict=True))
-            self.asking(start + len(some), len(missing))
+            self._asking(start + len(some), len(missing))
         return known
 
     def _begin(self, mode: str, sampling: Sampling | None, wanted: Mapping[str, KeysView[str]]) -> None:
@@ -256,7 +262,7 @@ class Answers:
     def _loaded(self) -> LanguageModel:
         if self._model is None:
             if self._engine == "transformers":
-                self.say(f"loading {self._identity.model}")
+                self._say(f"loading {self._identity.model}")
             model = self._load()
             if (model.identity, model.engine) != (self._identity, self._engine):
                 raise LanguageModelError(
@@ -266,7 +272,7 @@ class Answers:
             self._model = model
             hear = getattr(model, "hear", None)
             if hear is not None:
-                hear(lambda text: self.say(text))
+                hear(lambda text: self._say(text))
         if not self._vouched:
             self._hold_to_kept(self._model)
             self._vouched = True

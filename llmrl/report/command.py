@@ -76,7 +76,7 @@ def _typed(value: Any) -> str:
     if isinstance(value, str):
         from hydra.core.override_parser.types import Quote, QuotedString
 
-        plain = re.fullmatch(r"[\w./:@-]*[A-Za-z_/][\w./:@-]*", value) and not _PARSED.fullmatch(value)
+        plain = re.fullmatch(r"[\w./:@-]*[A-Za-z_/][\w./:@-]*", value, re.ASCII) and not _PARSED.fullmatch(value)
         return value if plain else QuotedString(text=value, quote=Quote.single).with_quotes()
     if isinstance(value, Mapping):
         return "{" + ",".join(f"{key}:{_typed(inner)}" for key, inner in value.items()) + "}"

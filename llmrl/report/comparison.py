@@ -137,9 +137,7 @@ TEXTS: dict[str, Callable[[Comparison], str]] = {
 def check_suffix(file: Path, kinds: Sequence[str] = (*TEXTS, *PICTURES)) -> None:
     """Raises ConfigError for a kind of file that is not written."""
     if file.suffix not in kinds:
-        raise ConfigError(f"--out {file}: what is written is {', '.join(kinds[:-1])} or {kinds[-1]}, by the name's end")
-    if file.is_dir():
-        raise ConfigError(f"--out {file}: this is a folder; name a file")
+        raise ConfigError(f"--out {file}: the name has to end with {', '.join(kinds[:-1])} or {kinds[-1]}")
 
 
 def write(comparison: Comparison, file: Path) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -13,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from llmrl.config import ConfigError
+from llmrl.near import did_you_mean
 from llmrl.progress import percent
 from llmrl.report.groups import settings, telling
 from llmrl.report.tables import COLOURS, age, far_titles, latest
@@ -134,8 +134,7 @@ def _sorted(found: list[Row], sort: str) -> list[Row]:
     for key in {key for row in found for key in (*row.far, *row.told)}:
         columns |= {key: key, _title(key, found) if key in found[0].told else key: key}
     if name not in columns:
-        near = get_close_matches(name, columns, n=1)
-        hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(sorted(columns))}"
+        hint = did_you_mean([name], columns) or f"; there are {', '.join(sorted(columns))}"
         raise ConfigError(f"--sort {sort}: there is no such column{hint}")
 
     def value(row: Row) -> Any:

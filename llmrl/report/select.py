@@ -118,7 +118,11 @@ def _named(name: str, root: Path, runs: Sequence[RunInfo]) -> list[RunInfo]:
         raise ConfigError(f"{name}: there is no run in {root}/; `llmrl train` makes one, --runs names another folder")
     parts = sorted({part for run in runs for part in (run.name, *run.name.split("-"))})
     near = nearest(name, parts, n=3, cutoff=0.5)
-    hint = f"; did you mean {' or '.join(near)}?" if near else f": {len(runs)} runs are there"
+    hint = (
+        f"; did you mean {' or '.join(near)}?"
+        if near
+        else f": there {'is 1 run' if len(runs) == 1 else f'are {len(runs)} runs'}"
+    )
     raise ConfigError(f"{name}: no run in {root}/ has this in its name{hint}")
 
 

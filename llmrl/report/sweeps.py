@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -15,16 +16,16 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from llmrl.progress import evaluation_line, percent, time_left
+from llmrl.progress import Pace, evaluation_line, percent, time_left
 from llmrl.report import statistics
 from llmrl.report.groups import grouped
 from llmrl.report.statistics import Estimate, SeedCurve
+from llmrl.report.tables import COLOURS
 from llmrl.run.files import publish, to_json
 from llmrl.run.load import RunInfo
 
 FOLDER = "sweeps"  # in the folder of runs
 PER_SECOND = 4  # redraws
-COLOURS = {"done": "green", "failed": "red", "stopped": "yellow", "paused": "yellow", "running": "cyan"}
 
 
 @dataclass
@@ -35,17 +36,28 @@ class _Cell:
     total: int = 0
     rate: float = 0.0
     success: float | None = None
+    doing: str = ""  # what takes long
+    told: bool = False  # whether it was said
+
+    @property
+    def left(self) -> str:
+        return time_left(self.total - self.at, self.rate) if self.state == "running" else ""
 
 
 @dataclass
 class Screen:
-    """A context manager. On a terminal a table that moves, else a line for each thing that happens."""
+    """A context manager. On a terminal a table that moves, else a line for each thing that happens.
+
+    Of a cell of which nothing was said for long, there is a line on how far it is.
+    """
 
     names: Sequence[str]  # of the cells
     console: Console = field(default_factory=Console)
+    clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
         self._cells = [_Cell(name) for name in self.names]
+        self._paces: dict[int, Pace] = {}  # of the cells that were started
         self._live: Live | None = None
         if self.console.is_terminal:
             self._live = Live(
@@ -69,29 +81,36 @@ class Screen:
 
     def started(self, i: int) -> None:
         self._cells[i].state = "running"
+        self._paces[i] = Pace(self.clock)
         if not self._live:
             self.say(f"{self._number(i)} {self.names[i]}")
 
     def heard(self, i: int, event: Mapping[str, Any]) -> None:
         """What the reporter of cell `i` said (`llmrl.progress.Events`)."""
         cell = self._cells[i]
-        for name in ("at", "total", "rate", "success"):
+        for name in ("at", "total", "rate", "success", "doing"):
             if event.get(name) is not None:
                 setattr(cell, name, event[name])
         if "row" in event:
             cell.success = event["row"].get("eval/success")
             if not self._live:
+                self._paces[i].said()
                 self.say(f"{self._number(i)} {evaluation_line(event['row']).strip()}")
         if "note" in event:
             self.say(f"{self._number(i)} {event['note']}")
+        if not self._live and self._paces[i].due(new=bool(cell.doing) and not cell.told):
+            self._paces[i].said()
+            cell.told = True
+            share = f"{percent(cell.at / cell.total)} done" if cell.total else ""
+            self.say(f"{self._number(i)} {', '.join(filter(None, (share, cell.left, cell.doing)))}")
 
     def ended(self, i: int, state: str, errors: str) -> None:
-        self._cells[i].state = state
+        self._cells[i].state, self._cells[i].doing = state, ""
         if errors or not self._live:
             self.say(f"{self._number(i)} {self.names[i]}: {state}" + (f"\n{errors}" if errors else ""))
 
     def table(self) -> RenderableType:
-        """As many cells as the terminal is high, those under way first."""
+        """As many cells as the terminal is high, those under way first; below them what takes long in some."""
         count = {state: sum(cell.state == state for cell in self._cells) for state in ("done", "running", "waiting")}
         head = Text(f"{len(self._cells)} runs: " + ", ".join(f"{n} {state}" for state, n in count.items()))
         table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
@@ -100,14 +119,17 @@ class Screen:
             table.add_column(column, justify="right", no_wrap=True)
         order = sorted(self._cells, key=lambda cell: ("running", "failed", "paused", "waiting").index(cell.state)
                        if cell.state in ("running", "failed", "paused", "waiting") else 9)  # fmt: skip
-        shown = order[: max(1, self.console.height - 4)]
+        slow = [Text(f"{cell.name}: {cell.doing}", style="dim") for cell in order if cell.doing]
+        lines = len(self.console.render_lines(Group(*slow))) if slow else 0
+        shown = order[: max(1, self.console.height - 4 - lines)]
         for cell in shown:
             share = 1.0 if cell.state == "done" else cell.at / cell.total if cell.total else None
-            left = time_left(cell.total - cell.at, cell.rate).removesuffix(" left") if cell.state == "running" else ""
             state = Text(cell.state, style=COLOURS.get(cell.state, ""))
-            table.add_row(Text(cell.name), state, percent(share), percent(cell.success), left)
+            table.add_row(
+                Text(cell.name), state, percent(share), percent(cell.success), cell.left.removesuffix(" left")
+            )
         rest = [Text(f"and {len(order) - len(shown)} more", style="dim")] if len(order) > len(shown) else []
-        return Group(head, table, *rest)
+        return Group(head, table, *rest, *slow)
 
     def _number(self, i: int) -> str:
         return f"[{i + 1}/{len(self.names)}]"

@@ -12,7 +12,9 @@ from llmrl.doctor import Finding
 from llmrl.progress import percent
 from llmrl.run.load import RunInfo
 
-COLOURS = {"complete": "green", "running": "cyan", "failed": "red", "stopped": "yellow"}
+COLOURS = {  # of what a run, or a cell of a sweep, stands at
+    "complete": "green", "done": "green", "running": "cyan", "failed": "red", "stopped": "yellow", "paused": "yellow",
+}  # fmt: skip
 
 
 def sweep_table(rows: Sequence[tuple[Sequence[str], RunInfo | None, str]]) -> Table:

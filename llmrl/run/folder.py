@@ -40,7 +40,11 @@ class RunInUse(ValueError):
     exit_code = 1  # nothing is wrong with what was typed
 
 
-class CannotResume(ValueError):
+class NotBegun(ValueError):
+    """The run ends before it learns anything, and has not failed."""
+
+
+class CannotResume(NotBegun):
     """The run was begun under other conditions. Nothing has been changed."""
 
     exit_code = 1
@@ -260,11 +264,12 @@ class RunFolder:
             if isinstance(error, Paused) and not self.finished:
                 with suppress(RunFolderError):
                     self.log(str(error))
-            elif isinstance(error, Exception) and not isinstance(error, CannotResume) and not self.finished:
+            elif isinstance(error, Exception) and not isinstance(error, NotBegun) and not self.finished:
                 with suppress(RunFolderError):  # a full disk has no room for its own story
                     self.log("".join(traceback.format_exception(error)))
                     error.add_note(f"the traceback is in {self.path / 'log.txt'}")
-                error.exit_code = 1  # type: ignore[attr-defined]  # the run failed, whatever it was that it raised
+                if not hasattr(error, "exit_code"):  # the run failed, whatever it was that it raised
+                    error.exit_code = 1  # type: ignore[attr-defined]
                 with suppress(RunFolderError):
                     self.write_summary({**self.summary, "status": "failed"})
         finally:

@@ -9,12 +9,12 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from llmrl.overrides import shown
-from llmrl.progress import duration, percent
+from llmrl.progress import Speaker, duration, percent
 from llmrl.tune.log import ranked
 from llmrl.tune.plan import Plan
 
@@ -26,8 +26,9 @@ class Screen:
 
     def __init__(self, quiet: bool = False) -> None:
         self.console = Console(quiet=quiet)
+        self._speaker = Speaker(self._print_line)
         self._bar = Progress(
-            TextColumn("runs"), BarColumn(30), MofNCompleteColumn(), TimeRemainingColumn(),
+            TextColumn("runs"), BarColumn(30), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
             console=self.console, transient=True, disable=quiet or not self.console.is_terminal,
         )  # fmt: skip
 
@@ -43,11 +44,17 @@ class Screen:
         if rows:
             left = plan.trials - len(rows)
             self._print(f"{out} has {len(rows)} trials" + (f": {left} to go" if left else ": nothing to compute"))
-        self._task = self._bar.add_task("runs", total=plan.trials * plan.runs, completed=len(rows) * plan.runs)
+        self._total, self._runs_done = plan.trials * plan.runs, len(rows) * plan.runs
+        self._task = self._bar.add_task("runs", total=self._total, completed=self._runs_done)
         self._bar.start()
+        self._speaker.doing("runs", self._runs_done, self._total)
+        if not self.console.is_terminal:
+            self._speaker.listen()
 
     def run_done(self) -> None:
         self._bar.advance(self._task)
+        self._runs_done += 1
+        self._speaker.doing("runs", self._runs_done, self._total)
 
     def recorded(self, row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
         text = f"trial {row['number']:>3}  "
@@ -62,7 +69,7 @@ class Screen:
         self._print(text)
 
     def end(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        self._bar.stop()
+        self._close()
         top = ranked(rows)[:TOP]  # never empty: where trial 0 fails there is no search
         self.console.print()
         self.console.print(top_table(top, self.plan))
@@ -85,9 +92,16 @@ class Screen:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        self._speaker.close()
         self._bar.stop()
 
     def _print(self, text: str) -> None:
+        self._speaker.note(text)
+
+    def _print_line(self, text: str) -> None:
         self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 

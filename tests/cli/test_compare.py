@@ -64,7 +64,7 @@ def test_folders_as_a_shell_lists_them(compare: Compare, tmp_path: Path) -> None
         (["dqn", "--against", "dqm"], 2, "did you mean dqn?"),
         (["dqn", "--against", "dqn_prior", "--att", "3"], 2, "no such option: --att"),
         (["dqn", "--against", "dqn_prior", "--at", "3,x"], 2, "expected percentages"),
-        (["dqn", "--against", "dqn_prior", "--out", "c.txt"], 2, "what is written is .md"),
+        (["dqn", "--against", "dqn_prior", "--out", "c.txt"], 2, "the name has to end with .md"),
         (["dqn", "--against", "overcooked_salad"], 2, "3 runs are on both sides"),
     ],
 )

@@ -95,6 +95,8 @@ WRONG: list[list[str]] = [
     ["runs", "show", "nosuch"],
     ["runs", "show", "empty"],
     ["runs", "lst"],
+    ["runs", "rm", "nosuch", "--yes"],
+    ["runs", "rm"],
     ["cache", "info", "--cache", "nowhere"],
     ["cache", "info", "--cache", "empty"],
     ["cache", "info", "--cache", "rubbish.sqlite3"],

@@ -477,7 +477,7 @@ def test_a_runs_config_that_cannot_be_read(llmrl: Llmrl, tmp_path: Path, whole: 
     run = the_run(tmp_path)
     for rubbish in (bytes(range(128, 256)), b"a: [1\nb: {", b"- 1\n", b""):
         (run / "config.yaml").write_bytes(rubbish)
-        assert run.name in llmrl("runs", "list").out.replace("\n", "")
+        assert run.name.rpartition("-")[2] in llmrl("runs", "list").out
         assert "cannot be read" in " ".join(llmrl("runs", "show", run.name).out.split())
         for arguments in (
             ["play", run.name, "--auto"],

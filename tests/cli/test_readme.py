@@ -16,7 +16,6 @@ LEFT_OUT = {
     "pip ": "builds an environment",
     "uv ": "builds an environment",
     "PIP_": "builds an environment",
-    "llmrl tune": "takes minutes",
     "llmrl train lm=hf": "needs the folder of a model",
     "llmrl train lm=vllm": "needs a server",
 }
@@ -24,7 +23,15 @@ CUT = {r"env_steps=(\d+)": lambda n: f"env_steps={int(n) // 25}", r"range\(0,\d\
     r"range\(0,\d\d\)": lambda _: "range(0,2)",
        r"env\.count=\d+": lambda _: "env.count=2"}  # fmt: skip
 SMALL = ["evaluation.episodes=2", "evaluation.exact_up_to=0", "env_steps=16"]  # of runs that do not say
-MORE = {"train": SMALL, "play": ["--steps", "2"], "evaluate": ["--episodes", "1"], "compare": ["--allow-dirty"]}
+TASK = "env=overcooked_random env.split=dev env.index=3"
+ONE_TRIAL = ["--trials", "1", "--task", TASK, "--seed", "0", "env_steps=16"]
+MORE = {
+    "tune": ONE_TRIAL,
+    "train": SMALL,
+    "play": ["--steps", "2"],
+    "evaluate": ["--episodes", "1"],
+    "compare": ["--allow-dirty"],
+}
 
 
 def lines() -> Iterator[str]:

@@ -93,7 +93,7 @@ def test_a_file_tells_what_it_is(file: Path) -> None:
 @pytest.mark.parametrize(
     ("what", "changed", "hidden", "said"),
     [
-        ("q", {}, HIDDEN, ["cloned policy", "--what q"]),
+        ("q", {}, HIDDEN, ["cloned policy", "give one of a q"]),
         ("policy", {"history_turns": 2}, HIDDEN, ["history_turns=0", "turns=2", "type encoder.history_turns=0"]),
         ("policy", {"dim": 32}, HIDDEN, ["dim=16", "dim=32"]),
         ("policy", {"seed": 5}, HIDDEN, ["seed=0", "seed=5"]),

@@ -12,6 +12,7 @@ import pytest
 from report.runs_on_disk import make_runs
 from rich.console import Console
 
+from llmrl.progress import Events
 from llmrl.report.sweeps import Screen, arms, keep
 from llmrl.sweep import _event
 
@@ -63,6 +64,69 @@ def test_what_is_no_terminal_gets_a_line_each() -> None:
     first, second, *rest = console.file.getvalue().splitlines()
     assert (first, second.split()[1:5]) == ("[2/2] seed=1", ["400", "decisions", "success", "25%"])
     assert rest == ["[2/2] a library says hello", "[2/2] seed=1: failed", "error: why"]
+
+
+def test_what_takes_long_in_a_cell_is_below_the_table() -> None:
+    screen = Screen([f"seed={i}" for i in range(30)], Console(width=80, height=24, quiet=True))
+    screen.started(7)
+    slow = "128 of 869 prompts asked of slow in 0:02, 0:12 left"
+    screen.heard(7, {"total": 1000, "doing": slow})
+    shown = lines(screen, 80)
+    assert len(shown) <= 24
+    assert shown[-1] == f"seed=7: {slow}"
+    screen.heard(7, {"at": 8})
+    assert lines(screen, 80)[-1] == f"seed=7: {slow}"
+    screen.heard(7, {"doing": ""})
+    assert lines(screen, 80)[-1].split() == ["and", "10", "more"]
+    screen.heard(7, {"doing": slow})
+    screen.ended(7, "stopped", "")
+    assert slow not in "\n".join(lines(screen, 80))
+
+
+def test_without_a_terminal_a_cell_that_takes_long_has_a_line_after_two_seconds_and_every_ten() -> None:
+    console, clock = Console(width=80, file=io.StringIO(), color_system=None), [0.0]
+    with Screen(["seed=0", "seed=1"], console, lambda: clock[0]) as screen:
+        for i in (0, 1):
+            screen.started(i)
+            screen.heard(i, {"total": 1000})
+        for second in range(1, 26):
+            clock[0] = float(second)
+            screen.heard(0, {"doing": f"{second} of 869 prompts asked of slow"})
+            screen.heard(1, {"at": 10 * second, "rate": 10.0})
+            if second % 8 == 0:
+                screen.heard(1, {"row": {"env_steps": 10 * second}})
+    assert isinstance(console.file, io.StringIO)
+    said = console.file.getvalue().splitlines()
+    assert [line for line in said if line.startswith("[1/2]")] == [
+        "[1/2] seed=0",
+        "[1/2] 0% done, 2 of 869 prompts asked of slow",
+        "[1/2] 0% done, 12 of 869 prompts asked of slow",
+        "[1/2] 0% done, 22 of 869 prompts asked of slow",
+    ]
+    assert not any("done" in line for line in said if line.startswith("[2/2]"))  # its evaluations say enough
+
+
+def test_a_cell_sends_what_takes_long_while_it_does(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = [0.0]
+    cell = Events(lambda: clock[0])
+    for quarter in range(13):
+        clock[0] = quarter / 4
+        cell.doing("prompts asked of slow", 8 * min(quarter, 8), 869)  # then one of them takes long
+        cell.speak_up()
+    cell.doing("prompts asked of slow", 869, 869)
+    sent = [json.loads(line)["doing"] for line in capsys.readouterr().out.splitlines()]
+    assert sent == [
+        "32 of 869 prompts asked of slow in 0:01, 0:26 left",
+        "40 of 869 prompts asked of slow in 0:01, 0:26 left",
+        "48 of 869 prompts asked of slow in 0:02, 0:26 left",
+        "56 of 869 prompts asked of slow in 0:02, 0:25 left",
+        "64 of 869 prompts asked of slow in 0:02, 0:25 left",
+        "64 of 869 prompts asked of slow in 0:02, 0:28 left",
+        "64 of 869 prompts asked of slow in 0:02, 0:31 left",
+        "64 of 869 prompts asked of slow in 0:03, 0:35 left",
+        "64 of 869 prompts asked of slow in 0:03, 0:38 left",
+        "",
+    ]
 
 
 def test_a_table_over_seeds_is_kept_and_stays(tmp_path: Path) -> None:
