@@ -26,7 +26,7 @@ def refuse_without_packages() -> None:
 
 
 def converted(file: Path, sha256: str) -> Path:
-    """The folder of a GGUF file, named by the file's hash. It is made once, which takes about a minute.
+    """The folder of a GGUF file, named by the file's hash. It is made once.
 
     Raises ValueError as `convert`.
     """
@@ -36,7 +36,7 @@ def converted(file: Path, sha256: str) -> Path:
     refuse_without_packages()
     with making(name, _say) as folder:
         if folder is not None:
-            _say(f"{file} is converted once, to {models_folder() / name}; this takes about a minute")
+            _say(f"{file} is converted once, to {models_folder() / name}; this may take some minutes")
             convert(file, folder)
             write_notice(folder, {"name": name, "file": file.name, "sha256": sha256, "origin": str(file.absolute())})
     return models_folder() / name

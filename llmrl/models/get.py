@@ -60,7 +60,7 @@ def _convert(entry: Entry, file: Path, folder: Path, say: Callable[[str], None])
     if entry.convert == "gguf":
         from llmrl.lm.gguf import convert
 
-        say(f"{entry.name}: converted to float32; this takes about a minute")
+        say(f"{entry.name}: converted to float32; this may take some minutes")
         convert(file, folder, entry.bos)
     elif entry.convert == "zip":
         _unzip(file, folder)
