@@ -12,6 +12,7 @@ from llmrl.lm.store import making, models_folder, stored, write_notice
 
 PACKAGES = {"gguf": "gguf>=0.17.1", "accelerate": "accelerate>=1.1"}  # the extra `models`
 _VARYING = ("transformers_version", "is_local", "local_files_only")  # of a config: no answer depends on them
+_FORMAT = {"transformers_version": "5.0.0"}  # without one, transformers warns of a fault of tokenizers before 4.57.3
 
 
 def refuse_without_packages() -> None:
@@ -93,6 +94,7 @@ def convert(file: Path, folder: Path, bos: bool | None = None) -> None:
     ):  # the same file gives the same identity later, too
         if (config := folder / name).is_file():
             kept = {key: value for key, value in json.loads(config.read_text()).items() if key not in _VARYING}
+            kept |= _FORMAT if name == "config.json" else {}
             config.write_text(f"{json.dumps(kept, indent=2, sort_keys=True)}\n")
 
 
