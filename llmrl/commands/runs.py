@@ -86,7 +86,6 @@ def runs_show(
 ) -> None:
     """One run: its results, its cost, where it comes from, and the command that makes it."""
     with explained():
-        from llmrl.config import ConfigError
         from llmrl.report.command import shell_line
         from llmrl.report.tables import run_table
         from llmrl.run.load import find_run
@@ -95,8 +94,8 @@ def runs_show(
         git = git_state()
         found = find_run(run, runs)
         show(run_table(found, git["commit"] if git else None))
-        if found.config:
-            try:
+        try:
+            if found.config:
                 typer.echo(shell_line(found.config))
-            except ConfigError as error:
-                typer.echo(f"its command is {error}")
+        except ValueError as error:
+            typer.echo(f"its command is not known: {error}")

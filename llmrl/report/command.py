@@ -48,7 +48,7 @@ def command_of(config: Mapping[str, Any]) -> list[str]:
     unknown = [word for word in changed if word.startswith(tuple(f"{group}._target_=" for group in GROUPS))]
     if unknown:
         raise ConfigError(
-            f"not known: {', '.join(unknown)} is in a config folder of somebody's own; type --config-dir FOLDER, and "
+            f"{', '.join(unknown)} is in a config folder of somebody's own; type --config-dir FOLDER, and "
             "the choices in it"
         )
     return [*chosen, *changed, *(["--config-dir", str(folder)] if folder else [])]

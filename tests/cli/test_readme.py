@@ -21,10 +21,15 @@ LEFT_OUT = {
     "llmrl train lm=hf": "needs the folder of a model",
     "llmrl train lm=vllm": "needs a server",
 }
-CUT = {r"env_steps=(\d+)": lambda n: f"env_steps={int(n) // 25}", r"range\(0,\d\)": lambda _: "range(0,1)",
+CUT = {r"env_steps=(\d+)": lambda n: f"env_steps={max(int(n) // 25, 8)}", r"range\(0,\d\)": lambda _: "range(0,1)",
     r"range\(0,\d\d\)": lambda _: "range(0,2)",
        r"env\.count=\d+": lambda _: "env.count=2"}  # fmt: skip
-SMALL = ["evaluation.episodes=2", "evaluation.exact_up_to=0", "env_steps=16"]  # of runs that do not say
+SMALL = [
+    "evaluation.episodes=2",
+    "evaluation.exact_up_to=0",
+    "env_steps=16",
+    "env.max_decisions=6",
+]  # of runs that do not say
 TASK = "env=overcooked_random env.split=dev env.index=3"
 ONE_TRIAL = ["--trials", "1", "--task", TASK, "--seed", "0", "env_steps=16"]
 MORE = {
