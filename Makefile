@@ -27,7 +27,7 @@ train: setup
 
 # make test ARGS='tests/test_config.py -k secret'
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
 
 # Golden curves and resumed runs as processors without AVX compute them, and as those with AVX2 do on two threads.
 PORTABLE := tests/test_golden.py tests/test_resume.py

@@ -22,11 +22,11 @@ def shown_if_finished(cfg: DictConfig, reporter: Reporter) -> dict[str, Any] | N
     if not is_complete(path):
         return None
     reporter.note(f"{path} is complete: nothing to compute{_made_by(path)}")
-    summary = named(path)
+    summary = read_summary(path)
     reporter.done(summary, read_object(path / "cost.json"), written(path))
     if (wrong := complaint(summary.get("fit", {}), cfg)) is not None:
         reporter.note(wrong)
-    return summary
+    return named(path)
 
 
 def announce(cfg: DictConfig, reporter: Reporter) -> None:

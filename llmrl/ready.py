@@ -30,6 +30,8 @@ def refuse_unready(cfg: DictConfig) -> None:
     for part in PARTS:
         if cfg[part] is not None and OmegaConf.get_type(cfg[part]) not in SCHEMAS.values():
             _refuse_foreign(part, cfg[part])
+    if cfg.prior._target_ is not None:
+        _refuse_foreign("prior", cfg.prior)
     _refuse_weights(cfg)
     if OmegaConf.get_type(cfg.env) is AlfworldConfig:
         _refuse_without_alfworld()
@@ -92,8 +94,8 @@ def _refuse_arguments(part: str, path: str, found: Any, node: DictConfig) -> Non
 
 
 def _ours(part: str) -> list[str]:
-    folders = {"env": "llmrl.envs.", "lm": "llmrl.lm.", "learner": "llmrl.learners.", "encoder": "llmrl.encoders."}
-    return [target for target in SCHEMAS if target.startswith(folders[part])]
+    folder = "llmrl.lm." if part == "lm" else f"llmrl.{part}s."
+    return [target for target in SCHEMAS if target.startswith(folder)]
 
 
 def _refuse_weights(cfg: DictConfig) -> None:

@@ -45,6 +45,7 @@ def refusal(root: Path, *overrides: str) -> str:
 
 
 RANDOM = ("learner=random", "env=own")
+MORE = {"learner": "priors: [uniform, sampled]\n", "prior": "source: own\n"}
 
 
 @pytest.mark.parametrize(
@@ -65,12 +66,13 @@ def test_settings_that_somebody_elses_world_does_not_take(mine: Path) -> None:
     assert "got an unexpected keyword argument 'sice'" in refusal(mine, *RANDOM, "+env.sice=4")
 
 
-@pytest.mark.parametrize("part", ["learner", "encoder", "lm"])
+@pytest.mark.parametrize("part", ["learner", "encoder", "lm", "prior"])
 def test_any_other_part_that_cannot_be_had(mine: Path, part: str) -> None:
     (mine / "mine" / part).mkdir()
-    text = "_target_: nowhere.Thing\nname: thing\n" + ("priors: [uniform, sampled]\n" if part == "learner" else "")
+    text = "_target_: nowhere.Thing\nname: thing\n" + MORE.get(part, "")
     (mine / "mine" / part / "own.yaml").write_text(text)
-    assert f"{part}._target_=nowhere.Thing cannot be imported" in refusal(mine, f"{part}=own")
+    choices = [f"{part}=own", *(["learner=prior_only", "learner.priors=[thing]"] if part == "prior" else [])]
+    assert f"{part}._target_=nowhere.Thing cannot be imported" in refusal(mine, *choices)
 
 
 def test_more_data_than_there_are(tmp_path: Path) -> None:

@@ -35,17 +35,17 @@ def test_no_cell_begins_after_the_sweep_was_stopped(monkeypatch: pytest.MonkeyPa
         def __init__(self, *_: object, **__: object) -> None:
             begun.append(self)
             self.ended = threading.Event()
+            self.stdout = self._lines()  # made once: a second signal could reach the test that comes next
 
         def __enter__(self) -> Process:
             return self
 
         def __exit__(self, *_: object) -> None: ...
 
-        @property
-        def stdout(self) -> Iterator[str]:
+        def _lines(self) -> Iterator[str]:
             signal.pthread_kill(int(main or 0), signal.SIGINT)
             assert self.ended.wait(60)
-            return iter(())
+            yield from ()
 
         stderr = ()
 

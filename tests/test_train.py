@@ -27,7 +27,7 @@ GOLDEN_LM = Path(__file__).parent / "golden" / "lm"
 SAME = ("metrics.jsonl", "episodes.jsonl", "summary.json")
 SMALL = [
     "env=overcooked_tomato", "env_steps=200", "evaluation.every=100", "evaluation.episodes=4", "rollout.num_envs=6",
-    "env.max_decisions=12", "lm=hf", f"lm.model={GOLDEN_LM}", "lm.device=cpu",
+    "env.max_decisions=12", "lm=hf", f"lm.model={GOLDEN_LM}", "lm.device=cpu", "prompt=plain",
 ]  # fmt: skip
 LEARNS = ["learner.learning_starts=40", "learner.batch=16", "learner.hidden=[32]", "encoder.dim=64"]
 PLAYED = "evaluation.exact_up_to=0"
@@ -236,7 +236,7 @@ def test_ctrl_c_leaves_a_folder_to_read_and_the_same_command_runs_again(
 
     heard = Heard()
     llmrl.train(cfg, heard)
-    assert heard.notes == []  # it had no checkpoint yet
+    assert not any("goes on" in note for note in heard.notes)  # it had no checkpoint yet
     (again,) = load_runs(tmp_path)
     assert written(again) == whole
     assert again.cost["attempts"] == 2
