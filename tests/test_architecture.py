@@ -37,6 +37,7 @@ ALLOWED = {
     "llmrl.envs": {"llmrl.envs"},
     "llmrl.schema": set(),
     "llmrl.lm": {"llmrl.lm", "llmrl.secrets"},
+    "llmrl.models": {"llmrl.models", "llmrl.lm", "llmrl.overrides", "llmrl.schema"},
     "llmrl.encoders": {
         "llmrl.encoders", "llmrl.envs", "llmrl.schema", "llmrl.run.seeding", "llmrl.lm.identify", "llmrl.lm.load",
         "llmrl.lm.language_model", "llmrl.lm.proof",
@@ -61,8 +62,8 @@ ALLOWED = {
     "llmrl.checks": {"llmrl.overrides", "llmrl.schema", "llmrl.unread", "llmrl.priors.prompt", "llmrl.lm.address"},
     "llmrl.config": {
         "llmrl.checks", "llmrl.overrides", "llmrl.unread", "llmrl.schema", "llmrl.lm.identify",
-        "llmrl.lm.language_model", "llmrl.priors.cache_file", "llmrl.priors.kept", "llmrl.data.files",
-        "llmrl.run.files",
+        "llmrl.lm.language_model", "llmrl.models.get", "llmrl.priors.cache_file", "llmrl.priors.kept",
+        "llmrl.data.files", "llmrl.run.files",
     },
     "llmrl.progress": set(),
     "llmrl.run": {"llmrl", "llmrl.run", "llmrl.config", "llmrl.near", "llmrl.secrets"},

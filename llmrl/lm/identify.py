@@ -6,10 +6,12 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from llmrl.lm.language_model import ModelIdentity
 from llmrl.lm.remembered import recall, remember
+from llmrl.lm.store import stored
 
 DTYPES = ("float32", "bfloat16", "float16")
 # Raised when the same weights are given other numbers: a hub model's commit stays what it was when answers were wrong.
@@ -27,7 +29,7 @@ _REMEMBERED = 2**20  # bytes: a smaller file is read anew each time
 
 
 def identify(model: str, revision: str | None = None, dtype: str = "float32", part: str = "lm") -> ModelIdentity:
-    """The identity of `model`: an embedded one ("tiny-1"), a local folder, or a hub id.
+    """The identity of `model`: an embedded one ("tiny-1"), one of `llmrl models`, a folder, a GGUF file, a hub id.
 
     A folder's revision is a SHA-256 over the names and contents of all its files that an answer can depend on: weights,
     configs, generation settings, tokenizer, templates, adapters, code (`_files` says which do not count). A large
@@ -99,19 +101,25 @@ def chat_template(model: str, revision: str | None = None, tokenizer: str | None
 
 
 def local_folder(model: str, part: str = "lm") -> Path | None:
-    """Where `model` lies on this machine, or None for a hub id.
+    """Where `model` lies on this machine, or None for a hub id. A GGUF file is converted the first time.
 
-    Raises ValueError for a path that is no folder.
+    Raises ValueError for a path that is no folder, and a GGUF file that cannot be converted.
     """
     embedded = {folder.name: folder for folder in _EMBEDDED.glob("*/")}
-    folder = embedded.get(model, Path(model).expanduser())
+    path = Path(model).expanduser()
+    if path.suffix == ".gguf" and path.is_file():
+        from llmrl.lm.gguf import converted
+
+        return converted(path, _hashes({model: path.resolve()})[model]).resolve()
+    folder = embedded.get(model) or stored(model) or path
     if model and folder.is_dir():
         return folder.resolve()
     if model.count("/") == 1 and model[0] not in "./~":
         return None
     raise ValueError(
         f"{part}.model={model!r}: there is no such folder, embedded model or hub id; type {part}.model=FOLDER (as "
-        f"written by save_pretrained), {part}.model=tiny-1, or {part}.model=OWNER/NAME"
+        f"written by save_pretrained), {part}.model=FILE.gguf, {part}.model=tiny-1, or {part}.model=OWNER/NAME; "
+        "`llmrl models list` shows those that can be had by name"
     )
 
 
@@ -181,8 +189,13 @@ def _folder_revision(folder: Path) -> str:
     if not has_weights or "config.json" not in at_top:
         missing = "config.json" if has_weights else "weights (*.safetensors or *.bin)"
         raise ValueError(f"{folder} holds no model: {missing} missing; write it with save_pretrained")
+    return hashlib.sha256("".join(f"{name} {sha}\n" for name, sha in _hashes(files).items()).encode()).hexdigest()
+
+
+def _hashes(files: Mapping[str, Path]) -> dict[str, str]:
+    """The SHA-256 of each file. Those of large files are remembered."""
     remembered = _remembered()
-    lines, learned = [], {}
+    hashes, learned = {}, {}
     for name, file in files.items():
         stat = file.stat()
         size, time, sha = remembered.get(str(file), (0, 0, ""))
@@ -191,10 +204,10 @@ def _folder_revision(folder: Path) -> str:
             sha = _sha256(file)
             if stat.st_size >= _REMEMBERED:
                 learned[str(file)] = (stat.st_size, stat.st_ctime_ns, sha)
-        lines.append(f"{name} {sha}\n")
+        hashes[name] = sha
     if learned:
         remember("weights.json", learned)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    return hashes
 
 
 def _files(folder: Path) -> dict[str, Path]:

@@ -18,6 +18,8 @@ LEFT_OUT = {
     "pip ": "builds an environment",
     "uv ": "builds an environment",
     "PIP_": "builds an environment",
+    "llmrl models get": "downloads a model",
+    "llmrl train lm=smollm2": "needs a model that was downloaded",
     "llmrl train lm=hf": "needs the folder of a model",
     "llmrl train lm=vllm": "needs a server",
 }
