@@ -116,7 +116,7 @@ MORE = {  # name -> a preset, and what is other than there
     "marginal": ("prior_only scored", {"prior": "marginal"}),
     "thought": ("prior_only scored", {"prompt.think": "shared", "prompt.think_tokens": 4}),
     "stops as the prompt does": ("dqn_prior generated", {"prior.stop": "['\n']"}),
-    "stops elsewhere": ("dqn_prior generated", {"prior.stop": "[e]"}),
+    "stops elsewhere": ("dqn_prior generated", {"prior.stop": "['\n', nothing]"}),
     "never uniform": ("dqn_prefilled scored", {"prior.uniform_after": 40}),
     "episodes to spare": ("dqn uniform", {"episodes": 32}),
     "decisions to spare": ("dqn uniform", {"episodes": 2, "rollout.num_envs": 1}),
@@ -127,7 +127,10 @@ MORE = {  # name -> a preset, and what is other than there
     ),
     "rewarded": ("drrn uniform", {"env": "corridor", "env.max_decisions": None}),
     "kitchens": ("random uniform", {"env": "overcooked_random"}),
-    "homes": ("dqn uniform", {"env": "household/pick", "env.index": 20, "env.count": 4}),
+    "homes": (
+        "dqn_prior oracle",
+        {"env": "household/pick", "env.index": 20, "env.count": 4, "env.max_decisions": 12, "env_steps": 64},
+    ),
 }
 BASES = PRESETS | {name: PRESETS[preset] | settings for name, (preset, settings) in MORE.items()}
 
@@ -144,6 +147,7 @@ OTHER: dict[str, list[Any]] = {  # where a little more would be refused, or woul
 TOGETHER = {
     "learner.epsilon_final": ("learner.epsilon_decay", 10),
     "learner.epsilon_decay": ("learner.epsilon_final", 0.9),
+    "prompt.think": ("prompt.think_tokens", 4),  # the model of these tests reads 256 tokens
 }
 CALLED = "is what the folder's name shows"
 MEANT = "is named by what it stands for: tests/test_run_id.py"
@@ -158,6 +162,7 @@ SKIPPED = {
 ALIKE: dict[str, tuple[str, set[str]]] = {  # why a tiny run leaves the same bytes, and a longer one does not; but in
     "learner.positive_share": ("it earns nothing", {"rewarded"}),
     "env.reward": ("nobody chops what is chopped", set()),
+    "evaluation.exact_up_to": ("somebody's own world may have no model", {*BASES} - {"rewarded"}),
 }
 
 
