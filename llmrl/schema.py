@@ -170,6 +170,8 @@ class PriorConfig:
     name: str = "???"
     source: str = "uniform"  # uniform | scored | generated | oracle | own
     normalise: str = "none"  # scored: divide log p by 1 (none), its tokens (token) or its words (word)
+    calibrate: str = since("none")  # scored: none | pmi: log p less what it is without an observation and history
+    calibrate_weight: float = since(1.0)  # pmi: how much of that is taken off
     mix: float = 0.05  # w <- (1-mix) w + mix uniform, before anything is drawn
     behaviour: SupportConfig = field(default_factory=SupportConfig)  # of who acts
     target: SupportConfig = field(default_factory=SupportConfig)  # of the next state in a target
@@ -476,6 +478,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "prior.source": ("uniform", "scored", "generated", "oracle", "own"),
     "prior.control": ("shuffled", "marginal"),
     "prior.normalise": ("none", "token", "word"),
+    "prior.calibrate": ("none", "pmi"),
     "prior.projection": ("whole", "last"),
     "prior.behaviour.redraw": ("visit", "never", "union"),
     "prior.target.redraw": ("visit", "never", "union"),
@@ -526,7 +529,7 @@ class Range(NamedTuple):
             return "finite"
         if self.high < inf:
             return f"{'above' if self.above else 'at least'} {self.low:g} and at most {self.high:g}{self.instead}"
-        return f"{'above' if self.above else 'at least'} {self.low:g}"
+        return f"{'above' if self.above else 'at least'} {self.low:g}{self.instead}"
 
 
 RANGES: dict[str, Range] = {
@@ -544,6 +547,7 @@ RANGES: dict[str, Range] = {
         for use in ("behaviour", "target", "evaluation")
     },
     "prior.mix": Range(0, 1),
+    "prior.calibrate_weight": Range(0, above=True, instead="; prior.calibrate=none takes nothing off"),
     "prior.max_tokens": Range(1),
     "prior.temperature": Range(0, above=True),
     "prior.top_p": Range(0, 1, above=True),

@@ -218,13 +218,15 @@ UNREAD: tuple[Rule, ...] = (
     Rule(_keys("prior", "max_tokens top_p limit draw_seed stop projection"), _READS(_GENERATED),
          _not_from("generated"), refused=True),
     Rule(_keys("prior", "temperature"), _READS(_ASKED), _not_from("generated", "scored"), refused=True),
-    Rule(_keys("prior", "normalise"), _READS(_SCORED), _not_from("scored"), refused=True),
+    Rule(_keys("prior", "normalise calibrate"), _READS(_SCORED), _not_from("scored"), refused=True),
+    Rule(_keys("prior", "calibrate_weight"), "prior.calibrate=pmi reads this",
+         lambda s: s["prior.source"] != "scored" or s["prior.calibrate"] == "none"),
     Rule(_keys("prior", "control"), _READS("shuffled or marginal"), _not_from("scored"), refused=True),
     Rule(_keys("prior", "settings"), _READS("a prior of your own"), _not_from("own"), refused=True),
     Rule(_keys("prior", "error"), _READS("oracle"), _not_from("oracle"), refused=True),
     Rule(_keys("prior", "mix"), "prior={prior} is uniform anyway", lambda s: s["prior.source"] == "uniform"),
-    Rule(_keys("prior", "source normalise mix temperature max_tokens top_p stop projection limit draw_seed control "
-               "error settings _target_"),
+    Rule(_keys("prior", "source normalise calibrate calibrate_weight mix temperature max_tokens top_p stop projection "
+               "limit draw_seed control error settings _target_"),
          "no use of the prior is left that knows it", lambda s: not informed(s)),
     Rule(_keys("prior.behaviour", "k redraw uniform"), "nobody acts while it learns from data", _learns_from_data),
     Rule(_keys("prior.target", "k redraw uniform"), "learner={learner} has no targets in this run", _has_no_target),
