@@ -17,7 +17,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from llmrl.checks import plain_settings
-from llmrl.config import chat_template_of, model_identity
+from llmrl.config import ConfigError, chat_template_of, model_identity
 from llmrl.encoders.encoder import FeatureTable
 from llmrl.envs.pool import EnvPool, TextWorld
 from llmrl.exact import Exact
@@ -25,6 +25,7 @@ from llmrl.learners.learner import Learner
 from llmrl.lm.language_model import LanguageModel
 from llmrl.priors.cache import AnswerCache, Answers, KeptRows
 from llmrl.priors.cache_file import cache_path
+from llmrl.priors.examples import Examples, NoExamples
 from llmrl.priors.prior import Prior
 from llmrl.priors.prompt import Prompt
 from llmrl.ready import imported
@@ -143,7 +144,25 @@ def build_answers(cfg: DictConfig, cache: AnswerCache | None = None) -> Answers:
 def build_prompt(cfg: DictConfig) -> Prompt:
     run: TrainConfig = OmegaConf.to_object(cfg)  # type: ignore[assignment]
     assert run.prompt is not None
-    return Prompt(run.prompt, chat_template_of(cfg) or "")
+    return Prompt(run.prompt, chat_template_of(cfg) or "", _examples(run) if run.prompt.shots else None)
+
+
+def _examples(run: TrainConfig) -> Examples:
+    """Of the run's world. Raises ConfigError where it has none."""
+    assert run.prompt is not None
+    world = _target(run.env)(**_arguments(run.env))
+    wanted = run.prompt.shots, run.prompt.shot_steps, run.prompt.select
+    try:
+        if not hasattr(world, "practice"):  # somebody else's world
+            raise NoExamples(f"{_path(run.env)} has no practice(), which gives other games to show examples of")
+        return Examples(world.practice(), *wanted)
+    except ValueError as error:
+        raise ConfigError(
+            f"prompt.shots={run.prompt.shots}: {error}; use prompt.shots=0, or a prompt without examples: prompt=menu"
+        ) from None
+    finally:
+        with suppress(Exception):  # nothing depends on it any more
+            world.close()
 
 
 def build_model(cfg: DictConfig) -> LanguageModel:

@@ -144,6 +144,11 @@ def _refuse_combinations(cfg: DictConfig, folders: ConfigFolders) -> None:
                 f"prompt.think=each: prior={prior.name} scores actions after one thought; use prompt.think=shared, or "
                 "prior=generated"
             )
+        if cfg.prompt.think is not None and cfg.prompt.shots:
+            raise ConfigError(
+                f"prompt.shots={cfg.prompt.shots}: examples show actions and no thoughts; use prompt.shots=0, or "
+                "prompt.think=null"
+            )
         from llmrl.priors.prompt import Prompt
 
         _explained(lambda: Prompt(cfg.prompt))

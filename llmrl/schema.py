@@ -152,6 +152,9 @@ class PromptConfig:
     think_tokens: int = since(128)  # of a thought, at most
     think_end: str = since("\n")  # ends a thought; "": only where the model ends it
     then: str = since("\nNext:")  # follows a thought; chat: is said to the model next
+    shots: int = since(0)  # examples before the question: an expert's decisions in other games, of the split train
+    shot_steps: int = since(1)  # decisions that an example shows, at most
+    select: str = since("fixed")  # fixed: the same examples for all states | similar: those most like the state
 
 
 @dataclass
@@ -475,6 +478,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "lm.device": ("auto", "cpu", "cuda"),
     "prompt.kind": ("text", "chat"),
     "prompt.think": ("shared", "each"),
+    "prompt.select": ("fixed", "similar"),
     "prior.source": ("uniform", "scored", "generated", "oracle", "own"),
     "prior.control": ("shuffled", "marginal"),
     "prior.normalise": ("none", "token", "word"),
@@ -542,6 +546,8 @@ RANGES: dict[str, Range] = {
     "learner.learned_weight": Range(0),
     "prompt.history_turns": Range(0),
     "prompt.think_tokens": Range(1),
+    "prompt.shots": Range(0, 32),
+    "prompt.shot_steps": Range(1),
     **{
         f"prior.{use}.k": Range(1, LARGEST_K, instead="; null takes all, to which more draws tend")
         for use in ("behaviour", "target", "evaluation")

@@ -137,7 +137,8 @@ def _shows_no_history(s: Settings) -> bool:
     from llmrl.priors.prompt import names_in
 
     drawn_anew = all(s[f"prior.{use}.redraw"] == "visit" for use in informed(s))
-    return "history" not in names_in(s["prompt.template"]) or (s["prior.control"] == "marginal" and drawn_anew)
+    of_examples_alone = s["prior.control"] == "marginal" and drawn_anew
+    return "history" not in names_in(s["prompt.template"]) or (of_examples_alone and not s["prompt.shots"])
 
 
 def _ends_before_the_first_evaluation(s: Settings) -> bool:
@@ -240,8 +241,9 @@ UNREAD: tuple[Rule, ...] = (
     Rule(_keys("prompt", "system"), _OFF("kind=chat"), lambda s: s["prompt.kind"] != "chat", refused=True),
     Rule(_keys("prompt", "think_tokens think_end then"), _OFF("think=shared or each"),
          lambda s: s["prompt.think"] is None, refused=True),
+    Rule(_keys("prompt", "shot_steps select"), _OFF("shots=4"), lambda s: not s["prompt.shots"]),
     Rule(_keys("prompt", "prefix"), "prior={prior} takes free answers, and scores nothing",
-         lambda s: s["prior.source"] == "generated"),
+         lambda s: s["prior.source"] == "generated" and not s["prompt.shots"]),
     Rule(_keys("prior", "limit"), "prior.projection=last makes an action of every answer", _reads_no_more),
     Rule(_keys("prior", "stop"), "prompt.end is the same", _stops_at_the_prompts_end),
     Rule(_keys("prompt", "end"), "prior.stop takes its place", _stops_elsewhere),
