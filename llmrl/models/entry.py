@@ -18,6 +18,7 @@ CHOICES = {
     "kind": ("lm", "encoder"),
     "convert": ("gguf", "zip", "folder"),
     "normalise": OF_RUNS["prior.normalise"],
+    "calibrate": OF_RUNS["prior.calibrate"],
 }
 WHEEL = r"(?P<package>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.+!-]+)"
 
@@ -55,12 +56,14 @@ class Entry:
     bos: bool | None = None  # gguf: whether the beginning-of-text token goes first; null: as the file says
     prompt: str | None = None  # recommended: an option of the group prompt
     normalise: str | None = None  # recommended: prior.normalise
+    calibrate: str | None = None  # recommended: prior.calibrate
+    calibrate_weight: float | None = None  # recommended: prior.calibrate_weight
     name: str = ""  # the name of the YAML file
 
     def settings(self) -> list[str]:
         """What is recommended, as a person would type it."""
-        given = {"prompt": self.prompt, "prior.normalise": self.normalise}
-        return [f"{key}={value}" for key, value in given.items() if value is not None]
+        of_prior = {f"prior.{key}": getattr(self, key) for key in ("normalise", "calibrate", "calibrate_weight")}
+        return [f"{key}={value}" for key, value in {"prompt": self.prompt, **of_prior}.items() if value is not None]
 
 
 def read_entry(name: str, folders: ConfigFolders) -> Entry:

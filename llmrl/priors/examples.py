@@ -83,7 +83,7 @@ def _steps(world: TextEnv) -> Iterator[Step]:
             raise NoExamples(
                 f"{type(world).__name__} does not say what an expert would do (expert_actions in its info)"
             )
-        yield Step(TextState(seen["task"], seen["observation"], seen["actions"], history), action)
+        yield Step(TextState(seen["task"], seen["observation"], tuple(seen["actions"]), history), action)
         history = (*history, (seen["observation"], action))
         seen, _, terminated, truncated, info = world.step(action)
         over = terminated or truncated
