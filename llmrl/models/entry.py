@@ -58,12 +58,14 @@ class Entry:
     normalise: str | None = None  # recommended: prior.normalise
     calibrate: str | None = None  # recommended: prior.calibrate
     calibrate_weight: float | None = None  # recommended: prior.calibrate_weight
+    temperature: float | None = None  # recommended: prior.temperature
     name: str = ""  # the name of the YAML file
 
     def settings(self) -> list[str]:
         """What is recommended, as a person would type it."""
-        of_prior = {f"prior.{key}": getattr(self, key) for key in ("normalise", "calibrate", "calibrate_weight")}
-        return [f"{key}={value}" for key, value in {"prompt": self.prompt, **of_prior}.items() if value is not None]
+        keys = ("normalise", "calibrate", "calibrate_weight", "temperature")
+        given = {"prompt": self.prompt, **{f"prior.{key}": getattr(self, key) for key in keys}}
+        return [f"{key}={value}" for key, value in given.items() if value is not None]
 
 
 def read_entry(name: str, folders: ConfigFolders) -> Entry:

@@ -21,7 +21,7 @@ PLAIN: dict[str, Any] = {
     "licence": "MIT",
     "licence_url": "https://example.org/licence",
 }
-RECOMMENDED = {"prompt": "plain", "normalise": "word", "calibrate": "pmi", "calibrate_weight": 0.5}
+RECOMMENDED = {"prompt": "plain", "normalise": "word", "calibrate": "pmi", "calibrate_weight": 0.5, "temperature": 0.5}
 
 
 def folders(root: Path, **entries: Any) -> ConfigFolders:
@@ -47,6 +47,7 @@ def test_an_entry_of_ones_own(tmp_path: Path) -> None:
     assert (entry.name, entry.size, entry.bos) == ("mine", 10, None)
     assert entry.settings() == [
         "prompt=plain", "prior.normalise=word", "prior.calibrate=pmi", "prior.calibrate_weight=0.5",
+        "prior.temperature=0.5",
     ]  # fmt: skip
     assert str(entry.sources[0]) == "the Python package index (some-model==1.0)"
 
