@@ -150,16 +150,24 @@ def build_prompt(cfg: DictConfig) -> Prompt:
 def _examples(run: TrainConfig) -> Examples:
     """Of the run's world. Raises ConfigError where it has none."""
     assert run.prompt is not None
-    world = _target(run.env)(**_arguments(run.env))
-    wanted = run.prompt.shots, run.prompt.shot_steps, run.prompt.select
+    path, prompt = _path(run.env), run.prompt
+    given = path, to_json(_arguments(run.env)), prompt.shots, prompt.shot_steps, prompt.select
     try:
-        if not hasattr(world, "practice"):  # somebody else's world
-            raise NoExamples(f"{_path(run.env)} has no practice(), which gives other games to show examples of")
-        return Examples(world.practice(), *wanted)
+        return _shown(*given) if path.startswith("llmrl.") else _shown.__wrapped__(*given)
     except ValueError as error:
         raise ConfigError(
-            f"prompt.shots={run.prompt.shots}: {error}; use prompt.shots=0, or a prompt without examples: prompt=menu"
+            f"prompt.shots={prompt.shots}: {error}; use prompt.shots=0, or a prompt without examples: prompt=menu"
         ) from None
+
+
+@lru_cache(maxsize=4)
+def _shown(path: str, settings: str, shots: int, steps: int, select: str) -> Examples:
+    """Runs of one process share them, as they do lists of states. `settings`: as JSON."""
+    world = _target({"_target_": path})(**json.loads(settings))
+    try:
+        if not hasattr(world, "practice"):  # somebody else's
+            raise NoExamples(f"{path} has no practice(), which gives other games to show examples of")
+        return Examples(world.practice(), shots, steps, select)
     finally:
         with suppress(Exception):  # nothing depends on it any more
             world.close()
