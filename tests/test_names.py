@@ -101,7 +101,7 @@ MORE = {  # name -> a preset, and what is other than there
     "log grid": ("dqn uniform", {"evaluation.grid": "log", "evaluation.every": 4}),
     "no grid": ("dqn uniform", {"evaluation.grid": "log", "evaluation.every": 32}),
     "no grid, data": ("cql uniform", {"evaluation.every": 8}),
-    "blind": ("dqn_prior scored", BLIND),
+    "blind": ("dqn_prior scored", BLIND | {"prior.calibrate": "pmi"}),
     "blind, generated": ("dqn_prior generated", BLIND),
     "blind, oracle": ("dqn_prior oracle", BLIND),
     "blind target": ("dqn_prior generated", {"prior.target.uniform": "true"}),
@@ -114,6 +114,9 @@ MORE = {  # name -> a preset, and what is other than there
     "weighted product": ("bc_prior scored", {"learner.learned_weight": 0.5}),
     "no history": ("prior_only scored", {"prompt.template": "'{{observation}} Next:'"}),
     "marginal": ("prior_only scored", {"prior": "marginal"}),
+    "calibrated": ("prior_only scored", {"prior.calibrate": "pmi"}),
+    "examples": ("prior_only scored", {"prompt.template": "'{{observation}} Next:'", "prompt.shots": 2}),
+    "examples for answers": ("dqn_prior generated", {"prompt.template": "'{{observation}} Next:'", "prompt.shots": 2}),
     "thought": ("prior_only scored", {"prompt.think": "shared", "prompt.think_tokens": 4}),
     "stops as the prompt does": ("dqn_prior generated", {"prior.stop": "['\n']"}),
     "stops elsewhere": ("dqn_prior generated", {"prior.stop": "['\n', nothing]"}),
@@ -135,6 +138,7 @@ MORE = {  # name -> a preset, and what is other than there
 BASES = PRESETS | {name: PRESETS[preset] | settings for name, (preset, settings) in MORE.items()}
 
 OTHER: dict[str, list[Any]] = {  # where a little more would be refused, or would not show on a tiny run
+    "prompt.shot_steps": [3],
     "prior.mix": [0.9], "prior.error": [0.9], "prior.uniform_after": [8], "prior.top_p": [0.3], "prior.limit": [0],
     "prior.max_tokens": [2], "prior.temperature": [5.0], "learner.prefill": [16], "learner.positive_share": [0.0],
     "learner.n_step": [1, 2], "learner.gamma": [0.5], "learner.c": [5.0], "learner.alpha": [0.0, 50.0],
