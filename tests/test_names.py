@@ -77,8 +77,10 @@ def presets() -> dict[str, dict[str, Any]]:
         if node.get("prefill"):
             settings |= {"learner.prefill": 12, "prior.uniform_after": 12}
         for source, prior in by_source.items():
+            varied = node.get("combine") == "product" and source == "generated"  # else episodes of a mode are all alike
+            more = {"prior.temperature": 2.0, "env.max_decisions": 20} if varied else {}
             found[f"{path.stem} {source}"] = (
-                settings | BY_SOURCE.get(source, {}) | {"learner": path.stem, "prior": prior}
+                settings | BY_SOURCE.get(source, {}) | more | {"learner": path.stem, "prior": prior}
             )
     return found
 
@@ -178,6 +180,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     for name, what in (("Q", "q"), ("POLICY", "policy")):
         write_weights(root / name, network(8, [4]), what, encoder, [4], {})  # type: ignore[arg-type]
     shutil.copytree(GOLDEN / "lm", root / "CHAT")
+    config = root / "CHAT" / "config.json"  # examples are longer than what it reads
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"max_position_embeddings": 2048}))
     file = root / "CHAT" / "tokenizer_config.json"
     template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"chat_template": template}))
