@@ -8,13 +8,15 @@ config: `encoder(cfg)`, `learner(cfg, seed, table)`; the weights of a prior with
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass
 from functools import lru_cache, partial
 from typing import Any
 
+import torch
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
 from llmrl.checks import plain_settings
 from llmrl.config import chat_template_of, model_identity
@@ -33,6 +35,9 @@ from llmrl.schema import SCHEMAS, ModelEncoderConfig, TrainConfig, TransformersL
 from llmrl.unread import USES, unread
 
 
+MIXING = "prior.mixing."  # begins the names of what `prior.mix=auto` learns, among those of weights
+
+
 @dataclass
 class Parts:
     """What a run is made of."""
@@ -43,6 +48,21 @@ class Parts:
     answers: Answers | None  # None where nothing asks a model
     cache: AnswerCache | None  # of answers and feature rows; None where no model is asked for either
     history_turns: int  # the most that any rendered text shows
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All that was learned: the learner's weights, and beside them what the prior learned."""
+        mixing = self.prior.mixing
+        learned = {} if mixing is None else mixing.state_dict()
+        return self.learner.state_dict() | {f"{MIXING}{name}": torch.from_numpy(a) for name, a in learned.items()}
+
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
+        """Raises ValueError where the prior is to have learned something and has not."""
+        learned = {name.removeprefix(MIXING): t.numpy() for name, t in tensors.items() if name.startswith(MIXING)}
+        self.learner.load_state_dict({name: t for name, t in tensors.items() if not name.startswith(MIXING)})
+        if self.prior.mixing is not None:
+            if not learned:
+                raise ValueError("prior.mix=auto is learned in training, and this run had another: give it a number")
+            self.prior.mixing.load_state_dict(learned)
 
 
 def build(cfg: DictConfig) -> Parts:

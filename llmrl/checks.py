@@ -16,6 +16,7 @@ from llmrl.schema import (
     OF_SCHEMA,
     RANGES,
     SCHEMAS,
+    WORDS,
     BCConfig,
     CQLConfig,
     DQNConfig,
@@ -87,8 +88,8 @@ def _refuse_values(cfg: DictConfig) -> None:
     for key, numbers in RANGES.items():
         value = _select(cfg, key)
         for number in value if isinstance(value, ListConfig) else [value]:
-            if number is not None and number not in numbers:
-                raise ConfigError(f"{key}={shown(number)}: it must be {numbers}")
+            if number is not None and number not in numbers and (key not in WORDS or number != WORDS[key]):
+                raise ConfigError(f"{key}={shown(number)}: it must be {numbers}{_or_a_word(key)}")
     if cfg.numerics != TrainConfig.numerics:
         raise ConfigError(
             f"numerics={cfg.numerics}: this llmrl computes with numerics {TrainConfig.numerics}; "
@@ -100,6 +101,10 @@ def _refuse_values(cfg: DictConfig) -> None:
             raise ConfigError(
                 f"{part}.name={name}: it becomes part of a folder's name; use letters, digits, _ . + and -"
             )
+
+
+def _or_a_word(key: str) -> str:
+    return f", or {WORDS[key]}" if key in WORDS else ""
 
 
 def _select(cfg: DictConfig, key: str) -> Any:
@@ -128,6 +133,7 @@ def _refuse_combinations(cfg: DictConfig, folders: ConfigFolders) -> None:
         raise ConfigError(f"{learner.name} takes prior={' or '.join(allowed)}; for prior={prior.name} {instead}")
     settings = Settings.of(plain_settings(cfg))
     _refuse_prior(prior, informed(settings))
+    _refuse_mixing(cfg, informed(settings))
     asks = asks_a_model(settings)
     if asks and cfg.lm is None:
         raise ConfigError(
@@ -204,6 +210,23 @@ def _refuse_prior(prior: DictConfig, informed_uses: list[str]) -> None:
                 f"prior.uniform_after={prior.uniform_after}: with {what} the behaviour knows no prior from the start; "
                 "leave prior.uniform_after out"
             )
+
+
+def _refuse_mixing(cfg: DictConfig, informed_uses: list[str]) -> None:
+    """`prior.mix=auto` learns from returns how much the prior's candidates are worth to who acts."""
+    prior = cfg.prior
+    if prior.mix != "auto" or prior.source == "uniform" or not informed_uses:
+        return
+    grows = next((use for use in informed_uses if prior[use].redraw == "union"), None)
+    wrong = (
+        (cfg.data is not None, "it learns from the run's episodes, and with data there are none"),
+        (prior.behaviour.uniform, "with prior.behaviour.uniform=true no episode shows what the prior is worth"),
+        (prior.uniform_after is not None, "with prior.uniform_after later episodes do not show what it is worth"),
+        (grows is not None, f"prior.{grows}.redraw=union would keep draws of all its weights; say redraw=visit"),
+    )
+    for holds, why in wrong:
+        if holds:
+            raise ConfigError(f"prior.mix=auto: {why}; or choose a number, as in prior.mix=0.05")
 
 
 def _refuse_misnamed(prior: DictConfig, folders: ConfigFolders) -> None:

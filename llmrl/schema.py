@@ -170,7 +170,7 @@ class PriorConfig:
     name: str = "???"
     source: str = "uniform"  # uniform | scored | generated | oracle | own
     normalise: str = "none"  # scored: divide log p by 1 (none), its tokens (token) or its words (word)
-    mix: float = 0.05  # w <- (1-mix) w + mix uniform, before anything is drawn
+    mix: float | str = 0.05  # w <- (1-mix) w + mix uniform, before anything is drawn | auto: by the episodes' returns
     behaviour: SupportConfig = field(default_factory=SupportConfig)  # of who acts
     target: SupportConfig = field(default_factory=SupportConfig)  # of the next state in a target
     evaluation: SupportConfig = field(default_factory=SupportConfig)  # of who acts in evaluations
@@ -491,6 +491,9 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "learner.update_unit": ("decisions", "episodes"),
     "learner.regulariser": ("uniform", "prior"),
 }
+
+
+WORDS: dict[str, str] = {"prior.mix": "auto"}  # what a number may be instead
 
 
 OF_SCHEMA: dict[Any, dict[str, tuple[str, ...]]] = {  # where a schema's choices are not those above

@@ -113,7 +113,7 @@ def _is_uniform(use: str, s: Settings) -> bool:
 
 def _targets_have_all_actions(s: Settings) -> bool:
     """Whether each admissible action is a candidate of a target."""
-    return _is_uniform("target", s) or (s["prior.target.k"] is None and s["prior.mix"] > 0)
+    return _is_uniform("target", s) or (s["prior.target.k"] is None and s["prior.mix"] != 0)
 
 
 def _takes_one_step(s: Settings) -> bool:

@@ -7,7 +7,8 @@ weights, or all admissible actions.
 `sampled` is `scored` with k draws; `uniform_k` is `uniform` with k draws.
 
 Mixing, w <- (1-mix) w + mix uniform, is applied to the distribution that is drawn from: a support of k actions stays
-one, k=1 remains the prior alone, and no action is for ever out of reach.
+one, k=1 remains the prior alone, and no action is for ever out of reach. With mix=auto the weight is an episode's, and is
+learned (llmrl/priors/mix.py).
 
 Controls replace the scored distribution before it is mixed. `shuffled` permutes it, by one permutation per rendered
 prompt and menu: as peaked as the real prior, and wrong. `marginal` is p(a) without the state: the menu is scored after
@@ -32,6 +33,7 @@ from llmrl.lm.language_model import Sampling, stopping
 from llmrl.priors.cache import Answers
 from llmrl.priors.candidates import Candidates, Proposal, Use
 from llmrl.priors.generated import FreeAnswers
+from llmrl.priors.mix import Mixing
 from llmrl.priors.project import Projection
 from llmrl.priors.prompt import Prompt
 from llmrl.priors.thinking import Thinking, asked_first
@@ -100,12 +102,15 @@ class Prior:
             sampling = Sampling(cfg.max_tokens, cfg.temperature, cfg.top_p, stop, draw_seed)
             self._free = FreeAnswers(self._ask or answers, sampling, cfg.limit, cfg.projection)
         self._draws = {use: stream(seed, "prior", use) for use in self._supports}
+        mixes = cfg.mix == "auto" and cfg.source != "uniform" and not all(s.uniform for s in self._supports.values())
+        self.mixing = Mixing(seed) if mixes else None
+        self._mix = 0.0 if isinstance(cfg.mix, str) else cfg.mix  # that everything is mixed with alike
         self._rendered: dict[TextState, tuple[str, str]] = {}
         self.first: dict[TextState, frozenset[str] | None] = {}  # what it was asked about first, and experts' actions
         self._prompts: set[bytes] = set()  # digests of those whose answers a run was given
         self._decisions = 0  # the behaviour's, as far as uniform_after
         self._expert_is_known = False
-        self._distributions: dict[_Key, np.ndarray] = {}  # uniform, scored, oracle: p [A], mixed
+        self._distributions: dict[_Key, np.ndarray] = {}  # uniform, scored, oracle: p [A], mixed with `_mix`
         self._union: dict[tuple[Use, str], np.ndarray] = {}  # counts of all draws so far, by the key's digest
         self._visits: defaultdict[tuple[Use, str], int] = defaultdict(int)  # generated, redrawn at each visit
 
@@ -116,20 +121,39 @@ class Prior:
         takes_all = support.k is None and self.cfg.source != "generated"
         return support.uniform or takes_all or support.redraw == "never"
 
-    def candidates(self, states: Sequence[TextState], use: Use, experts: Experts | None = None) -> list[Candidates]:
+    def candidates(
+        self,
+        states: Sequence[TextState],
+        use: Use,
+        experts: Experts | None = None,
+        mixes: Sequence[float] | None = None,
+    ) -> list[Candidates]:
         """`ActionPrior.candidates`. Raises ValueError for an oracle in a world that names no expert's actions."""
+        if self.mixing is not None:
+            return self._mixed_apart(states, use, experts, self._mixes(use, len(states)) if mixes is None else mixes)
         informed = self._informed(use, len(states))
         keys = self._keys(states[:informed], None if experts is None else experts[:informed])
+        given = self._given(keys, use)
+        return given + [_weighted(np.ones(len(s.actions))) for s in states[informed:]]
+
+    def _mixed_apart(
+        self, states: Sequence[TextState], use: Use, experts: Experts | None, mixes: Sequence[float]
+    ) -> list[Candidates]:
+        """Each state with a weight of its own."""
+        told = [i for i, mix in enumerate(mixes) if mix < 1 and not self._knows_nothing(use)]
+        keys = self._keys([states[i] for i in told], None if experts is None else [experts[i] for i in told])
+        given = dict(zip(told, self._given(keys, use, [mixes[i] for i in told]), strict=True))
+        return [given.get(i) or _weighted(np.ones(len(s.actions))) for i, s in enumerate(states)]
+
+    def _given(self, keys: Sequence[_Key], use: Use, mixes: Sequence[float] | None = None) -> list[Candidates]:
         if self._asks and use != "evaluation":  # how well an agent does may be looked at as often as one likes
             self._asked(keys)
             # Where the behaviour asks, a target's state counts when it is acted in.
             if use != "target" or self._knows_nothing("behaviour"):
                 self.counts.queries += len(keys)
         if self.cfg.source == "generated":
-            given = self._from_answers(keys, use, count=use != "evaluation")
-        else:
-            given = self._drawn(keys, use)
-        return given + [_weighted(np.ones(len(s.actions))) for s in states[informed:]]
+            return self._from_answers(keys, use, use != "evaluation", mixes)
+        return self._drawn(keys, use, mixes)
 
     def begin(self, states: Sequence[TextState]) -> None:
         """Begins to ask for what the candidates of these states will need, and does not wait. Nothing is drawn."""
@@ -168,7 +192,8 @@ class Prior:
         `count`, the states are counted as those it was asked about. Raises ValueError as `candidates`.
         """
         support, source = self._supports[use], self.cfg.source
-        if support.uniform:
+        mix = 0.0 if self.mixing is None else self.mixing.best
+        if support.uniform or mix == 1:
             return [Proposal(np.full(len(s.actions), 1 / len(s.actions)), None) for s in states]
         if support.redraw == "union" and (source == "generated" or support.k):
             return None
@@ -178,13 +203,13 @@ class Prior:
         if count and self._asks:
             self._asked(keys)
             self.counts.queries += len(keys)
+        mixes = None if self.mixing is None else [mix] * len(keys)
         if source == "generated":
-            given = self._from_answers(keys, use, count)
+            given = self._from_answers(keys, use, count, mixes)
         elif support.k is None or support.redraw == "visit":
-            self._learn_distributions(keys, use)
-            return [Proposal(self._distributions[key], support.k) for key in keys]
+            return [Proposal(p, support.k) for p in self._learned_distributions(keys, use, mixes)]
         else:
-            given = self._drawn(keys, use)
+            given = self._drawn(keys, use, mixes)
         return [Proposal(_on_all(c, len(key.actions)), None) for c, key in zip(given, keys, strict=True)]
 
     def start_data(self) -> None:
@@ -208,7 +233,9 @@ class Prior:
         union = self._union.get((use, key.digest))
         if self.cfg.source != "generated":
             draws = support.k if union is None else int(union.sum())
-            return Explanation(self._distributions[key], [], draws, self._thoughts(key, 1))
+            p = self._distributions[key]
+            p = p if self.mixing is None else _mixed(p, self.mixing.best)
+            return Explanation(p, [], draws, self._thoughts(key, 1))
         assert self._free is not None
         k = self._answers_wanted(use)
         start = max(0, self._visits.get((use, key.digest), 0) - 1) * (k + self.cfg.limit)
@@ -249,8 +276,8 @@ class Prior:
         (thoughts,) = self._ask.thoughts([key.asked], n)
         return tuple(thoughts)
 
-    def lm_metrics(self) -> dict[str, int]:
-        metrics = {
+    def lm_metrics(self) -> dict[str, float | None]:
+        metrics: dict[str, float | None] = {
             "lm/queries": self.counts.queries,
             "lm/distinct_prompts": len(self._prompts),
             "lm/parse_failures": self._free.parse_failures if self._free is not None else 0,
@@ -258,7 +285,7 @@ class Prior:
         }
         if self._free is not None and self.cfg.source == "generated":
             metrics["lm/ambiguous"] = self._free.ambiguous
-        return metrics
+        return metrics | (self.mixing.metrics() if self.mixing is not None else {})
 
     def save(self) -> dict[str, Any]:
         """What a run needs to go on as if it had not stopped; answers and distributions are kept elsewhere."""
@@ -273,6 +300,7 @@ class Prior:
             "visits": [[use, key, visits] for (use, key), visits in self._visits.items() if use in lasting],
             "answers": None if self._free is None else self._free.save(),
             **({"own": self.own.save()} if self.own is not None and hasattr(self.own, "save") else {}),
+            **({"mixing": self.mixing.save()} if self.mixing is not None else {}),
         }
 
     def restore(self, saved: Mapping[str, Any]) -> None:
@@ -287,16 +315,24 @@ class Prior:
             self._free.restore(saved["answers"])
         if self.own is not None and hasattr(self.own, "restore"):
             self.own.restore(saved["own"])
+        if self.mixing is not None:
+            self.mixing.restore(saved["mixing"])
 
     def _asked(self, keys: Sequence[_Key]) -> None:
         self._prompts.update(hashlib.sha256(key.asked.encode()).digest() for key in keys)
+
+    def _mixes(self, use: Use, states: int) -> list[float]:
+        """The weight of each state, where it is no episode's."""
+        assert self.mixing is not None
+        return self.mixing.draw_for_targets(states) if use == "target" else [self.mixing.best] * states
 
     # ---- who knows the prior ---------------------------------------------------------------------------------------
 
     def _knows_nothing(self, use: Use) -> bool:
         after = self.cfg.uniform_after
         forgot = use == "behaviour" and after is not None and self._decisions >= after
-        return self._supports[use].uniform or forgot
+        is_unasked = use == "evaluation" and self.mixing is not None and self.mixing.best == 1
+        return self._supports[use].uniform or forgot or is_unasked
 
     def _informed(self, use: Use, states: int) -> int:
         """How many of the next `states`, from the first on, are told what the prior says."""
@@ -310,9 +346,8 @@ class Prior:
 
     # ---- distributions: uniform, scored, oracle --------------------------------------------------------------------
 
-    def _drawn(self, keys: Sequence[_Key], use: Use) -> list[Candidates]:
-        self._learn_distributions(keys, use)
-        support, rows = self._supports[use], [self._distributions[key] for key in keys]
+    def _drawn(self, keys: Sequence[_Key], use: Use, mixes: Sequence[float] | None = None) -> list[Candidates]:
+        support, rows = self._supports[use], self._learned_distributions(keys, use, mixes)
         if support.k is None:
             return [_weighted(p) for p in rows]
         if not keys:
@@ -327,10 +362,17 @@ class Prior:
         counts = [np.bincount(indices, minlength=p.size) for indices, p in zip(drawn, rows, strict=True)]
         return [_weighted(self._so_far(key, c, use)) for key, c in zip(keys, counts, strict=True)]
 
+    def _learned_distributions(
+        self, keys: Sequence[_Key], use: Use, mixes: Sequence[float] | None
+    ) -> list[np.ndarray]:
+        self._learn_distributions(keys, use)
+        rows = [self._distributions[key] for key in keys]
+        return rows if mixes is None else [_mixed(p, mix) for p, mix in zip(rows, mixes, strict=True)]
+
     def _learn_distributions(self, keys: Sequence[_Key], use: Use) -> None:
         if self.own is not None:  # it may have changed its mind
             rows = self.own.weights([key.state for key in keys if key.state is not None], use) if keys else []
-            self._distributions |= {k: self._mixed(_checked(w, k)) for k, w in zip(keys, rows, strict=True)}
+            self._distributions |= {k: _mixed(_checked(w, k), self._mix) for k, w in zip(keys, rows, strict=True)}
             return
         new = [key for key in dict.fromkeys(keys) if key not in self._distributions]
         if not new:
@@ -339,7 +381,7 @@ class Prior:
             self._distributions |= {key: np.full(len(key.actions), 1 / len(key.actions)) for key in new}
             return
         rows = [self._oracle(key) for key in new] if self.cfg.source == "oracle" else self._scored(new)
-        self._distributions |= {key: self._mixed(p) for key, p in zip(new, rows, strict=True)}
+        self._distributions |= {key: _mixed(p, self._mix) for key, p in zip(new, rows, strict=True)}
 
     def _scored(self, keys: Sequence[_Key]) -> list[np.ndarray]:
         assert self.prompt is not None
@@ -377,7 +419,9 @@ class Prior:
 
     # ---- generated ---------------------------------------------------------------------------------------------
 
-    def _from_answers(self, keys: Sequence[_Key], use: Use, count: bool = True) -> list[Candidates]:
+    def _from_answers(
+        self, keys: Sequence[_Key], use: Use, count: bool, mixes: Sequence[float] | None
+    ) -> list[Candidates]:
         """The first k answers that project, in index order, among the first k+limit; none: uniform, and counted.
 
         A support that is redrawn reads the next k+limit answers at each visit.
@@ -394,18 +438,20 @@ class Prior:
                 starts[i] = self._visits[at] * (k + self.cfg.limit)
                 self._visits[at] += 1
         out = []
-        for key, chosen in zip(keys, self._free.named([key.question for key in keys], starts, k, count), strict=True):
+        mixes = [self._mix] * len(keys) if mixes is None else mixes
+        named = self._free.named([key.question for key in keys], starts, k, count)
+        for key, chosen, mix in zip(keys, named, mixes, strict=True):
             size = len(key.actions)
             if not chosen:
                 self.counts.fallback += count
                 out.append(_weighted(np.ones(size)))
             elif support.k is None:  # all admissible, weighted by the counts
-                out.append(_weighted(self._mixed(np.bincount(chosen, minlength=size) / len(chosen)), keep_zeros=True))
+                out.append(_weighted(_mixed(np.bincount(chosen, minlength=size) / len(chosen), mix), keep_zeros=True))
             elif support.redraw == "union":
-                counts = np.bincount(self._mix_draws(key, chosen, use), minlength=size)
+                counts = np.bincount(self._mix_draws(key, chosen, use, mix), minlength=size)
                 out.append(_weighted(self._so_far(key, counts, use)))
             else:
-                out.append(_counted(self._mix_draws(key, chosen, use)))
+                out.append(_counted(self._mix_draws(key, chosen, use, mix)))
         return out
 
     def _answers_wanted(self, use: Use) -> int:
@@ -414,13 +460,13 @@ class Prior:
             raise ValueError("prior.source=generated counts k answers: set prior.behaviour.k (5 in the paper)")
         return k
 
-    def _mix_draws(self, key: _Key, chosen: list[int], use: Use) -> list[int]:
+    def _mix_draws(self, key: _Key, chosen: list[int], use: Use, mix: float) -> list[int]:
         """Each draw comes from the uniform distribution with probability `mix`."""
-        if self.cfg.mix == 0:
+        if mix == 0:
             return chosen
         frozen = self._supports[use].redraw == "never"
         rng = self._frozen(key) if frozen else self._draws[use]
-        mixed = [u < self.cfg.mix for u in rng.random(len(chosen)).tolist()]
+        mixed = [u < mix for u in rng.random(len(chosen)).tolist()]
         if frozen and not any(mixed):  # nobody reads on in this stream
             return chosen
         others = rng.integers(len(key.actions), size=len(chosen)).tolist()
@@ -464,9 +510,6 @@ class Prior:
         """The stream of one prompt: whoever asks, and whenever, the first draws are the same."""
         return stream(self.seed, "frozen", key.text, *key.actions, *sorted(key.experts))
 
-    def _mixed(self, p: np.ndarray) -> np.ndarray:
-        return (1 - self.cfg.mix) * p + self.cfg.mix / p.size
-
     def _so_far(self, key: _Key, counts: np.ndarray, use: Use) -> np.ndarray:
         if self._supports[use].redraw != "union":
             return counts
@@ -504,6 +547,10 @@ def _checked(weights: Any, key: _Key) -> np.ndarray:
             "for each action, and one above 0"
         )
     return w / w.sum()
+
+
+def _mixed(p: np.ndarray, mix: float) -> np.ndarray:
+    return (1 - mix) * p + mix / p.size
 
 
 def _draws(rows: Sequence[np.ndarray], u_SK: np.ndarray) -> np.ndarray:
