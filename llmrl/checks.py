@@ -21,9 +21,13 @@ from llmrl.schema import (
     CQLConfig,
     DQNConfig,
     DRRNConfig,
+    HouseholdConfig,
     IQLConfig,
+    KitchenConfig,
     OpenAILMConfig,
+    RandomKitchenConfig,
     TrainConfig,
+    TransformersLMConfig,
 )
 from llmrl.unread import USES, Settings, asks_a_model, informed, unread
 
@@ -134,6 +138,7 @@ def _refuse_combinations(cfg: DictConfig, folders: ConfigFolders) -> None:
     settings = Settings.of(plain_settings(cfg))
     _refuse_prior(prior, informed(settings))
     _refuse_mixing(cfg, informed(settings))
+    _refuse_labels(cfg, informed(settings))
     asks = asks_a_model(settings)
     if asks and cfg.lm is None:
         raise ConfigError(
@@ -227,6 +232,30 @@ def _refuse_mixing(cfg: DictConfig, informed_uses: list[str]) -> None:
     for holds, why in wrong:
         if holds:
             raise ConfigError(f"prior.mix=auto: {why}; or choose a number, as in prior.mix=0.05")
+
+
+def _refuse_labels(cfg: DictConfig, informed_uses: list[str]) -> None:
+    """Labels come from games that have an expert, and never from those that the run is judged in."""
+    prior, schema = cfg.prior, OmegaConf.get_type(cfg.env)
+    if prior.source == "learned" and not prior.labels:
+        raise ConfigError("prior.labels=0: prior=learned is made of labels alone; say how many, or use prior=uniform_k")
+    if not prior.labels or not informed_uses:
+        return
+    if schema not in (KitchenConfig, RandomKitchenConfig, HouseholdConfig):
+        raise ConfigError(
+            f"prior.labels={prior.labels}: env={cfg.env.name} has no games of its own split to be labelled; kitchens "
+            "(overcooked_*) and homes (household/*) have; or say prior.labels=0"
+        )
+    if cfg.env.get("split") == "train":
+        raise ConfigError(
+            f"prior.labels={prior.labels}: labels are taken from games of env.split=train, and the run would be judged "
+            "in the same; choose another split, as in env.split=dev"
+        )
+    if prior.head == "hidden" and OmegaConf.get_type(cfg.lm) is not TransformersLMConfig:
+        raise ConfigError(
+            "prior.head=hidden: it reads the hidden states of a model in this process, as lm=tiny or lm=hf has them; "
+            "use prior.head=bias or hash"
+        )
 
 
 def _refuse_misnamed(prior: DictConfig, folders: ConfigFolders) -> None:

@@ -168,7 +168,7 @@ class PriorConfig:
     """w, the action prior, and a support for each of its three uses."""
 
     name: str = "???"
-    source: str = "uniform"  # uniform | scored | generated | oracle | own
+    source: str = "uniform"  # uniform | scored | generated | oracle | learned | own
     normalise: str = "none"  # scored: divide log p by 1 (none), its tokens (token) or its words (word)
     mix: float | str = 0.05  # w <- (1-mix) w + mix uniform, before anything is drawn | auto: by the episodes' returns
     behaviour: SupportConfig = field(default_factory=SupportConfig)  # of who acts
@@ -186,6 +186,9 @@ class PriorConfig:
     # controls:
     control: str | None = since(None)  # scored: shuffled (as peaked, and wrong) | marginal (p(a) without the state)
     error: float = since(0.0)  # oracle: (1-error) on the expert's actions, error on all admissible ones
+    # scored and learned: fitted to what an expert does in games of the split `train` (llmrl/priors/head.py)
+    labels: int = since(0)  # so many states of theirs; 0: the prior as it is
+    head: str = since("bias")  # what is fitted: bias (of an action's words) | hash | hidden (the model's hidden states)
     uniform_after: int | None = since(None)  # decisions after which the behaviour knows no prior any more
     # own: somebody else's weights
     _target_: str | None = since(None)  # what is called with `settings` and the run's seed
@@ -473,8 +476,9 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "lm.device": ("auto", "cpu", "cuda"),
     "prompt.kind": ("text", "chat"),
     "prompt.think": ("shared", "each"),
-    "prior.source": ("uniform", "scored", "generated", "oracle", "own"),
+    "prior.source": ("uniform", "scored", "generated", "oracle", "learned", "own"),
     "prior.control": ("shuffled", "marginal"),
+    "prior.head": ("bias", "hash", "hidden"),
     "prior.normalise": ("none", "token", "word"),
     "prior.projection": ("whole", "last"),
     "prior.behaviour.redraw": ("visit", "never", "union"),
@@ -553,6 +557,7 @@ RANGES: dict[str, Range] = {
     "prior.limit": Range(0),
     "prior.draw_seed": Range(0),
     "prior.error": Range(0, 1),
+    "prior.labels": Range(0, 1000),
     "prior.uniform_after": Range(0),
     "episodes": Range(1),
     **{f"encoder.{key}": Range(1) for key in ("dim", "ngrams")},

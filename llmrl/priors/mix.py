@@ -1,7 +1,7 @@
 """How far the prior is believed, learned from the run's own episodes: `prior.mix=auto`.
 
 Each training episode is played with one weight m out of WEIGHTS, and its candidates come from w <- (1-m) w + m uniform.
-With m=1 the prior is not asked, and all admissible actions are candidates. Which m, is a bandit's choice by the returns
+Which m, is a bandit's choice by the returns
 of the episodes so far. It is discounted Thompson sampling (Qi, Wang and Zhu, arXiv 2305.10718, Gaussian variant),
 since a learner that gets better changes what every weight is worth: after t episodes, of which the i-th had the
 weight m_i and the return x_i,

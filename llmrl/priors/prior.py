@@ -1,8 +1,9 @@
 """The action prior w(a|s) and the supports S(s) drawn from it.
 
 A source gives a distribution over the admissible actions: `uniform`, `scored` (softmax of the model's log-probability
-of every action), `generated` (the model's free answers, projected), `oracle` (an expert's actions, with errors) or
-`own` (somebody else's class). From it each use draws its own support: k draws with replacement, whose counts are the
+of every action), `generated` (the model's free answers, projected), `oracle` (an expert's actions, with errors), `learned`
+(nothing but what labels say) or `own` (somebody else's class). `scored` and `learned` are fitted to labelled states
+where there are any (llmrl/priors/head.py). From it each use draws its own support: k draws with replacement, whose counts are the
 weights, or all admissible actions.
 `sampled` is `scored` with k draws; `uniform_k` is `uniform` with k draws.
 
@@ -33,6 +34,7 @@ from llmrl.lm.language_model import Sampling, stopping
 from llmrl.priors.cache import Answers
 from llmrl.priors.candidates import Candidates, Proposal, Use
 from llmrl.priors.generated import FreeAnswers
+from llmrl.priors.head import Head
 from llmrl.priors.mix import Mixing
 from llmrl.priors.project import Projection
 from llmrl.priors.prompt import Prompt
@@ -83,7 +85,9 @@ class Prior:
         prompt: Prompt | None = None,
         answers: Answers | None = None,
         own: OwnWeights | None = None,
+        head: Head | None = None,
     ) -> None:
+        self.head = head
         self.cfg, self.seed, self.prompt, self.answers, self.own = cfg, seed, prompt, answers, own
         self.counts = PriorCounts()
         self._supports: dict[Use, SupportConfig] = {
@@ -129,31 +133,19 @@ class Prior:
         mixes: Sequence[float] | None = None,
     ) -> list[Candidates]:
         """`ActionPrior.candidates`. Raises ValueError for an oracle in a world that names no expert's actions."""
-        if self.mixing is not None:
-            return self._mixed_apart(states, use, experts, self._mixes(use, len(states)) if mixes is None else mixes)
         informed = self._informed(use, len(states))
         keys = self._keys(states[:informed], None if experts is None else experts[:informed])
-        given = self._given(keys, use)
-        return given + [_weighted(np.ones(len(s.actions))) for s in states[informed:]]
-
-    def _mixed_apart(
-        self, states: Sequence[TextState], use: Use, experts: Experts | None, mixes: Sequence[float]
-    ) -> list[Candidates]:
-        """Each state with a weight of its own."""
-        told = [i for i, mix in enumerate(mixes) if mix < 1 and not self._knows_nothing(use)]
-        keys = self._keys([states[i] for i in told], None if experts is None else [experts[i] for i in told])
-        given = dict(zip(told, self._given(keys, use, [mixes[i] for i in told]), strict=True))
-        return [given.get(i) or _weighted(np.ones(len(s.actions))) for i, s in enumerate(states)]
-
-    def _given(self, keys: Sequence[_Key], use: Use, mixes: Sequence[float] | None = None) -> list[Candidates]:
+        mixes = self._mixes(use, informed) if mixes is None else mixes[:informed]
         if self._asks and use != "evaluation":  # how well an agent does may be looked at as often as one likes
             self._asked(keys)
             # Where the behaviour asks, a target's state counts when it is acted in.
             if use != "target" or self._knows_nothing("behaviour"):
                 self.counts.queries += len(keys)
         if self.cfg.source == "generated":
-            return self._from_answers(keys, use, use != "evaluation", mixes)
-        return self._drawn(keys, use, mixes)
+            given = self._from_answers(keys, use, use != "evaluation", mixes)
+        else:
+            given = self._drawn(keys, use, mixes)
+        return given + [_weighted(np.ones(len(s.actions))) for s in states[informed:]]
 
     def begin(self, states: Sequence[TextState]) -> None:
         """Begins to ask for what the candidates of these states will need, and does not wait. Nothing is drawn."""
@@ -192,8 +184,7 @@ class Prior:
         `count`, the states are counted as those it was asked about. Raises ValueError as `candidates`.
         """
         support, source = self._supports[use], self.cfg.source
-        mix = 0.0 if self.mixing is None else self.mixing.best
-        if support.uniform or mix == 1:
+        if support.uniform:
             return [Proposal(np.full(len(s.actions), 1 / len(s.actions)), None) for s in states]
         if support.redraw == "union" and (source == "generated" or support.k):
             return None
@@ -203,7 +194,7 @@ class Prior:
         if count and self._asks:
             self._asked(keys)
             self.counts.queries += len(keys)
-        mixes = None if self.mixing is None else [mix] * len(keys)
+        mixes = self._mixes(use, len(keys))
         if source == "generated":
             given = self._from_answers(keys, use, count, mixes)
         elif support.k is None or support.redraw == "visit":
@@ -287,6 +278,19 @@ class Prior:
             metrics["lm/ambiguous"] = self._free.ambiguous
         return metrics | (self.mixing.metrics() if self.mixing is not None else {})
 
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """What was learned: from the run's episodes, and from labels."""
+        theta = None if self.head is None else self.head.theta
+        learned = {} if theta is None else {"theta": theta}
+        return learned | ({} if self.mixing is None else self.mixing.state_dict())
+
+    def load_state_dict(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """What a prior with other settings learned is left; KeyError where something is missing."""
+        if self.head is not None:
+            self.head.theta = arrays["theta"]
+        if self.mixing is not None:
+            self.mixing.load_state_dict(arrays)
+
     def save(self) -> dict[str, Any]:
         """What a run needs to go on as if it had not stopped; answers and distributions are kept elsewhere."""
         lasting = [use for use in self._supports if use != "evaluation"]  # an evaluation starts from nothing
@@ -321,9 +325,10 @@ class Prior:
     def _asked(self, keys: Sequence[_Key]) -> None:
         self._prompts.update(hashlib.sha256(key.asked.encode()).digest() for key in keys)
 
-    def _mixes(self, use: Use, states: int) -> list[float]:
-        """The weight of each state, where it is no episode's."""
-        assert self.mixing is not None
+    def _mixes(self, use: Use, states: int) -> list[float] | None:
+        """With mix=auto the weight of each of so many states, where they are of no episode that has one."""
+        if self.mixing is None:
+            return None
         return self.mixing.draw_for_targets(states) if use == "target" else [self.mixing.best] * states
 
     # ---- who knows the prior ---------------------------------------------------------------------------------------
@@ -331,8 +336,7 @@ class Prior:
     def _knows_nothing(self, use: Use) -> bool:
         after = self.cfg.uniform_after
         forgot = use == "behaviour" and after is not None and self._decisions >= after
-        is_unasked = use == "evaluation" and self.mixing is not None and self.mixing.best == 1
-        return self._supports[use].uniform or forgot or is_unasked
+        return self._supports[use].uniform or forgot
 
     def _informed(self, use: Use, states: int) -> int:
         """How many of the next `states`, from the first on, are told what the prior says."""
@@ -378,10 +382,22 @@ class Prior:
         if not new:
             return
         if self.cfg.source == "uniform":
-            self._distributions |= {key: np.full(len(key.actions), 1 / len(key.actions)) for key in new}
+            self._distributions |= {key: _uniform(key) for key in new}
             return
-        rows = [self._oracle(key) for key in new] if self.cfg.source == "oracle" else self._scored(new)
+        rows = self._fitted(new) if self.head is not None else self._unfitted(new)
         self._distributions |= {key: _mixed(p, self._mix) for key, p in zip(new, rows, strict=True)}
+
+    def _fitted(self, keys: Sequence[_Key]) -> list[np.ndarray]:
+        assert self.head is not None
+        if self.head.theta is None:
+            labels = self.head.labels()
+            self.head.fit(labels, self._unfitted([self._key(label.state) for label in labels]))
+        return self.head.weigh([key.state for key in keys if key.state is not None], self._unfitted(keys))
+
+    def _unfitted(self, keys: Sequence[_Key]) -> list[np.ndarray]:
+        if self.cfg.source == "learned":
+            return [_uniform(key) for key in keys]
+        return [self._oracle(key) for key in keys] if self.cfg.source == "oracle" else self._scored(keys)
 
     def _scored(self, keys: Sequence[_Key]) -> list[np.ndarray]:
         assert self.prompt is not None
@@ -412,7 +428,7 @@ class Prior:
 
     def _oracle(self, key: _Key) -> np.ndarray:
         is_expert = np.array([action in key.experts for action in key.actions], dtype=np.float64)
-        uniform = np.full(is_expert.size, 1 / is_expert.size)
+        uniform = _uniform(key)
         if not is_expert.any():
             return uniform
         return (1 - self.cfg.error) * is_expert / is_expert.sum() + self.cfg.error * uniform
@@ -494,7 +510,7 @@ class Prior:
         ]
 
     def _key(self, state: TextState) -> _Key:
-        if self.own is not None:
+        if self.own is not None or self.cfg.source == "learned":
             return _Key(state.key, state.actions, state=state)
         if self.prompt is None:
             return _Key(state.observation, state.actions)
@@ -504,7 +520,7 @@ class Prior:
             if self.cfg.control == "marginal":
                 asked = self.prompt.render(TextState(state.task, "", state.actions))
             texts = self._rendered[state] = text, asked
-        return _Key(texts[0], state.actions, texts[1])
+        return _Key(texts[0], state.actions, texts[1], state=state if self.head is not None else None)
 
     def _frozen(self, key: _Key) -> np.random.Generator:
         """The stream of one prompt: whoever asks, and whenever, the first draws are the same."""
@@ -525,7 +541,7 @@ class _Key(NamedTuple):
     actions: tuple[str, ...]
     asked: str = ""  # the prompt that the model is asked: `text`, unless it is the marginal's
     experts: frozenset[str] = frozenset()  # oracle: states that render alike may differ in them
-    state: TextState | None = None  # own: sees all of it
+    state: TextState | None = None  # own, and what is fitted to labels: sees all of it
 
     @property
     def question(self) -> tuple[str, tuple[str, ...]]:
@@ -547,6 +563,10 @@ def _checked(weights: Any, key: _Key) -> np.ndarray:
             "for each action, and one above 0"
         )
     return w / w.sum()
+
+
+def _uniform(key: _Key) -> np.ndarray:
+    return np.full(len(key.actions), 1 / len(key.actions))
 
 
 def _mixed(p: np.ndarray, mix: float) -> np.ndarray:
