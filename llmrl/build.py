@@ -40,7 +40,6 @@ from llmrl.run.files import to_json
 from llmrl.schema import SCHEMAS, EncoderConfig, ModelEncoderConfig, TrainConfig, TransformersLMConfig
 from llmrl.unread import USES, unread
 
-
 LEARNED = "prior/"  # begins the names of what a prior learned, among those of weights
 HASHED = EncoderConfig("llmrl.encoders.hash.HashEncoder", "hash")  # of prior.head=hash
 
@@ -69,7 +68,7 @@ class Parts:
             self.prior.load_state_dict(learned)
         except KeyError:
             raise ValueError(
-                "prior.mix=auto and prior.labels are learned in training, and this run had others: leave them as they are"
+                "prior.mix=auto and prior.labels are learned in training, and this run had others: leave them alone"
             ) from None
 
 

@@ -63,7 +63,7 @@ class Mixing(Protocol):
 
     def draw(self, *episode: str | int) -> float: ...
 
-    def hear(self, weight: float, ret: float) -> None: ...
+    def hear(self, weight: float, outcome: float) -> None: ...
 
 
 class Rollout:
@@ -146,7 +146,7 @@ class Rollout:
             if o.terminated or o.truncated:
                 success = bool(o.info.get("success", False))
                 if self.mixing is not None:
-                    self.mixing.hear(self._mix[e], sums[0])
+                    self.mixing.hear(self._mix[e], float(success) if "success" in o.info else sums[0])
                 tick.episodes.append(
                     Episode(e, self.episode_of[e], self._task_of[e], sums[0], success, int(sums[1]), int(sums[2]))
                 )

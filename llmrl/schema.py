@@ -170,7 +170,7 @@ class PriorConfig:
     name: str = "???"
     source: str = "uniform"  # uniform | scored | generated | oracle | learned | own
     normalise: str = "none"  # scored: divide log p by 1 (none), its tokens (token) or its words (word)
-    mix: float | str = 0.05  # w <- (1-mix) w + mix uniform, before anything is drawn | auto: by the episodes' returns
+    mix: float | str = 0.05  # w <- (1-mix) w + mix uniform, before anything is drawn | auto: by what came of episodes
     behaviour: SupportConfig = field(default_factory=SupportConfig)  # of who acts
     target: SupportConfig = field(default_factory=SupportConfig)  # of the next state in a target
     evaluation: SupportConfig = field(default_factory=SupportConfig)  # of who acts in evaluations

@@ -222,7 +222,8 @@ UNREAD: tuple[Rule, ...] = (
     Rule(_keys("prior", "control"), _READS("shuffled or marginal"), _not_from("scored"), refused=True),
     Rule(_keys("prior", "settings"), _READS("a prior of your own"), _not_from("own"), refused=True),
     Rule(_keys("prior", "error"), _READS("oracle"), _not_from("oracle"), refused=True),
-    Rule(_keys("prior", "labels head"), _READS("scored, sampled or learned"), _not_from("scored", "learned"), refused=True),
+    Rule(_keys("prior", "labels head"), _READS("scored, sampled or learned"), _not_from("scored", "learned"),
+         refused=True),
     Rule(_keys("prior", "head"), "prior.labels=0 fits nothing", lambda s: s["prior.labels"] == 0),
     Rule(_keys("prior", "mix"), "prior={prior} is uniform anyway", lambda s: s["prior.source"] == "uniform"),
     Rule(_keys("prior", "source normalise mix temperature max_tokens top_p stop projection limit draw_seed control "

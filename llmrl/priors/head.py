@@ -15,8 +15,9 @@ Labels are states with the actions of an expert, E(s). theta minimises, for one 
     J(theta) = - sum_s 1/|E(s)| sum_{a in E(s)} log w(a|s) + lambda/2 |theta|^2                                    (2)
 
 which is a conditional logit (McFadden 1974) with a normal prior around the unfitted one, convex, and has one optimum.
-lambda is chosen out of LAMBDAS, infinity among them, by the likelihood of games that were held out: where labels are
-too few or the features useless, the prior stays as it is.
+lambda is chosen out of LAMBDAS, infinity among them, by the likelihood of games that were held out: the largest that is
+no more than one standard error worse than the best (Breiman et al., Classification and Regression Trees, 1984). So
+where labels are too few or the features useless, the prior stays as it is.
 """
 
 from __future__ import annotations
@@ -59,14 +60,16 @@ class Head:
         problem = _Problem.of(self._phi([label.state for label in labels], rows), rows, labels)
         games = sorted({label.game for label in labels})
         fold_of = {game: i % FOLDS for i, game in enumerate(games)}
-        folds = torch.tensor([fold_of[label.game] for label in labels])
-        held_out = np.zeros(len(LAMBDAS))  # log likelihood of all folds
+        folds = np.array([fold_of[label.game] for label in labels])
+        held_out_LS = np.zeros((len(LAMBDAS), len(labels)))  # log likelihood of each label, unseen
         for fold in set(folds.tolist()):
+            unseen = folds == fold
+            some, others = (problem.of_states(torch.from_numpy(chosen)) for chosen in (~unseen, unseen))
             theta = torch.zeros(problem.dim, dtype=torch.float64)
             for i, strength in enumerate(LAMBDAS):  # from the strongest on: each starts from the one before
-                theta = minimum(problem.of_states(folds != fold), strength, theta)
-                held_out[i] += problem.of_states(folds == fold).log_likelihood(theta).item()
-        strength = LAMBDAS[int(held_out.argmax())]
+                theta = minimum(some, strength, theta)
+                held_out_LS[i, unseen] = others.log_likelihood(theta).numpy()
+        strength = LAMBDAS[_strongest_that_is_as_good(held_out_LS)]
         self.theta = minimum(problem, strength, torch.zeros(problem.dim, dtype=torch.float64)).numpy()
 
     def weigh(self, states: Sequence[TextState], rows: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -132,9 +135,16 @@ class _Problem:
         return _Problem(self.phi_SAD[chosen_S], self.log_p_SA[chosen_S], self.share_SA[chosen_S])
 
     def log_likelihood(self, theta_D: Tensor) -> Tensor:
-        """The first sum of (2), without its sign."""
+        """[S], what the first sum of (2) is of, without its sign."""
         log_w_SA = (self.log_p_SA + self.phi_SAD @ theta_D).log_softmax(-1)
-        return (self.share_SA * log_w_SA.masked_fill(self.share_SA == 0, 0.0)).sum()
+        return (self.share_SA * log_w_SA.masked_fill(self.share_SA == 0, 0.0)).sum(-1)
+
+
+def _strongest_that_is_as_good(likelihood_LS: np.ndarray) -> int:
+    """The first row whose mean is at most one standard error below the best one's."""
+    lost_LS = likelihood_LS[likelihood_LS.sum(-1).argmax()] - likelihood_LS
+    is_as_good_L = lost_LS.sum(-1) <= lost_LS.std(-1) * np.sqrt(lost_LS.shape[1])
+    return int(is_as_good_L.argmax())
 
 
 def minimum(problem: _Problem, strength: float, start_D: Tensor) -> Tensor:
@@ -148,9 +158,9 @@ def minimum(problem: _Problem, strength: float, start_D: Tensor) -> Tensor:
 
     def loss() -> Tensor:
         steps.zero_grad()
-        j = -problem.log_likelihood(theta_D) + strength / 2 * theta_D.square().sum()
-        j.backward()  # type: ignore[no-untyped-call]
+        j = -problem.log_likelihood(theta_D).sum() + strength / 2 * theta_D.square().sum()
+        j.backward()
         return j
 
-    steps.step(loss)  # type: ignore[no-untyped-call]
+    steps.step(loss)
     return theta_D.detach()

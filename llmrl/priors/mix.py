@@ -1,16 +1,17 @@
 """How far the prior is believed, learned from the run's own episodes: `prior.mix=auto`.
 
 Each training episode is played with one weight m out of WEIGHTS, and its candidates come from w <- (1-m) w + m uniform.
-Which m, is a bandit's choice by the returns
-of the episodes so far. It is discounted Thompson sampling (Qi, Wang and Zhu, arXiv 2305.10718, Gaussian variant),
-since a learner that gets better changes what every weight is worth: after t episodes, of which the i-th had the
-weight m_i and the return x_i,
+Which m, is a bandit's choice by the successes of the episodes so far, or by their returns in a world that tells no
+success. (Where wrong attempts are punished, the return of who tries nothing is the better one long before anybody
+succeeds.) It is discounted Thompson sampling (Qi, Wang and Zhu, arXiv 2305.10718, Gaussian variant), since a learner
+that gets better changes what every weight is worth: after t episodes, of which the i-th had the weight m_i and the
+outcome x_i,
 
     N_m = sum_i gamma^(t-i) [m_i = m]        X_m = sum_i gamma^(t-i) [m_i = m] x_i                                 (1)
     mu_m = (X_m + xbar) / (N_m + 1)          theta_m ~ Normal(mu_m, s^2 / (N_m + 1))                               (2)
     the next episode's m = argmax theta_m                                                                          (3)
 
-where xbar and s^2 are the mean and the variance of all returns, discounted alike: no scale of returns is assumed, and
+where xbar and s^2 are the mean and the variance of all outcomes, discounted alike: no scale of returns is assumed, and
 a weight that nothing is known of is worth what the others are worth, with their spread. A weight that was not played
 for long is forgotten, and tried again.
 
@@ -30,7 +31,7 @@ from llmrl.run.seeding import stream
 
 WEIGHTS = (0.05, 0.5, 1.0)  # the least is the default of prior.mix: no action is for ever out of reach
 GAMMA = 0.98  # of an episode: what is 50 episodes old counts 1/e
-SMALLEST_VARIANCE = 1e-12  # equal returns: chance decides
+SMALLEST_VARIANCE = 1e-12  # equal outcomes: chance decides
 
 
 class Mixing:
@@ -50,13 +51,13 @@ class Mixing:
         weights: list[float] = self._drawn(self._targets, n).tolist()
         return weights
 
-    def hear(self, weight: float, ret: float) -> None:
-        """An episode of this weight ended with the return `ret`."""
+    def hear(self, weight: float, outcome: float) -> None:
+        """What came of an episode of this weight."""
         is_its = self._weights == weight
         assert is_its.sum() == 1
         self._n = GAMMA * self._n + is_its
-        self._x = GAMMA * self._x + is_its * ret
-        self._xx = GAMMA * self._xx + is_its * ret**2
+        self._x = GAMMA * self._x + is_its * outcome
+        self._xx = GAMMA * self._xx + is_its * outcome**2
 
     @property
     def best(self) -> float:

@@ -1,15 +1,15 @@
 """The action prior w(a|s) and the supports S(s) drawn from it.
 
 A source gives a distribution over the admissible actions: `uniform`, `scored` (softmax of the model's log-probability
-of every action), `generated` (the model's free answers, projected), `oracle` (an expert's actions, with errors), `learned`
-(nothing but what labels say) or `own` (somebody else's class). `scored` and `learned` are fitted to labelled states
-where there are any (llmrl/priors/head.py). From it each use draws its own support: k draws with replacement, whose counts are the
-weights, or all admissible actions.
+of every action), `generated` (the model's free answers, projected), `oracle` (an expert's actions, with errors),
+`learned` (what labels say alone) or `own` (somebody else's class). `scored` and `learned` are fitted to labelled states
+where there are any (llmrl/priors/head.py). From it each use draws its own support: k draws with replacement, whose
+counts are the weights, or all admissible actions.
 `sampled` is `scored` with k draws; `uniform_k` is `uniform` with k draws.
 
 Mixing, w <- (1-mix) w + mix uniform, is applied to the distribution that is drawn from: a support of k actions stays
-one, k=1 remains the prior alone, and no action is for ever out of reach. With mix=auto the weight is an episode's, and is
-learned (llmrl/priors/mix.py).
+one, k=1 remains the prior alone, and no action is for ever out of reach. With mix=auto the weight is an episode's, and
+is learned (llmrl/priors/mix.py).
 
 Controls replace the scored distribution before it is mixed. `shuffled` permutes it, by one permutation per rendered
 prompt and menu: as peaked as the real prior, and wrong. `marginal` is p(a) without the state: the menu is scored after
@@ -366,9 +366,7 @@ class Prior:
         counts = [np.bincount(indices, minlength=p.size) for indices, p in zip(drawn, rows, strict=True)]
         return [_weighted(self._so_far(key, c, use)) for key, c in zip(keys, counts, strict=True)]
 
-    def _learned_distributions(
-        self, keys: Sequence[_Key], use: Use, mixes: Sequence[float] | None
-    ) -> list[np.ndarray]:
+    def _learned_distributions(self, keys: Sequence[_Key], use: Use, mixes: Sequence[float] | None) -> list[np.ndarray]:
         self._learn_distributions(keys, use)
         rows = [self._distributions[key] for key in keys]
         return rows if mixes is None else [_mixed(p, mix) for p, mix in zip(rows, mixes, strict=True)]
