@@ -79,7 +79,7 @@ class Head:
             return list(rows)
         out = []
         for phi_AD, p in zip(self._phi(states, rows), rows, strict=True):
-            logits = np.log(np.maximum(p, SMALLEST)) + phi_AD @ self.theta
+            logits = np.log(np.maximum(p, SMALLEST)) + (phi_AD * self.theta).sum(-1)
             w = np.exp(logits - logits.max())
             out.append(w / w.sum())
         return out

@@ -287,7 +287,7 @@ class Prior:
     def load_state_dict(self, arrays: Mapping[str, np.ndarray]) -> None:
         """What a prior with other settings learned is left; KeyError where something is missing."""
         if self.head is not None:
-            self.head.theta = arrays["theta"]
+            self.head.theta = np.array(arrays["theta"])
         if self.mixing is not None:
             self.mixing.load_state_dict(arrays)
 
