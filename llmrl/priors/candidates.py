@@ -69,11 +69,16 @@ def draw(c: Candidates, u: float) -> int:
 
 class ActionPrior(Protocol):
     def candidates(
-        self, states: Sequence[TextState], use: Use, experts: Sequence[frozenset[str] | None] | None = None
+        self,
+        states: Sequence[TextState],
+        use: Use,
+        experts: Sequence[frozenset[str] | None] | None = None,
+        mixes: Sequence[float] | None = None,
     ) -> list[Candidates]:
         """One support per state, in order. What is asked of a model is asked in one batch.
 
         `experts`: the actions that an expert would take in each state, where known. Only an oracle looks at them.
+        `mixes`: each state's weight of uniform, where that is an episode's; given to a prior that mixes so alone.
         """
         ...
 

@@ -1,13 +1,15 @@
 """The action prior w(a|s) and the supports S(s) drawn from it.
 
 A source gives a distribution over the admissible actions: `uniform`, `scored` (softmax of the model's log-probability
-of every action), `generated` (the model's free answers, projected), `oracle` (an expert's actions, with errors) or
-`own` (somebody else's class). From it each use draws its own support: k draws with replacement, whose counts are the
-weights, or all admissible actions.
+of every action), `generated` (the model's free answers, projected), `oracle` (an expert's actions, with errors),
+`learned` (what labels say alone) or `own` (somebody else's class). `scored` and `learned` are fitted to labelled states
+where there are any (llmrl/priors/head.py). From it each use draws its own support: k draws with replacement, whose
+counts are the weights, or all admissible actions.
 `sampled` is `scored` with k draws; `uniform_k` is `uniform` with k draws.
 
 Mixing, w <- (1-mix) w + mix uniform, is applied to the distribution that is drawn from: a support of k actions stays
-one, k=1 remains the prior alone, and no action is for ever out of reach.
+one, k=1 remains the prior alone, and no action is for ever out of reach. With mix=auto the weight is an episode's, and
+is learned (llmrl/priors/mix.py).
 
 Controls replace the scored distribution before it is mixed. `shuffled` permutes it, by one permutation per rendered
 prompt and menu: as peaked as the real prior, and wrong. `marginal` is p(a) without the state: the menu is scored after
@@ -36,6 +38,8 @@ from llmrl.lm.language_model import Sampling, Score, stopping
 from llmrl.priors.cache import Answers
 from llmrl.priors.candidates import Candidates, Proposal, Use
 from llmrl.priors.generated import FreeAnswers
+from llmrl.priors.head import Head
+from llmrl.priors.mix import Mixing
 from llmrl.priors.project import Projection
 from llmrl.priors.prompt import Prompt
 from llmrl.priors.thinking import Thinking, asked_first
@@ -85,7 +89,9 @@ class Prior:
         prompt: Prompt | None = None,
         answers: Answers | None = None,
         own: OwnWeights | None = None,
+        head: Head | None = None,
     ) -> None:
+        self.head = head
         self.cfg, self.seed, self.prompt, self.answers, self.own = cfg, seed, prompt, answers, own
         self.counts = PriorCounts()
         self._supports: dict[Use, SupportConfig] = {
@@ -104,12 +110,15 @@ class Prior:
             sampling = Sampling(cfg.max_tokens, cfg.temperature, cfg.top_p, stop, draw_seed)
             self._free = FreeAnswers(self._ask or answers, sampling, cfg.limit, cfg.projection)
         self._draws = {use: stream(seed, "prior", use) for use in self._supports}
+        mixes = cfg.mix == "auto" and cfg.source != "uniform" and not all(s.uniform for s in self._supports.values())
+        self.mixing = Mixing(seed) if mixes else None
+        self._mix = 0.0 if isinstance(cfg.mix, str) else cfg.mix  # that everything is mixed with alike
         self._rendered: dict[TextState, tuple[str, str, str | None]] = {}
         self.first: dict[TextState, frozenset[str] | None] = {}  # what it was asked about first, and experts' actions
         self._prompts: set[bytes] = set()  # digests of those whose answers a run was given
         self._decisions = 0  # the behaviour's, as far as uniform_after
         self._expert_is_known = False
-        self._distributions: dict[_Key, np.ndarray] = {}  # uniform, scored, oracle: p [A], mixed
+        self._distributions: dict[_Key, np.ndarray] = {}  # uniform, scored, oracle: p [A], mixed with `_mix`
         self._union: dict[tuple[Use, str], np.ndarray] = {}  # counts of all draws so far, by the key's digest
         self._visits: defaultdict[tuple[Use, str], int] = defaultdict(int)  # generated, redrawn at each visit
 
@@ -120,19 +129,26 @@ class Prior:
         takes_all = support.k is None and self.cfg.source != "generated"
         return support.uniform or takes_all or support.redraw == "never"
 
-    def candidates(self, states: Sequence[TextState], use: Use, experts: Experts | None = None) -> list[Candidates]:
+    def candidates(
+        self,
+        states: Sequence[TextState],
+        use: Use,
+        experts: Experts | None = None,
+        mixes: Sequence[float] | None = None,
+    ) -> list[Candidates]:
         """`ActionPrior.candidates`. Raises ValueError for an oracle in a world that names no expert's actions."""
         informed = self._informed(use, len(states))
         keys = self._keys(states[:informed], None if experts is None else experts[:informed])
+        mixes = self._mixes(use, informed) if mixes is None else mixes[:informed]
         if self._asks and use != "evaluation":  # how well an agent does may be looked at as often as one likes
             self._asked(keys)
             # Where the behaviour asks, a target's state counts when it is acted in.
             if use != "target" or self._knows_nothing("behaviour"):
                 self.counts.queries += len(keys)
         if self.cfg.source == "generated":
-            given = self._from_answers(keys, use, count=use != "evaluation")
+            given = self._from_answers(keys, use, use != "evaluation", mixes)
         else:
-            given = self._drawn(keys, use)
+            given = self._drawn(keys, use, mixes)
         return given + [_weighted(np.ones(len(s.actions))) for s in states[informed:]]
 
     def begin(self, states: Sequence[TextState]) -> None:
@@ -181,13 +197,13 @@ class Prior:
         if count and self._asks:
             self._asked(keys)
             self.counts.queries += len(keys)
+        mixes = self._mixes(use, len(keys))
         if source == "generated":
-            given = self._from_answers(keys, use, count)
+            given = self._from_answers(keys, use, count, mixes)
         elif support.k is None or support.redraw == "visit":
-            self._learn_distributions(keys, use)
-            return [Proposal(self._distributions[key], support.k) for key in keys]
+            return [Proposal(p, support.k) for p in self._learned_distributions(keys, use, mixes)]
         else:
-            given = self._drawn(keys, use)
+            given = self._drawn(keys, use, mixes)
         return [Proposal(_on_all(c, len(key.actions)), None) for c, key in zip(given, keys, strict=True)]
 
     def start_data(self) -> None:
@@ -211,7 +227,9 @@ class Prior:
         union = self._union.get((use, key.digest))
         if self.cfg.source != "generated":
             draws = support.k if union is None else int(union.sum())
-            return Explanation(self._distributions[key], [], draws, self._thoughts(key, 1))
+            p = self._distributions[key]
+            p = p if self.mixing is None else _mixed(p, self.mixing.best)
+            return Explanation(p, [], draws, self._thoughts(key, 1))
         assert self._free is not None
         k = self._answers_wanted(use)
         start = max(0, self._visits.get((use, key.digest), 0) - 1) * (k + self.cfg.limit)
@@ -252,8 +270,8 @@ class Prior:
         (thoughts,) = self._ask.thoughts([key.asked], n)
         return tuple(thoughts)
 
-    def lm_metrics(self) -> dict[str, int]:
-        metrics = {
+    def lm_metrics(self) -> dict[str, float | None]:
+        metrics: dict[str, float | None] = {
             "lm/queries": self.counts.queries,
             "lm/distinct_prompts": len(self._prompts),
             "lm/parse_failures": self._free.parse_failures if self._free is not None else 0,
@@ -261,7 +279,20 @@ class Prior:
         }
         if self._free is not None and self.cfg.source == "generated":
             metrics["lm/ambiguous"] = self._free.ambiguous
-        return metrics
+        return metrics | (self.mixing.metrics() if self.mixing is not None else {})
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """What was learned: from the run's episodes, and from labels."""
+        theta = None if self.head is None else self.head.theta
+        learned = {} if theta is None else {"theta": theta}
+        return learned | ({} if self.mixing is None else self.mixing.state_dict())
+
+    def load_state_dict(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """What a prior with other settings learned is left; KeyError where something is missing."""
+        if self.head is not None:
+            self.head.theta = np.array(arrays["theta"])
+        if self.mixing is not None:
+            self.mixing.load_state_dict(arrays)
 
     def save(self) -> dict[str, Any]:
         """What a run needs to go on as if it had not stopped; answers and distributions are kept elsewhere."""
@@ -276,6 +307,7 @@ class Prior:
             "visits": [[use, key, visits] for (use, key), visits in self._visits.items() if use in lasting],
             "answers": None if self._free is None else self._free.save(),
             **({"own": self.own.save()} if self.own is not None and hasattr(self.own, "save") else {}),
+            **({"mixing": self.mixing.save()} if self.mixing is not None else {}),
         }
 
     def restore(self, saved: Mapping[str, Any]) -> None:
@@ -290,10 +322,18 @@ class Prior:
             self._free.restore(saved["answers"])
         if self.own is not None and hasattr(self.own, "restore"):
             self.own.restore(saved["own"])
+        if self.mixing is not None:
+            self.mixing.restore(saved["mixing"])
 
     def _asked(self, keys: Sequence[_Key]) -> None:
         asked = dict.fromkeys(prompt for key in keys for prompt in (key.asked, key.blank) if prompt is not None)
         self._prompts.update(hashlib.sha256(prompt.encode()).digest() for prompt in asked)
+
+    def _mixes(self, use: Use, states: int) -> list[float] | None:
+        """With mix=auto the weight of each of so many states, where they are of no episode that has one."""
+        if self.mixing is None:
+            return None
+        return self.mixing.draw_for_targets(states) if use == "target" else [self.mixing.best] * states
 
     # ---- who knows the prior ---------------------------------------------------------------------------------------
 
@@ -314,9 +354,8 @@ class Prior:
 
     # ---- distributions: uniform, scored, oracle --------------------------------------------------------------------
 
-    def _drawn(self, keys: Sequence[_Key], use: Use) -> list[Candidates]:
-        self._learn_distributions(keys, use)
-        support, rows = self._supports[use], [self._distributions[key] for key in keys]
+    def _drawn(self, keys: Sequence[_Key], use: Use, mixes: Sequence[float] | None = None) -> list[Candidates]:
+        support, rows = self._supports[use], self._learned_distributions(keys, use, mixes)
         if support.k is None:
             return [_weighted(p) for p in rows]
         if not keys:
@@ -331,19 +370,36 @@ class Prior:
         counts = [np.bincount(indices, minlength=p.size) for indices, p in zip(drawn, rows, strict=True)]
         return [_weighted(self._so_far(key, c, use)) for key, c in zip(keys, counts, strict=True)]
 
+    def _learned_distributions(self, keys: Sequence[_Key], use: Use, mixes: Sequence[float] | None) -> list[np.ndarray]:
+        self._learn_distributions(keys, use)
+        rows = [self._distributions[key] for key in keys]
+        return rows if mixes is None else [_mixed(p, mix) for p, mix in zip(rows, mixes, strict=True)]
+
     def _learn_distributions(self, keys: Sequence[_Key], use: Use) -> None:
         if self.own is not None:  # it may have changed its mind
             rows = self.own.weights([key.state for key in keys if key.state is not None], use) if keys else []
-            self._distributions |= {k: self._mixed(_checked(w, k)) for k, w in zip(keys, rows, strict=True)}
+            self._distributions |= {k: _mixed(_checked(w, k), self._mix) for k, w in zip(keys, rows, strict=True)}
             return
         new = [key for key in dict.fromkeys(keys) if key not in self._distributions]
         if not new:
             return
         if self.cfg.source == "uniform":
-            self._distributions |= {key: np.full(len(key.actions), 1 / len(key.actions)) for key in new}
+            self._distributions |= {key: _uniform(key) for key in new}
             return
-        rows = [self._oracle(key) for key in new] if self.cfg.source == "oracle" else self._scored(new)
-        self._distributions |= {key: self._mixed(p) for key, p in zip(new, rows, strict=True)}
+        rows = self._fitted(new) if self.head is not None else self._unfitted(new)
+        self._distributions |= {key: _mixed(p, self._mix) for key, p in zip(new, rows, strict=True)}
+
+    def _fitted(self, keys: Sequence[_Key]) -> list[np.ndarray]:
+        assert self.head is not None
+        if self.head.theta is None:
+            labels = self.head.labels()
+            self.head.fit(labels, self._unfitted([self._key(label.state) for label in labels]))
+        return self.head.weigh([key.state for key in keys if key.state is not None], self._unfitted(keys))
+
+    def _unfitted(self, keys: Sequence[_Key]) -> list[np.ndarray]:
+        if self.cfg.source == "learned":
+            return [_uniform(key) for key in keys]
+        return [self._oracle(key) for key in keys] if self.cfg.source == "oracle" else self._scored(keys)
 
     def _scored(self, keys: Sequence[_Key]) -> list[np.ndarray]:
         assert self._ask is not None
@@ -388,14 +444,16 @@ class Prior:
 
     def _oracle(self, key: _Key) -> np.ndarray:
         is_expert = np.array([action in key.experts for action in key.actions], dtype=np.float64)
-        uniform = np.full(is_expert.size, 1 / is_expert.size)
+        uniform = _uniform(key)
         if not is_expert.any():
             return uniform
         return (1 - self.cfg.error) * is_expert / is_expert.sum() + self.cfg.error * uniform
 
     # ---- generated ---------------------------------------------------------------------------------------------
 
-    def _from_answers(self, keys: Sequence[_Key], use: Use, count: bool = True) -> list[Candidates]:
+    def _from_answers(
+        self, keys: Sequence[_Key], use: Use, count: bool, mixes: Sequence[float] | None
+    ) -> list[Candidates]:
         """The first k answers that project, in index order, among the first k+limit; none: uniform, and counted.
 
         A support that is redrawn reads the next k+limit answers at each visit.
@@ -412,18 +470,20 @@ class Prior:
                 starts[i] = self._visits[at] * (k + self.cfg.limit)
                 self._visits[at] += 1
         out = []
-        for key, chosen in zip(keys, self._free.named([key.question for key in keys], starts, k, count), strict=True):
+        mixes = [self._mix] * len(keys) if mixes is None else mixes
+        named = self._free.named([key.question for key in keys], starts, k, count)
+        for key, chosen, mix in zip(keys, named, mixes, strict=True):
             size = len(key.actions)
             if not chosen:
                 self.counts.fallback += count
                 out.append(_weighted(np.ones(size)))
             elif support.k is None:  # all admissible, weighted by the counts
-                out.append(_weighted(self._mixed(np.bincount(chosen, minlength=size) / len(chosen)), keep_zeros=True))
+                out.append(_weighted(_mixed(np.bincount(chosen, minlength=size) / len(chosen), mix), keep_zeros=True))
             elif support.redraw == "union":
-                counts = np.bincount(self._mix_draws(key, chosen, use), minlength=size)
+                counts = np.bincount(self._mix_draws(key, chosen, use, mix), minlength=size)
                 out.append(_weighted(self._so_far(key, counts, use)))
             else:
-                out.append(_counted(self._mix_draws(key, chosen, use)))
+                out.append(_counted(self._mix_draws(key, chosen, use, mix)))
         return out
 
     def _answers_wanted(self, use: Use) -> int:
@@ -432,13 +492,13 @@ class Prior:
             raise ValueError("prior.source=generated counts k answers: set prior.behaviour.k (5 in the paper)")
         return k
 
-    def _mix_draws(self, key: _Key, chosen: list[int], use: Use) -> list[int]:
+    def _mix_draws(self, key: _Key, chosen: list[int], use: Use, mix: float) -> list[int]:
         """Each draw comes from the uniform distribution with probability `mix`."""
-        if self.cfg.mix == 0:
+        if mix == 0:
             return chosen
         frozen = self._supports[use].redraw == "never"
         rng = self._frozen(key) if frozen else self._draws[use]
-        mixed = [u < self.cfg.mix for u in rng.random(len(chosen)).tolist()]
+        mixed = [u < mix for u in rng.random(len(chosen)).tolist()]
         if frozen and not any(mixed):  # nobody reads on in this stream
             return chosen
         others = rng.integers(len(key.actions), size=len(chosen)).tolist()
@@ -466,7 +526,7 @@ class Prior:
         ]
 
     def _key(self, state: TextState) -> _Key:
-        if self.own is not None:
+        if self.own is not None or self.cfg.source == "learned":
             return _Key(state.key, state.actions, state=state)
         if self.prompt is None:
             return _Key(state.observation, state.actions)
@@ -477,14 +537,12 @@ class Prior:
             blank = self.prompt.render(TextState(state.task, "", state.actions)) if is_marginal or takes_off else None
             asked = blank if is_marginal and blank is not None else text
             texts = self._rendered[state] = text, asked, blank if takes_off else None
-        return _Key(texts[0], state.actions, texts[1], blank=texts[2])
+        fitted = state if self.head is not None else None
+        return _Key(texts[0], state.actions, texts[1], state=fitted, blank=texts[2])
 
     def _frozen(self, key: _Key) -> np.random.Generator:
         """The stream of one prompt: whoever asks, and whenever, the first draws are the same."""
         return stream(self.seed, "frozen", key.text, *key.actions, *sorted(key.experts))
-
-    def _mixed(self, p: np.ndarray) -> np.ndarray:
-        return (1 - self.cfg.mix) * p + self.cfg.mix / p.size
 
     def _so_far(self, key: _Key, counts: np.ndarray, use: Use) -> np.ndarray:
         if self._supports[use].redraw != "union":
@@ -501,7 +559,7 @@ class _Key(NamedTuple):
     actions: tuple[str, ...]
     asked: str = ""  # the prompt that the model is asked: `text`, unless it is the marginal's
     experts: frozenset[str] = frozenset()  # oracle: states that render alike may differ in them
-    state: TextState | None = None  # own: sees all of it
+    state: TextState | None = None  # own, and what is fitted to labels: sees all of it
     blank: str | None = None  # the prompt without the state, of which the scores are taken off; None: nothing is
 
     @property
@@ -524,6 +582,14 @@ def _checked(weights: Any, key: _Key) -> np.ndarray:
             "for each action, and one above 0"
         )
     return w / w.sum()
+
+
+def _uniform(key: _Key) -> np.ndarray:
+    return np.full(len(key.actions), 1 / len(key.actions))
+
+
+def _mixed(p: np.ndarray, mix: float) -> np.ndarray:
+    return (1 - mix) * p + mix / p.size
 
 
 def _draws(rows: Sequence[np.ndarray], u_SK: np.ndarray) -> np.ndarray:
