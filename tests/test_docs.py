@@ -22,7 +22,7 @@ LONGEST = 25  # words of a sentence
 FENCE = re.compile(r"^( *)```.*?^\1```$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"(`+)(?!`).+?(?<!`)\1(?!`)", re.DOTALL)
 LINK = re.compile(r"\[([^\]]*)\]\(([^)\s]+)\)")
-SENTENCE = re.compile(r"(?<=[.!?])[\"”)*]*\s+(?=[^a-z])")
+SENTENCE = re.compile(r"(?<=[.!?])[\"”)*]*\s+")
 ABBREVIATED = re.compile(r"\b(et al|e\.g|i\.e|vs|cf)\.")
 PROVENANCE = ("*Provenance:*", "Provenance:")  # of a figure: command, machine, commit
 
