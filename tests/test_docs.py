@@ -25,7 +25,7 @@ CODE = re.compile(r"(`+)(?!`).+?(?<!`)\1(?!`)", re.DOTALL)
 LINK = re.compile(r"\[([^\]]*)\]\(([^)\s]+)\)")
 SENTENCE = re.compile(r"(?<=[.!?])[\"”)*]*\s+")
 ABBREVIATED = re.compile(r"\b(et al|e\.g|i\.e|vs|cf)\.")
-PROVENANCE = ("*Provenance:*", "Provenance:")  # of a figure: command, machine, commit
+PROVENANCE = "*Provenance:*"  # of a figure: command, machine, commit
 
 
 def name(page: Path) -> str:
