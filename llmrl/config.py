@@ -185,6 +185,11 @@ def named_settings(cfg: DictConfig) -> dict[str, Any]:
     for key, value in stands.items():
         part, _, name = key.rpartition(".")
         plain[part][name] = settings[part][name] = value
+    if plain["prior"]["source"] == "generated" and plain["prompt"] and len(plain["prior"]["stop"] or ()) == 1:
+        # The same run ends each answer with prompt.end, and is named by that.
+        plain["prompt"]["end"] = settings["prompt"]["end"] = plain["prior"]["stop"][0]
+        plain["prior"]["stop"] = None
+        settings["prior"].pop("stop", None)
     for key in unread(plain):
         _leave_out(settings, key.split("."))
     return settings

@@ -63,7 +63,7 @@ class OfflineTraining(Training):
         states, following = self.set.states(self.rows, self.parts.history_turns)
         self.learner.study(self.offline(states, following))
         if not self.fit:
-            listed = self.exact or build_exact(self.cfg, 0, LISTED)
+            listed = build_exact(self.cfg, 0, LISTED)
             self.fit = data_fit(self.set, self.rows, listed) if listed is not None else {}
             self.fit |= prior_fit(self.parts.prior, self.exact)
         self.judge()

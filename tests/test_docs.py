@@ -62,6 +62,14 @@ def test_every_page_is_linked_from_the_start_page() -> None:
     assert missing == ["docs/index.md"]
 
 
+def test_pages_that_code_and_configs_name_are_there() -> None:
+    folders = [REPOSITORY / folder for folder in ("llmrl", "configs", "scripts", "tests")]
+    files = [file for folder in folders for kind in ("*.py", "*.yaml") for file in folder.rglob(kind)]
+    named = {path for file in files for path in re.findall(r"\bdocs/[\w/-]+\.md\b", file.read_text())}
+    assert len(named) > 5
+    assert [path for path in sorted(named) if not (REPOSITORY / path).is_file()] == []
+
+
 def sentences(text: str) -> Iterator[str]:
     """Of running text and lists: without code, tables, headings, pictures, and where a figure is from."""
     text = re.sub(r"<!--.*?-->", "", FENCE.sub("\n\n", text), flags=re.DOTALL)
