@@ -94,7 +94,7 @@ def _commands_page() -> str:
     command = get_command(app)
     text = get_docs_for_click(obj=command, ctx=Context(command, info_name="llmrl"), name="llmrl", title="Commands")
     text = re.sub(r"^\* `--help`: .*\n", "", text, flags=re.MULTILINE)  # every command has it
-    text = re.sub(r"^(\* `[a-z]+`): .*\.\.\.$", r"\1", text, flags=re.MULTILINE)  # what is cut off says little
+    text = re.sub(r"^(\* `[a-z]+`): .*$", r"\1", text, flags=re.MULTILINE)  # a command's text is below, and whole
     code = re.sub(r"`[^`\n]*`", lambda found: html.unescape(found[0]), text)
     return code.rstrip()
 
