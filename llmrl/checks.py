@@ -192,7 +192,7 @@ def _refuse_prior(prior: DictConfig, informed_uses: list[str]) -> None:
     if (prior.source == "own") != (prior._target_ is not None):
         raise ConfigError(
             f"prior.source={prior.source} and prior._target_={prior._target_}: a prior of your own has "
-            "source: own, and a _target_ that names its class (docs/extend.md); no other prior has one"
+            "source: own, and a _target_ that names its class (docs/how-to/extend.md); no other prior has one"
         )
     if prior.source == "generated" and informed_uses and all(prior[use].k is None for use in informed_uses):
         raise ConfigError(f"prior=generated counts k answers: say how many, as in prior.{informed_uses[0]}.k=5")

@@ -53,7 +53,8 @@ class OfflineTraining(Training):
         self.learner: OfflineLearner = self.parts.learner  # type: ignore[assignment]
         if not isinstance(self.parts.learner, OfflineLearner):
             raise ValueError(
-                f"learner={cfg.learner.name} cannot learn from data: it has no `study` and `step` (docs/extend.md)"
+                f"learner={cfg.learner.name} cannot learn from data: "
+                "it has no `study` and `step` (docs/how-to/extend.md)"
             )
 
     def begin(self) -> None:

@@ -1,4 +1,4 @@
-"""docs/extend.md, done as written: its files in an empty folder, its commands by the real command line."""
+"""docs/how-to/extend.md, done as written: its files in an empty folder, its commands by the real command line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 REPOSITORY = Path(__file__).parent.parent
 BLOCK = re.compile(r"^```(python|yaml|sh)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-PAGE = [match.groups() for match in BLOCK.finditer((REPOSITORY / "docs" / "extend.md").read_text())]
+PAGE = [match.groups() for match in BLOCK.finditer((REPOSITORY / "docs" / "how-to" / "extend.md").read_text())]
 NAME = re.compile(r"^# ([\w/]+\.(?:py|yaml))$", re.MULTILINE)
 FILES = {NAME.findall(text)[0]: text for kind, text in PAGE if kind != "sh"}  # a comment near the top names it
 COMMANDS = [line for kind, text in PAGE if kind == "sh" for line in text.splitlines()]

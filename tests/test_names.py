@@ -119,7 +119,7 @@ MORE = {  # name -> a preset, and what is other than there
     "marginal": ("prior_only scored", {"prior": "marginal"}),
     "calibrated": ("prior_only scored", {"prior.calibrate": "pmi"}),
     "examples": ("prior_only scored", {"prompt.template": "'{{observation}} Next:'", "prompt.shots": 2}),
-    "examples for answers": ("dqn_prior generated", {"prompt.template": "'{{observation}} Next:'", "prompt.shots": 2}),
+    "examples for answers": ("prior_only generated", {"prompt.template": "'{{observation}} Next:'", "prompt.shots": 2}),
     "thought": ("prior_only scored", {"prompt.think": "shared", "prompt.think_tokens": 4}),
     "stops as the prompt does": ("dqn_prior generated", {"prior.stop": "['\n']"}),
     "stops elsewhere": ("dqn_prior generated", {"prior.stop": "['\n', nothing]"}),
