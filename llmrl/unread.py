@@ -116,13 +116,6 @@ def _targets_have_all_actions(s: Settings) -> bool:
     return _is_uniform("target", s) or (s["prior.target.k"] is None and s["prior.mix"] > 0)
 
 
-def _has_the_target_of_all_actions(s: Settings) -> bool:
-    """Whether the largest Q of all admissible actions is the target, and no state is asked about for its sake."""
-    largest = _schema("learner", s) is DQNConfig and s["learner.backup"] == "max"
-    known = s["prior.source"] in ("scored", "oracle") and "behaviour" in informed(s)
-    return largest and known and _targets_have_all_actions(s)
-
-
 def _is_never_computed(s: Settings) -> bool:
     """Whether an evaluation reads other candidates at each visit of a state, so that it has to be played."""
     redraw, drawn = s["prior.evaluation.redraw"], s["prior.source"] == "generated"
@@ -245,8 +238,6 @@ UNREAD: tuple[Rule, ...] = (
          "no use of the prior is left that knows it", lambda s: not informed(s)),
     Rule(_keys("prior.behaviour", "k redraw uniform"), "nobody acts while it learns from data", _learns_from_data),
     Rule(_keys("prior.target", "k redraw uniform"), "learner={learner} has no targets in this run", _has_no_target),
-    Rule(_keys("prior.target", "k redraw uniform"), "with learner.backup=max a target is the largest Q of all actions",
-         _has_the_target_of_all_actions),
     *(Rule(_keys(f"prior.{use}", "k redraw"), f"prior.{use}.uniform=true considers all actions", _knows_nothing(use))
       for use in USES),
     *(Rule(_keys(f"prior.{use}", "redraw"), "all admissible actions are considered and nothing is drawn; add "

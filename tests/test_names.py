@@ -169,6 +169,10 @@ SKIPPED = {
 ALIKE: dict[str, tuple[str, set[str]]] = {  # why a tiny run leaves the same bytes, and a longer one does not; but in
     "learner.positive_share": ("it earns nothing", {"rewarded"}),
     "env.reward": ("nobody chops what is chopped", set()),
+    "prior.target.uniform": (
+        "the largest Q of all actions is the target either way, and each state of a target is acted in",
+        {*BASES} - {"saycan scored"},
+    ),
     "evaluation.exact_up_to": (
         "somebody's own world may have no model, and five turns of history make too many states",
         {*BASES} - {"rewarded", "dqn_prior_paper_salad scored"},

@@ -185,7 +185,6 @@ ONE_NAME = [  # (what is run, what it does not read)
     ("prior=generated prior.stop=[x,y]", "prompt.end=z"),
     # the same, said otherwise
     ("prior=generated prompt.end=x prior.stop=[x]", "prompt.end=y"),
-    ("learner=saycan", "prior.target.uniform=true"),
     ("learner=dqn learner.alpha=0.3", "learner.alpha_eval=0.3"),
     (f"learner=cql {DATA} learner.alpha=0.3 learner.alpha_eval=0.1", "learner.alpha=0.2"),
     ("prior=generated seed=3", "prior.draw_seed=3"),
