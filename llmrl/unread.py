@@ -162,7 +162,20 @@ def _stops_at_the_prompts_end(s: Settings) -> bool:
 
 
 def _stops_elsewhere(s: Settings) -> bool:
-    return s["prior.source"] == "generated" and s["prior.stop"] is not None and not _stops_at_the_prompts_end(s)
+    stops = s["prior.stop"] is not None and not _stops_at_the_prompts_end(s)
+    return s["prior.source"] == "generated" and stops and not _shows_the_end(s)
+
+
+def _shows_the_end(s: Settings) -> bool:
+    """Whether prompt.end is also written, after each example."""
+    return bool(s["prompt.shots"]) and s["prompt.kind"] != "chat"
+
+
+def only_stop(s: Settings) -> str | None:
+    """The text that alone ends free answers in place of prompt.end, and that prompt.end could be as well."""
+    stop = s["prior.stop"] or []
+    alone = s["prior.source"] == "generated" and s["prompt.end"] is not None and len(stop) == 1
+    return stop[0] if alone and not _shows_the_end(s) else None
 
 
 def _has_episodes_to_spare(s: Settings) -> bool:

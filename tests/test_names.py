@@ -119,6 +119,10 @@ MORE = {  # name -> a preset, and what is other than there
     "calibrated": ("prior_only scored", {"prior.calibrate": "pmi"}),
     "examples": ("prior_only scored", {"prompt.template": "'{{observation}} Next:'", "prompt.shots": 2}),
     "examples for answers": ("prior_only generated", {"prompt.template": "'{{observation}} Next:'", "prompt.shots": 2}),
+    "examples, stops elsewhere": (
+        "prior_only generated",
+        {"prompt.template": "'{{observation}} Next:'", "prompt.shots": 2, "prior.stop": "['\n', nothing]"},
+    ),
     "thought": ("prior_only scored", {"prompt.think": "shared", "prompt.think_tokens": 4}),
     "stops as the prompt does": ("dqn_prior generated", {"prior.stop": "['\n']"}),
     "stops elsewhere": ("dqn_prior generated", {"prior.stop": "['\n', nothing]"}),
