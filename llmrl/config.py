@@ -45,7 +45,7 @@ from llmrl.schema import (
     TrainConfig,
     TransformersLMConfig,
 )
-from llmrl.unread import NO_MORE_THAN, STANDS_FOR, asks_a_model, unread
+from llmrl.unread import NO_MORE_THAN, STANDS_FOR, Settings, asks_a_model, only_stop, unread
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -186,9 +186,8 @@ def named_settings(cfg: DictConfig) -> dict[str, Any]:
     for key, value in stands.items():
         part, _, name = key.rpartition(".")
         plain[part][name] = settings[part][name] = value
-    if plain["prior"]["source"] == "generated" and plain["prompt"] and len(plain["prior"]["stop"] or ()) == 1:
-        # The same run ends each answer with prompt.end, and is named by that.
-        plain["prompt"]["end"] = settings["prompt"]["end"] = plain["prior"]["stop"][0]
+    if (end := only_stop(Settings.of(plain))) is not None:  # the run is named by prompt.end, which does the same
+        plain["prompt"]["end"] = settings["prompt"]["end"] = end
         plain["prior"]["stop"] = None
         settings["prior"].pop("stop", None)
     for key in unread(plain):

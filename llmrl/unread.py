@@ -116,13 +116,6 @@ def _targets_have_all_actions(s: Settings) -> bool:
     return _is_uniform("target", s) or (s["prior.target.k"] is None and s["prior.mix"] != 0)
 
 
-def _has_the_target_of_all_actions(s: Settings) -> bool:
-    """Whether the largest Q of all admissible actions is the target, and no state is asked about for its sake."""
-    largest = _schema("learner", s) is DQNConfig and s["learner.backup"] == "max"
-    known = s["prior.source"] in ("scored", "oracle") and "behaviour" in informed(s)
-    return largest and known and _targets_have_all_actions(s)
-
-
 def _is_never_computed(s: Settings) -> bool:
     """Whether an evaluation reads other candidates at each visit of a state, so that it has to be played."""
     redraw, drawn = s["prior.evaluation.redraw"], s["prior.source"] == "generated"
@@ -169,7 +162,20 @@ def _stops_at_the_prompts_end(s: Settings) -> bool:
 
 
 def _stops_elsewhere(s: Settings) -> bool:
-    return s["prior.source"] == "generated" and s["prior.stop"] is not None and not _stops_at_the_prompts_end(s)
+    stops = s["prior.stop"] is not None and not _stops_at_the_prompts_end(s)
+    return s["prior.source"] == "generated" and stops and not _shows_the_end(s)
+
+
+def _shows_the_end(s: Settings) -> bool:
+    """Whether prompt.end is also written, after each example."""
+    return bool(s["prompt.shots"]) and s["prompt.kind"] != "chat"
+
+
+def only_stop(s: Settings) -> str | None:
+    """The text that alone ends free answers in place of prompt.end, and that prompt.end could be as well."""
+    stop = s["prior.stop"] or []
+    alone = s["prior.source"] == "generated" and s["prompt.end"] is not None and len(stop) == 1
+    return stop[0] if alone and not _shows_the_end(s) else None
 
 
 def _has_episodes_to_spare(s: Settings) -> bool:
@@ -248,8 +254,6 @@ UNREAD: tuple[Rule, ...] = (
          "no use of the prior is left that knows it", lambda s: not informed(s)),
     Rule(_keys("prior.behaviour", "k redraw uniform"), "nobody acts while it learns from data", _learns_from_data),
     Rule(_keys("prior.target", "k redraw uniform"), "learner={learner} has no targets in this run", _has_no_target),
-    Rule(_keys("prior.target", "k redraw uniform"), "with learner.backup=max a target is the largest Q of all actions",
-         _has_the_target_of_all_actions),
     *(Rule(_keys(f"prior.{use}", "k redraw"), f"prior.{use}.uniform=true considers all actions", _knows_nothing(use))
       for use in USES),
     *(Rule(_keys(f"prior.{use}", "redraw"), "all admissible actions are considered and nothing is drawn; add "

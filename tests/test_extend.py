@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parent.parent
 BLOCK = re.compile(r"^```(python|yaml|sh)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PAGE = [match.groups() for match in BLOCK.finditer((REPOSITORY / "docs" / "how-to" / "extend.md").read_text())]
@@ -95,7 +97,6 @@ class Stops(Fresh):
 """
 
 
-@pytest.mark.slow
 def test_a_prior_and_an_encoder_that_change_go_on_exactly(folder: Path, tmp_path: Path) -> None:
     """Typed elsewhere: one module lies beside the config folder, the other inside it."""
     mine = tmp_path / "there" / "mine"

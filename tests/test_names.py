@@ -120,6 +120,10 @@ MORE = {  # name -> a preset, and what is other than there
     "calibrated": ("prior_only scored", {"prior.calibrate": "pmi"}),
     "examples": ("prior_only scored", {"prompt.template": "'{{observation}} Next:'", "prompt.shots": 2}),
     "examples for answers": ("prior_only generated", {"prompt.template": "'{{observation}} Next:'", "prompt.shots": 2}),
+    "examples, stops elsewhere": (
+        "prior_only generated",
+        {"prompt.template": "'{{observation}} Next:'", "prompt.shots": 2, "prior.stop": "['\n', nothing]"},
+    ),
     "thought": ("prior_only scored", {"prompt.think": "shared", "prompt.think_tokens": 4}),
     "stops as the prompt does": ("dqn_prior generated", {"prior.stop": "['\n']"}),
     "stops elsewhere": ("dqn_prior generated", {"prior.stop": "['\n', nothing]"}),
@@ -173,6 +177,10 @@ SKIPPED = {
 ALIKE: dict[str, tuple[str, set[str]]] = {  # why a tiny run leaves the same bytes, and a longer one does not; but in
     "learner.positive_share": ("it earns nothing", {"rewarded"}),
     "env.reward": ("nobody chops what is chopped", set()),
+    "prior.target.uniform": (
+        "the largest Q of all actions is the target either way, and each state of a target is acted in",
+        {*BASES} - {"saycan scored"},
+    ),
     "evaluation.exact_up_to": (
         "somebody's own world may have no model, and five turns of history make too many states",
         {*BASES} - {"rewarded", "dqn_prior_paper_salad scored"},

@@ -185,7 +185,6 @@ ONE_NAME = [  # (what is run, what it does not read)
     ("prior=generated prior.stop=[x,y]", "prompt.end=z"),
     # the same, said otherwise
     ("prior=generated prompt.end=x prior.stop=[x]", "prompt.end=y"),
-    ("learner=saycan", "prior.target.uniform=true"),
     ("learner=dqn learner.alpha=0.3", "learner.alpha_eval=0.3"),
     (f"learner=cql {DATA} learner.alpha=0.3 learner.alpha_eval=0.1", "learner.alpha=0.2"),
     ("prior=generated seed=3", "prior.draw_seed=3"),
@@ -205,6 +204,9 @@ def test_the_same_computation_has_one_name(run: str, more: str) -> None:
 def test_the_text_that_ends_an_answer_names_the_run_whichever_setting_has_it() -> None:
     ended = [run_id(compose(["prior=generated", *more])) for more in (["prompt.end=x"], ["prior.stop=[x]"])]
     assert ended[0] == ended[1] != run_id(compose(["prior=generated"]))
+    # Examples are written with prompt.end, whatever ends an answer.
+    shown = [["prompt.end=x"], ["prior.stop=[x]"], ["prior.stop=[x,y]"], ["prior.stop=[x,y]", "prompt.end=x"]]
+    assert len({run_id(compose(["prior=generated", "prompt.shots=2", *more])) for more in shown}) == 4
 
 
 def test_who_sets_what_is_not_read_is_told() -> None:

@@ -544,6 +544,7 @@ def test_every_learner_from_data_has_the_same_budget() -> None:
         assert len({repr(s.plain["parameters"][key]) for s in spaces}) == 1
 
 
+@pytest.mark.slow
 def test_what_learns_from_data_is_worth_what_it_is_in_the_end(tmp_path: Path, with_data: Path) -> None:
     small = ["learner.batch=4", "learner.hidden=[4]", "encoder.dim=8", "data.size=60"]
     kitchen = f"env=overcooked_random env.index=1 env.max_decisions=8 data.file={with_data}/data/dev1.parquet"
@@ -578,6 +579,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_command_searches_in_processes_as_in_one(
     whole: Path, written: Written, tmp_path: Path, environ: dict[str, str]
 ) -> None:
@@ -597,6 +599,7 @@ def test_the_command_searches_in_processes_as_in_one(
     assert "has 3 trials: nothing to compute" in again.stdout
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_command_and_its_processes(written: Written, tmp_path: Path, environ: dict[str, str]) -> None:
     command = [sys.executable, "-m", "llmrl", "tune", "--space", str(written()), "env_steps=100000", "--out", "out"]
     process = subprocess.Popen(

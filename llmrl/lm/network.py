@@ -116,19 +116,20 @@ class Network:
         So the numbers of a state depend on its own tokens alone, whatever was asked before.
         """
         whole = (len(state.prompt) - 1) // block * block
-        past: list[_Pair] = []
+        blocks: list[list[_Pair]] = []
         for end in range(block, whole + 1, block):
             beginning = tuple(state.prompt[:end])
             found = self._blocks.get(beginning)
             if found is None:
-                cache = DynamicCache(past or None)
-                ids = self._tensor([state.prompt[end - block : end]])
-                positions = self._tensor([list(range(end - block, end))])
                 out = self._forward(
-                    keep=1, input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=True
+                    keep=1,
+                    input_ids=self._tensor([state.prompt[end - block : end]]),
+                    position_ids=self._tensor([list(range(end - block, end))]),
+                    past_key_values=_joined(blocks),
+                    use_cache=True,
                 )
                 found = self._blocks.add(beginning, _kept(out.get("past_key_values"), block))
-            past = _after(past, found) if past else found
+            blocks.append(found)
         rest, tree = state.prompt[whole:], TokenTree(state.continuations)
         n, nodes = len(rest), len(tree.tokens)
         sees = np.zeros((n + nodes, whole + n + nodes), dtype=bool)
@@ -141,7 +142,7 @@ class Network:
             input_ids=self._tensor([rest + tree.tokens]),
             attention_mask=self._attention_mask(self._tensor(sees[None, None])),
             position_ids=self._tensor([[*range(whole, whole + n), *(len(state.prompt) - 1 + tree.depths).tolist()]]),
-            past_key_values=DynamicCache(past or None),
+            past_key_values=_joined(blocks),
             use_cache=True,
         ).logits
         tokens = [token for continuation in state.continuations for token in continuation]
@@ -242,9 +243,10 @@ def _kept(cache: Any, last: int) -> list[_Pair]:
     return [(layer.keys[:, :, -last:].clone(), layer.values[:, :, -last:].clone()) for layer in layers]
 
 
-def _after(past: list[_Pair], block: list[_Pair]) -> list[_Pair]:
-    pairs = zip(past, block, strict=True)
-    return [(torch.cat([k, more_k], -2), torch.cat([v, more_v], -2)) for (k, v), (more_k, more_v) in pairs]
+def _joined(blocks: list[list[_Pair]]) -> DynamicCache:
+    """A cache of all blocks, one after the other, that may grow."""
+    layers = [[torch.cat(parts, -2) for parts in zip(*of_layer, strict=True)] for of_layer in zip(*blocks, strict=True)]
+    return DynamicCache([(keys, values) for keys, values in layers] or None)
 
 
 class ExactSteps:

@@ -16,7 +16,7 @@ from llmrl.lm.proof import holds, looks_back_only, prove, same_after_blocks, sam
 from llmrl.lm.texts import Texts
 
 STATES_ON_CPU = 1  # more saves little there (scripts/bench/scoring.py), and alone no state depends on its neighbours
-SHARES_FROM = 192  # tokens of a prompt, alone in its forward, from which kept blocks save more than they cost
+SHARES_FROM = 192  # tokens of a prompt from which it is computed in blocks, where it is alone in its forward
 STATES_ON_GPU = 16  # some thousand tokens per forward keep a GPU busy; more costs memory
 
 # How far (nats, a probe's worst continuation) two exact methods may differ by rounding alone.

@@ -105,6 +105,7 @@ def test_key_and_value_narrow_both_sides_wherever_they_stand(compare: Compare, t
     assert " ".join(alone.split()).replace(f"{note} ", "") == " ".join(first.split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

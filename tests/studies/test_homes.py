@@ -14,6 +14,8 @@ from scripts import study as studies
 from scripts.homes import Judgement, Shares, evaluated, paired
 from scripts.study import Study
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parent.parent.parent
 SMALL = {
     "seeds": 2,
