@@ -137,7 +137,7 @@ def _refuse_combinations(cfg: DictConfig, folders: ConfigFolders) -> None:
         raise ConfigError(f"{learner.name} takes prior={' or '.join(allowed)}; for prior={prior.name} {instead}")
     settings = Settings.of(plain_settings(cfg))
     _refuse_prior(prior, informed(settings))
-    _refuse_mixing(cfg, informed(settings))
+    _refuse_trust(cfg, informed(settings))
     _refuse_labels(cfg, informed(settings))
     asks = asks_a_model(settings)
     if asks and cfg.lm is None:
@@ -238,17 +238,15 @@ def _refuse_nothing_left(cfg: DictConfig) -> None:
         )
 
 
-def _refuse_mixing(cfg: DictConfig, informed_uses: list[str]) -> None:
-    """`prior.mix=auto` learns from returns how much the prior's candidates are worth to who acts."""
+def _refuse_trust(cfg: DictConfig, informed_uses: list[str]) -> None:
+    """`prior.mix=auto` learns from episodes what the prior's candidates are worth to the acting agent."""
     prior = cfg.prior
     if prior.mix != "auto" or prior.source == "uniform" or not informed_uses:
         return
-    grows = next((use for use in informed_uses if prior[use].redraw == "union"), None)
     wrong = (
         (cfg.data is not None, "it learns from the run's episodes, and with data there are none"),
         (prior.behaviour.uniform, "with prior.behaviour.uniform=true no episode shows what the prior is worth"),
         (prior.uniform_after is not None, "with prior.uniform_after later episodes do not show what it is worth"),
-        (grows is not None, f"prior.{grows}.redraw=union would keep draws of all its weights; say redraw=visit"),
     )
     for holds, why in wrong:
         if holds:

@@ -175,7 +175,7 @@ class PriorConfig:
     normalise: str = "none"  # scored: divide log p by 1 (none), its tokens (token) or its words (word)
     calibrate: str = since("none")  # scored: none | pmi: log p less what it is without an observation and history
     calibrate_weight: float = since(1.0)  # pmi: how much of that is taken off
-    mix: float | str = 0.05  # w <- (1-mix) w + mix uniform, before anything is drawn | auto: by what came of episodes
+    mix: float | str = 0.05  # w <- (1-mix) w + mix uniform, before draws | auto: a run learns which episodes use w
     behaviour: SupportConfig = field(default_factory=SupportConfig)  # of who acts
     target: SupportConfig = field(default_factory=SupportConfig)  # of the next state in a target
     evaluation: SupportConfig = field(default_factory=SupportConfig)  # of who acts in evaluations
@@ -504,7 +504,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 
 
-WORDS: dict[str, str] = {"prior.mix": "auto"}  # what a number may be instead
+WORDS: dict[str, str] = {"prior.mix": "auto"}  # the word that may stand for a number
 
 
 OF_SCHEMA: dict[Any, dict[str, tuple[str, ...]]] = {  # where a schema's choices are not those above

@@ -145,7 +145,7 @@ class Training:
         self.pool: EnvPool = build_pool(cfg, cfg.rollout.num_envs, cfg.rollout.workers)
         kind = Pipeline if cfg.rollout.pipeline else Rollout
         prior, turns = self.parts.prior, self.parts.history_turns
-        self.rollout = kind(self.pool, prior, cfg.seed, "train", history_turns=turns, mixing=prior.mixing)
+        self.rollout = kind(self.pool, prior, cfg.seed, "train", history_turns=turns, trust=prior.trust)
 
     def begin(self) -> None:
         """Before the first tick of an attempt."""
@@ -238,7 +238,7 @@ class Training:
 
     def ceiling(self) -> dict[str, float]:
         """`prior/ceiling`, computed once where no learning changes it."""
-        if self.exact is not None and (self.known_ceiling is None or self.parts.prior.mixing is not None):
+        if self.exact is not None and (self.known_ceiling is None or self.parts.prior.trust is not None):
             self.known_ceiling = self.exact.ceiling(self.parts.prior)
         return {} if self.known_ceiling is None else {"prior/ceiling": self.known_ceiling}
 

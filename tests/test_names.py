@@ -127,7 +127,7 @@ MORE = {  # name -> a preset, and what is other than there
     "thought": ("prior_only scored", {"prompt.think": "shared", "prompt.think_tokens": 4}),
     "stops as the prompt does": ("dqn_prior generated", {"prior.stop": "['\n']"}),
     "stops elsewhere": ("dqn_prior generated", {"prior.stop": "['\n', nothing]"}),
-    "mixing": ("dqn_prior scored", {"prior.mix": "auto"}),
+    "trusts": ("dqn_prior scored", {"prior.mix": "auto"}),
     "fitted": ("dqn_prior scored", {"prior.labels": 8, "prior.head": "hash"}),
     "never uniform": ("dqn_prefilled scored", {"prior.uniform_after": 40}),
     "episodes to spare": ("dqn uniform", {"episodes": 32}),

@@ -75,8 +75,8 @@ EVERY = {  # visits, rewards, n steps, streams: all that one learner has
         "learner=dqn_prior", *TOMATO, *MODEL, *LEARNS, "prior.behaviour.redraw=union", "prior.target.redraw=union",
         "prompt.history_turns=2", PLAYED,
     ],
-    "mixing": ["learner=dqn_prior", *TOMATO, *MODEL, *LEARNS, "prior.mix=auto", PLAYED],
-    "mixing, pipeline": [
+    "trust": ["learner=dqn_prior", *TOMATO, *MODEL, *LEARNS, "prior.mix=auto", PLAYED],
+    "trust, pipeline": [
         "learner=dqn_prior", *TOMATO, *MODEL, *LEARNS, "prior.mix=auto", "rollout.pipeline=true", PLAYED,
     ],
     "calibrated": ["learner=dqn_prior", *TOMATO, *MODEL, *LEARNS, "prior=calibrated", "prior.labels=8", PLAYED],

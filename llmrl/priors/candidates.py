@@ -73,12 +73,12 @@ class ActionPrior(Protocol):
         states: Sequence[TextState],
         use: Use,
         experts: Sequence[frozenset[str] | None] | None = None,
-        mixes: Sequence[float] | None = None,
+        informed: Sequence[bool] | None = None,
     ) -> list[Candidates]:
         """One support per state, in order. What is asked of a model is asked in one batch.
 
         `experts`: the actions that an expert would take in each state, where known. Only an oracle looks at them.
-        `mixes`: each state's weight of uniform, where that is an episode's; given to a prior that mixes so alone.
+        `informed`: whether each state is told what the prior says; where it is not, all its actions are candidates.
         """
         ...
 

@@ -8,8 +8,8 @@ counts are the weights, or all admissible actions.
 `sampled` is `scored` with k draws; `uniform_k` is `uniform` with k draws.
 
 Mixing, w <- (1-mix) w + mix uniform, is applied to the distribution that is drawn from: a support of k actions stays
-one, k=1 remains the prior alone, and no action is for ever out of reach. With mix=auto the weight is an episode's, and
-is learned (llmrl/priors/mix.py).
+one, k=1 remains the prior alone, and no action is for ever out of reach. With mix=auto a run learns which episodes use
+the prior at all (llmrl/priors/trust.py).
 
 Controls replace the scored distribution before it is mixed. `shuffled` permutes it, by one permutation per rendered
 prompt and menu: as peaked as the real prior, and wrong. `marginal` is p(a) without the state: the menu is scored after
@@ -39,10 +39,10 @@ from llmrl.priors.cache import Answers
 from llmrl.priors.candidates import Candidates, Proposal, Use
 from llmrl.priors.generated import FreeAnswers
 from llmrl.priors.head import Head
-from llmrl.priors.mix import Mixing
 from llmrl.priors.project import Projection
 from llmrl.priors.prompt import Prompt
 from llmrl.priors.thinking import Thinking, asked_first
+from llmrl.priors.trust import MIX, Trust
 from llmrl.run.seeding import stream
 from llmrl.schema import PriorConfig, SupportConfig
 
@@ -110,15 +110,15 @@ class Prior:
             sampling = Sampling(cfg.max_tokens, cfg.temperature, cfg.top_p, stop, draw_seed)
             self._free = FreeAnswers(self._ask or answers, sampling, cfg.limit, cfg.projection)
         self._draws = {use: stream(seed, "prior", use) for use in self._supports}
-        mixes = cfg.mix == "auto" and cfg.source != "uniform" and not all(s.uniform for s in self._supports.values())
-        self.mixing = Mixing(seed) if mixes else None
-        self._mix = 0.0 if isinstance(cfg.mix, str) else cfg.mix  # that everything is mixed with alike
+        trusts = cfg.mix == "auto" and cfg.source != "uniform" and not all(s.uniform for s in self._supports.values())
+        self.trust = Trust(seed) if trusts else None
+        self._mix = MIX if isinstance(cfg.mix, str) else cfg.mix
         self._rendered: dict[TextState, tuple[str, str, str | None]] = {}
         self.first: dict[TextState, frozenset[str] | None] = {}  # what it was asked about first, and experts' actions
         self._prompts: set[bytes] = set()  # digests of those whose answers a run was given
         self._decisions = 0  # the behaviour's, as far as uniform_after
         self._expert_is_known = False
-        self._distributions: dict[_Key, np.ndarray] = {}  # uniform, scored, oracle: p [A], mixed with `_mix`
+        self._distributions: dict[_Key, np.ndarray] = {}  # uniform, scored, oracle: p [A], mixed
         self._union: dict[tuple[Use, str], np.ndarray] = {}  # counts of all draws so far, by the key's digest
         self._visits: defaultdict[tuple[Use, str], int] = defaultdict(int)  # generated, redrawn at each visit
 
@@ -134,22 +134,24 @@ class Prior:
         states: Sequence[TextState],
         use: Use,
         experts: Experts | None = None,
-        mixes: Sequence[float] | None = None,
+        informed: Sequence[bool] | None = None,
     ) -> list[Candidates]:
         """`ActionPrior.candidates`. Raises ValueError for an oracle in a world that names no expert's actions."""
-        informed = self._informed(use, len(states))
-        keys = self._keys(states[:informed], None if experts is None else experts[:informed])
-        mixes = self._mixes(use, informed) if mixes is None else mixes[:informed]
+        out = [_weighted(np.ones(len(state.actions))) for state in states]
+        at = self._informed(use, len(states), informed)
+        keys = self._keys([states[i] for i in at], None if experts is None else [experts[i] for i in at])
         if self._asks and use != "evaluation":  # how well an agent does may be looked at as often as one likes
             self._asked(keys)
             # Where the behaviour asks, a target's state counts when it is acted in.
             if use != "target" or self._knows_nothing("behaviour"):
                 self.counts.queries += len(keys)
         if self.cfg.source == "generated":
-            given = self._from_answers(keys, use, use != "evaluation", mixes)
+            given = self._from_answers(keys, use, use != "evaluation")
         else:
-            given = self._drawn(keys, use, mixes)
-        return given + [_weighted(np.ones(len(s.actions))) for s in states[informed:]]
+            given = self._drawn(keys, use)
+        for i, c in zip(at, given, strict=True):
+            out[i] = c
+        return out
 
     def begin(self, states: Sequence[TextState]) -> None:
         """Begins to ask for what the candidates of these states will need, and does not wait. Nothing is drawn."""
@@ -187,7 +189,7 @@ class Prior:
         `count`, the states are counted as those it was asked about. Raises ValueError as `candidates`.
         """
         support, source = self._supports[use], self.cfg.source
-        if support.uniform:
+        if support.uniform or (self.trust is not None and use == "evaluation" and not self.trust.best):
             return [Proposal(np.full(len(s.actions), 1 / len(s.actions)), None) for s in states]
         if support.redraw == "union" and (source == "generated" or support.k):
             return None
@@ -197,13 +199,13 @@ class Prior:
         if count and self._asks:
             self._asked(keys)
             self.counts.queries += len(keys)
-        mixes = self._mixes(use, len(keys))
         if source == "generated":
-            given = self._from_answers(keys, use, count, mixes)
+            given = self._from_answers(keys, use, count)
         elif support.k is None or support.redraw == "visit":
-            return [Proposal(p, support.k) for p in self._learned_distributions(keys, use, mixes)]
+            self._learn_distributions(keys, use)
+            return [Proposal(self._distributions[key], support.k) for key in keys]
         else:
-            given = self._drawn(keys, use, mixes)
+            given = self._drawn(keys, use)
         return [Proposal(_on_all(c, len(key.actions)), None) for c, key in zip(given, keys, strict=True)]
 
     def start_data(self) -> None:
@@ -221,15 +223,13 @@ class Prior:
 
     def explain(self, state: TextState, use: Use, expert: frozenset[str] | None = None) -> Explanation:
         """Of the candidates that were last given for this state and use; draws nothing, and asks for nothing new."""
-        if self._knows_nothing(use):
+        if self._knows_nothing(use) or (self.trust is not None and not self.trust.best):
             return Explanation(np.full(len(state.actions), 1 / len(state.actions)), [], None)
         (key,), support = self._keys([state], [expert]), self._supports[use]
         union = self._union.get((use, key.digest))
         if self.cfg.source != "generated":
             draws = support.k if union is None else int(union.sum())
-            p = self._distributions[key]
-            p = p if self.mixing is None else _mixed(p, self.mixing.best)
-            return Explanation(p, [], draws, self._thoughts(key, 1))
+            return Explanation(self._distributions[key], [], draws, self._thoughts(key, 1))
         assert self._free is not None
         k = self._answers_wanted(use)
         start = max(0, self._visits.get((use, key.digest), 0) - 1) * (k + self.cfg.limit)
@@ -279,20 +279,20 @@ class Prior:
         }
         if self._free is not None and self.cfg.source == "generated":
             metrics["lm/ambiguous"] = self._free.ambiguous
-        return metrics | (self.mixing.metrics() if self.mixing is not None else {})
+        return metrics | (self.trust.metrics() if self.trust is not None else {})
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """What was learned: from the run's episodes, and from labels."""
         theta = None if self.head is None else self.head.theta
         learned = {} if theta is None else {"theta": theta}
-        return learned | ({} if self.mixing is None else self.mixing.state_dict())
+        return learned | ({} if self.trust is None else self.trust.state_dict())
 
     def load_state_dict(self, arrays: Mapping[str, np.ndarray]) -> None:
         """What a prior with other settings learned is left; KeyError where something is missing."""
         if self.head is not None:
             self.head.theta = np.array(arrays["theta"])
-        if self.mixing is not None:
-            self.mixing.load_state_dict(arrays)
+        if self.trust is not None:
+            self.trust.load_state_dict(arrays)
 
     def save(self) -> dict[str, Any]:
         """What a run needs to go on as if it had not stopped; answers and distributions are kept elsewhere."""
@@ -307,7 +307,7 @@ class Prior:
             "visits": [[use, key, visits] for (use, key), visits in self._visits.items() if use in lasting],
             "answers": None if self._free is None else self._free.save(),
             **({"own": self.own.save()} if self.own is not None and hasattr(self.own, "save") else {}),
-            **({"mixing": self.mixing.save()} if self.mixing is not None else {}),
+            **({"trust": self.trust.save()} if self.trust is not None else {}),
         }
 
     def restore(self, saved: Mapping[str, Any]) -> None:
@@ -322,18 +322,12 @@ class Prior:
             self._free.restore(saved["answers"])
         if self.own is not None and hasattr(self.own, "restore"):
             self.own.restore(saved["own"])
-        if self.mixing is not None:
-            self.mixing.restore(saved["mixing"])
+        if self.trust is not None:
+            self.trust.restore(saved["trust"])
 
     def _asked(self, keys: Sequence[_Key]) -> None:
         asked = dict.fromkeys(prompt for key in keys for prompt in (key.asked, key.blank) if prompt is not None)
         self._prompts.update(hashlib.sha256(prompt.encode()).digest() for prompt in asked)
-
-    def _mixes(self, use: Use, states: int) -> list[float] | None:
-        """With mix=auto the weight of each of so many states, where they are of no episode that has one."""
-        if self.mixing is None:
-            return None
-        return self.mixing.draw_for_targets(states) if use == "target" else [self.mixing.best] * states
 
     # ---- who knows the prior ---------------------------------------------------------------------------------------
 
@@ -342,20 +336,23 @@ class Prior:
         forgot = use == "behaviour" and after is not None and self._decisions >= after
         return self._supports[use].uniform or forgot
 
-    def _informed(self, use: Use, states: int) -> int:
-        """How many of the next `states`, from the first on, are told what the prior says."""
+    def _informed(self, use: Use, states: int, informed: Sequence[bool] | None) -> list[int]:
+        """Which of the next `states` are told what the prior says."""
         if self._knows_nothing(use):
-            return 0
-        if use != "behaviour" or self.cfg.uniform_after is None:
-            return states
-        left = self.cfg.uniform_after - self._decisions
-        self._decisions += states
-        return min(states, left)
+            return []
+        left = states
+        if use == "behaviour" and self.cfg.uniform_after is not None:
+            left = min(states, self.cfg.uniform_after - self._decisions)
+            self._decisions += states
+        if self.trust is not None and informed is None:
+            informed = self.trust.draw_for_targets(left) if use == "target" else [self.trust.best] * left
+        return [i for i in range(left) if informed is None or informed[i]]
 
     # ---- distributions: uniform, scored, oracle --------------------------------------------------------------------
 
-    def _drawn(self, keys: Sequence[_Key], use: Use, mixes: Sequence[float] | None = None) -> list[Candidates]:
-        support, rows = self._supports[use], self._learned_distributions(keys, use, mixes)
+    def _drawn(self, keys: Sequence[_Key], use: Use) -> list[Candidates]:
+        self._learn_distributions(keys, use)
+        support, rows = self._supports[use], [self._distributions[key] for key in keys]
         if support.k is None:
             return [_weighted(p) for p in rows]
         if not keys:
@@ -370,15 +367,10 @@ class Prior:
         counts = [np.bincount(indices, minlength=p.size) for indices, p in zip(drawn, rows, strict=True)]
         return [_weighted(self._so_far(key, c, use)) for key, c in zip(keys, counts, strict=True)]
 
-    def _learned_distributions(self, keys: Sequence[_Key], use: Use, mixes: Sequence[float] | None) -> list[np.ndarray]:
-        self._learn_distributions(keys, use)
-        rows = [self._distributions[key] for key in keys]
-        return rows if mixes is None else [_mixed(p, mix) for p, mix in zip(rows, mixes, strict=True)]
-
     def _learn_distributions(self, keys: Sequence[_Key], use: Use) -> None:
         if self.own is not None:  # it may have changed its mind
             rows = self.own.weights([key.state for key in keys if key.state is not None], use) if keys else []
-            self._distributions |= {k: _mixed(_checked(w, k), self._mix) for k, w in zip(keys, rows, strict=True)}
+            self._distributions |= {k: self._mixed(_checked(w, k)) for k, w in zip(keys, rows, strict=True)}
             return
         new = [key for key in dict.fromkeys(keys) if key not in self._distributions]
         if not new:
@@ -387,7 +379,7 @@ class Prior:
             self._distributions |= {key: _uniform(key) for key in new}
             return
         rows = self._fitted(new) if self.head is not None else self._unfitted(new)
-        self._distributions |= {key: _mixed(p, self._mix) for key, p in zip(new, rows, strict=True)}
+        self._distributions |= {key: self._mixed(p) for key, p in zip(new, rows, strict=True)}
 
     def _fitted(self, keys: Sequence[_Key]) -> list[np.ndarray]:
         assert self.head is not None
@@ -451,9 +443,7 @@ class Prior:
 
     # ---- generated ---------------------------------------------------------------------------------------------
 
-    def _from_answers(
-        self, keys: Sequence[_Key], use: Use, count: bool, mixes: Sequence[float] | None
-    ) -> list[Candidates]:
+    def _from_answers(self, keys: Sequence[_Key], use: Use, count: bool = True) -> list[Candidates]:
         """The first k answers that project, in index order, among the first k+limit; none: uniform, and counted.
 
         A support that is redrawn reads the next k+limit answers at each visit.
@@ -470,20 +460,18 @@ class Prior:
                 starts[i] = self._visits[at] * (k + self.cfg.limit)
                 self._visits[at] += 1
         out = []
-        mixes = [self._mix] * len(keys) if mixes is None else mixes
-        named = self._free.named([key.question for key in keys], starts, k, count)
-        for key, chosen, mix in zip(keys, named, mixes, strict=True):
+        for key, chosen in zip(keys, self._free.named([key.question for key in keys], starts, k, count), strict=True):
             size = len(key.actions)
             if not chosen:
                 self.counts.fallback += count
                 out.append(_weighted(np.ones(size)))
             elif support.k is None:  # all admissible, weighted by the counts
-                out.append(_weighted(_mixed(np.bincount(chosen, minlength=size) / len(chosen), mix), keep_zeros=True))
+                out.append(_weighted(self._mixed(np.bincount(chosen, minlength=size) / len(chosen)), keep_zeros=True))
             elif support.redraw == "union":
-                counts = np.bincount(self._mix_draws(key, chosen, use, mix), minlength=size)
+                counts = np.bincount(self._mix_draws(key, chosen, use), minlength=size)
                 out.append(_weighted(self._so_far(key, counts, use)))
             else:
-                out.append(_counted(self._mix_draws(key, chosen, use, mix)))
+                out.append(_counted(self._mix_draws(key, chosen, use)))
         return out
 
     def _answers_wanted(self, use: Use) -> int:
@@ -492,13 +480,13 @@ class Prior:
             raise ValueError("prior.source=generated counts k answers: set prior.behaviour.k (5 in the paper)")
         return k
 
-    def _mix_draws(self, key: _Key, chosen: list[int], use: Use, mix: float) -> list[int]:
+    def _mix_draws(self, key: _Key, chosen: list[int], use: Use) -> list[int]:
         """Each draw comes from the uniform distribution with probability `mix`."""
-        if mix == 0:
+        if self._mix == 0:
             return chosen
         frozen = self._supports[use].redraw == "never"
         rng = self._frozen(key) if frozen else self._draws[use]
-        mixed = [u < mix for u in rng.random(len(chosen)).tolist()]
+        mixed = [u < self._mix for u in rng.random(len(chosen)).tolist()]
         if frozen and not any(mixed):  # nobody reads on in this stream
             return chosen
         others = rng.integers(len(key.actions), size=len(chosen)).tolist()
@@ -544,6 +532,9 @@ class Prior:
         """The stream of one prompt: whoever asks, and whenever, the first draws are the same."""
         return stream(self.seed, "frozen", key.text, *key.actions, *sorted(key.experts))
 
+    def _mixed(self, p: np.ndarray) -> np.ndarray:
+        return (1 - self._mix) * p + self._mix / p.size
+
     def _so_far(self, key: _Key, counts: np.ndarray, use: Use) -> np.ndarray:
         if self._supports[use].redraw != "union":
             return counts
@@ -586,10 +577,6 @@ def _checked(weights: Any, key: _Key) -> np.ndarray:
 
 def _uniform(key: _Key) -> np.ndarray:
     return np.full(len(key.actions), 1 / len(key.actions))
-
-
-def _mixed(p: np.ndarray, mix: float) -> np.ndarray:
-    return (1 - mix) * p + mix / p.size
 
 
 def _draws(rows: Sequence[np.ndarray], u_SK: np.ndarray) -> np.ndarray:
