@@ -77,7 +77,8 @@ EVERY = {  # visits, rewards, n steps, streams: all that one learner has
     ],
     "trust": ["learner=dqn_prior", *TOMATO, *MODEL, *LEARNS, "prior.mix=auto", PLAYED],
     "trust, pipeline": [
-        "learner=dqn_prior", *TOMATO, *MODEL, *LEARNS, "prior.mix=auto", "rollout.pipeline=true", PLAYED,
+        "learner=dqn_prior", *TOMATO, *MODEL, *LEARNS, "prior.mix=auto", "rollout.pipeline=true", "checkpoint_every=8",
+        PLAYED,
     ],
     "calibrated": ["learner=dqn_prior", *TOMATO, *MODEL, *LEARNS, "prior=calibrated", "prior.labels=8", PLAYED],
     "generated": [
