@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmrl.collect import parse_order
-from llmrl.config import compose, run_id, run_name
+from llmrl.config import run_id, run_name
 from llmrl.run.files import publish
 from llmrl.run.folder import is_complete, own_folder
 from scripts import offline
@@ -81,7 +81,7 @@ def study(name: str, seeds: int | None, jobs: int) -> Step:
     cells = list(found.cells(seeds=seeds))
     done = 0
     if all(parse_order(words)[0].out.exists() for words in found.collect):
-        composed = map(compose, (cell.overrides for cell in cells))
+        composed = (cell.compose() for cell in cells)
         done = sum(is_complete(own_folder(runs, run_name(cfg), run_id(cfg))) for cfg in composed)
     command = ["scripts.study", str(STUDIES / f"{name}.yaml"), "--runs", str(runs), "--jobs", str(jobs)]
     return Step(f"study {name}", [*command, *(["--seeds", str(seeds)] if seeds else [])], done, len(cells))

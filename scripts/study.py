@@ -7,7 +7,8 @@
 A study is a YAML file: `common` overrides, `seeds`, and `arms` by name, each a list of overrides or a mapping with
 `set` (overrides) and `seeds` (how many, where not all). `+name` in a list stands for the overrides of `sets.name`, so
 that what was tuned is written once; what comes later replaces what came before. `empty_caches: true` gives each run a
-cache of answers of its own, empty at first, which is what a comparison of seconds or tokens needs.
+cache of answers of its own, empty at first, which is what a comparison of seconds or tokens needs. `config_dir` is a
+folder of config groups, beside the file.
 
 An offline study also has `collect`, lists of what `llmrl collect` is told first, and `sizes`: each arm runs once per
 size, or per size of its own `sizes`, with `data.size=SIZE`, the overrides of its `at.SIZE` and after them those of
@@ -34,6 +35,8 @@ import yaml
 from llmrl.config import ConfigError, compose, run_id, run_name
 
 if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
     from llmrl.run.load import RunInfo
 
 
@@ -43,6 +46,10 @@ class Cell:
     seed: int
     overrides: list[str]
     size: int | None = None  # transitions of an offline run
+    config_dir: Path | None = None
+
+    def compose(self, *more: str) -> DictConfig:
+        return compose([*self.overrides, *more], self.config_dir)
 
 
 @dataclass(frozen=True)
@@ -55,12 +62,25 @@ class Study:
     empty_caches: bool
     collect: list[list[str]]  # what `llmrl collect` is told before anything runs
     sizes: list[int]
+    config_dir: Path | None  # config groups of its own
     judged: dict[str, Any]  # evaluate, episodes, judge, ceilings, matrix: what trained agents are evaluated in
 
     @classmethod
     def read(cls, file: Path) -> Study:
         judged = {"evaluate": {}, "matrix": {}, "judge": {}, "episodes": 2, "ceilings": []}
-        known = {"about", "title", "common", "seeds", "sets", "arms", "empty_caches", "collect", "sizes", *judged}
+        known = {
+            "about",
+            "title",
+            "common",
+            "seeds",
+            "sets",
+            "arms",
+            "empty_caches",
+            "collect",
+            "sizes",
+            "config_dir",
+            *judged,
+        }
         plain = yaml.safe_load(file.read_text())
         if wrong := set(plain) - known:
             raise SystemExit(f"{file}: unknown keys {sorted(wrong)}; there are {', '.join(sorted(known))}")
@@ -82,6 +102,7 @@ class Study:
             plain.get("empty_caches", False),
             plain.get("collect", []),
             plain.get("sizes", []),
+            file.parent / plain["config_dir"] if "config_dir" in plain else None,
             {key: plain.get(key, default) for key, default in judged.items()},
         )
 
@@ -96,7 +117,9 @@ class Study:
                 for size in arm.get("sizes", self.sizes) or [None]:
                     own = [] if size is None else [f"data.size={size}", *arm.get("at", {}).get(size, [])]
                     overrides = [*self.common, *arm["set"], *own, *arm.get("then", []), f"seed={seed}"]
-                    yield Cell(name, seed, list({o.partition("=")[0]: o for o in overrides}.values()), size)
+                    yield Cell(
+                        name, seed, list({o.partition("=")[0]: o for o in overrides}.values()), size, self.config_dir
+                    )
 
 
 def table(study: Study, runs: Path, against: str, only: list[str] | None = None) -> Iterator[str]:
@@ -137,7 +160,7 @@ def finished(study: Study, runs: Path, only: list[str] | None = None) -> dict[st
     found = {run.summary["run_id"]: run for run in load_runs(runs) if run.status == "complete"}
     arms: dict[str, list[RunInfo]] = {}
     for cell in study.cells(only):
-        run = found.get(run_id(compose(cell.overrides)))
+        run = found.get(run_id(cell.compose()))
         if run is not None:
             arms.setdefault(cell.arm, []).append(run)
     return arms
@@ -159,7 +182,7 @@ def run(cell: Cell, runs: Path, own_cache: bool) -> str:
 
     cache = [f"paths.cache={runs}/caches/{cell.arm}-{cell.seed}.sqlite3"] if own_cache else []
     try:
-        llmrl.train(llmrl.compose([*cell.overrides, *cache, f"paths.runs={runs}", "progress=false"]))
+        llmrl.train(cell.compose(*cache, f"paths.runs={runs}", "progress=false"))
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return ""
@@ -188,7 +211,7 @@ def main() -> None:
     cells = list(study.cells(args.arms, args.seeds))
     if args.list:
         for cell in cells:
-            print(cell.arm, runs / run_name(compose(cell.overrides)))
+            print(cell.arm, runs / run_name(cell.compose()))
         return
     if args.table:
         print("\n".join(table(study, runs, args.table, args.arms)))

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from llmrl.config import compose
 from scripts import offline, study
 from scripts.quality import quality
 from scripts.study import Study
@@ -70,7 +69,7 @@ def test_every_arm_of_ours_can_run(file: Path) -> None:
             *plan.sizes[:1],
             *plan.arms[cell.arm].get("at", {}),
         ):  # the others differ in nothing else
-            compose(cell.overrides)
+            cell.compose()
 
 
 def test_a_table_has_a_row_for_each_arm_that_was_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
