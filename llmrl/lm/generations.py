@@ -47,7 +47,7 @@ class Generations:
             return []
         if sampling.temperature == 0:  # all seeds give the likeliest answer, and vLLM then gives only one
             return await self._generate(server, prompt, seeds[0], 1, sampling) * len(seeds)
-        runs = list(_runs(seeds)) if server.many else [(seed, 1) for seed in seeds]
+        runs = list(_runs(seeds, server.slots or len(seeds))) if server.many else [(seed, 1) for seed in seeds]
         found = await together([self._generate(server, prompt, first, n, sampling) for first, n in runs])
         return [said for some in found for said in some]
 
@@ -142,6 +142,8 @@ def _body(server: Server, asked: Mapping[str, Any], seed: int, n: int, sampling:
     }
     if server.version:  # which else takes these from a file beside the weights
         body |= {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+    if server.llamacpp:  # which else draws from 40 tokens, and from none that is 20 times less likely than the first
+        body |= {"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0}
     if "max_tokens" in server.left_out:
         body["max_completion_tokens"] = sampling.max_tokens
     return {k: value for k, value in body.items() if k not in server.left_out or not _is_needless(k, value)}
@@ -152,11 +154,11 @@ def _is_needless(name: str, value: Any) -> bool:
     return value == 1 or name not in ("n", "temperature", "top_p")
 
 
-def _runs(seeds: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Seeds that follow each other: the first, and how many."""
+def _runs(seeds: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
+    """Seeds that follow each other: the first, and how many, at most `most`."""
     first, n = seeds[0], 1
     for seed in seeds[1:]:
-        if seed == first + n:
+        if seed == first + n and n < most:
             n += 1
         else:
             yield first, n

@@ -1,4 +1,4 @@
-"""A language model behind an OpenAI-compatible server: vLLM's, and in its plain parts anybody's."""
+"""A language model behind an OpenAI-compatible server: vLLM's, llama.cpp's, and in its plain parts anybody's."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ class OpenAILM:
     It connects at the first question. What the server can do is found then, and `provenance` says what was found:
     `scoring` is "trie" (log-probabilities of named next tokens, one request for many nodes of the trie of all
     continuations, so that the prompt is computed once), "prompt_logprobs" (each continuation with the whole prompt: the
-    reference, and the fallback), or "none".
+    reference, and the fallback), "forced" (llama.cpp: each token is generated, by a bias that leaves no other; one
+    request for each), or "none".
 
     Answers are handed over only after whoever gave them was probed: on each connection that was opened, the three
     probes are asked once, after its first answer and before that is used.
@@ -95,7 +96,7 @@ class OpenAILM:
         if server is None:
             return {"httpx2": httpx2.__version__}
         return {
-            "server": f"vllm {server.version}" if server.version else "OpenAI-compatible",
+            "server": _kind(server),
             "served_name": server.name,
             "scoring": server.scoring,
             **({"left_out": ", ".join(sorted(server.left_out))} if server.left_out else {}),
@@ -235,7 +236,12 @@ class OpenAILM:
         version = await self._optional("/version", None, lambda raw: str(raw["version"]))
         room = await self._optional("/tokenize", {"model": name, "prompt": "a"}, lambda raw: int(raw["max_model_len"]))
         server = Server(name, version, room, tokenizes=room is not None, many=bool(version), scoring="none")
-        if server.tokenizes:
+        if not server.tokenizes and (props := await self._optional("/props", None, _props)) is not None:
+            server.llamacpp, server.room, server.slots = props
+            server.tokenizes = True
+            if await self._try_probes(server, "forced") is not None:
+                server.scoring = "forced"
+        elif server.tokenizes:
             reference, trie = [await self._try_probes(server, way) for way in ("prompt_logprobs", "trie")]
             if trie is not None and (reference is None or distance(trie, reference) <= WAYS_AGREE):
                 server.scoring = "trie"
@@ -311,6 +317,17 @@ class VllmLM(OpenAILM):
         if not is_loopback(url):
             return super()._hint(model, url)
         return f"If none runs, `llmrl serve {model}` starts one, and lm.serve={model} does for as long as the run"
+
+
+def _kind(server: Server) -> str:
+    if server.llamacpp:
+        return f"llama.cpp {server.llamacpp}"
+    return f"vllm {server.version}" if server.version else "OpenAI-compatible"
+
+
+def _props(raw: Any) -> tuple[str, int, int]:
+    """Of llama.cpp: its build, the tokens that one answer has room for, and how many answers are computed at once."""
+    return str(raw["build_info"]), int(raw["default_generation_settings"]["n_ctx"]), int(raw["total_slots"])
 
 
 def _names(raw: Any) -> list[str]:
