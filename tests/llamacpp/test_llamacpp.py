@@ -1,0 +1,185 @@
+"""SmolLM2, served by a real llama.cpp and computed in this process: the same scores, the same answers, and runs.
+
+`make test-llamacpp` builds the server, names its folder in LLMRL_LLAMACPP, and runs this.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import gguf
+import httpx2
+import numpy as np
+import pytest
+from chances import CHANCE, goodness_of_fit
+
+import llmrl
+from llmrl.ask import distinct_states
+from llmrl.config import compose, config_folder
+from llmrl.lm.language_model import Sampling, Score, distance
+from llmrl.lm.openai_lm import OpenAILM
+from llmrl.lm.store import models_folder
+from llmrl.lm.transformers_lm import TransformersLM
+from llmrl.models.entry import read_entry
+from llmrl.models.fetch import fetch
+from llmrl.overrides import ConfigFolders
+from llmrl.priors.prompt import Prompt
+from llmrl.run.load import load_runs
+
+pytestmark = pytest.mark.skipif("LLMRL_LLAMACPP" not in os.environ, reason="needs a llama.cpp: make test-llamacpp")
+
+STATES, DRAWS = 12, 400
+EXACT = 1e-2  # nats, of a whole continuation, where the server computes in float32, too
+QUANTISED = 1.0  # nats a token, where it multiplies 4-bit weights with 8-bit activations
+STARTS_IN = 120  # seconds
+FLOAT32 = ("-ctk", "f32", "-ctv", "f32", "-fa", "off")  # the keys and values are kept in float16 otherwise
+TOMATO = ["env=overcooked_tomato", "prompt.history_turns=2"]
+SHORT = ["env_steps=32", "evaluation.every=32", "evaluation.exact_up_to=0", "evaluation.episodes=2", "progress=false"]
+
+
+@pytest.fixture(scope="module")
+def quantised() -> Path:
+    """The file as it is distributed."""
+    entry = read_entry("smollm2", ConfigFolders(config_folder()))
+    return fetch(entry, models_folder() / "files", print)
+
+
+@pytest.fixture(scope="module")
+def exact(quantised: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same weights in float32."""
+    file = tmp_path_factory.mktemp("float32") / "smollm2-f32.gguf"
+    reader = gguf.GGUFReader(quantised)
+    writer = gguf.GGUFWriter(file, reader.fields["general.architecture"].contents())
+    for name, field in reader.fields.items():
+        if name.startswith("GGUF.") or name in ("general.architecture", "general.file_type"):
+            continue
+        kind, *rest = field.types
+        writer.add_key_value(name, field.contents(), kind, rest[-1] if rest else None)
+    for tensor in reader.tensors:
+        writer.add_tensor(tensor.name, gguf.dequantize(tensor.data, tensor.tensor_type).astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return file
+
+
+@pytest.fixture(scope="module")
+def url(quantised: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serving(quantised, tmp_path_factory.mktemp("log")) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def lm(quantised: Path) -> TransformersLM:
+    return TransformersLM(str(quantised), device="cpu", threads=1)
+
+
+@pytest.fixture(scope="module")
+def states(quantised: Path) -> list[tuple[str, list[str]]]:
+    """Prompts and continuations, as runs ask them: half of them conversations."""
+    found: list[tuple[str, list[str]]] = []
+    for prompt in ("menu", "chat"):
+        cfg = compose([*TOMATO, f"prompt={prompt}", "lm=hf", f"lm.model={quantised}"])
+        template = Prompt(cfg.prompt)
+        some = distinct_states(cfg, template, STATES // 2)
+        found += [(p, template.continuations(actions)) for p, actions in some]
+    return found
+
+
+def test_scores_are_those_of_the_model_in_this_process(
+    exact: Path, lm: TransformersLM, states: list[tuple[str, list[str]]], tmp_path: Path
+) -> None:
+    with serving(exact, tmp_path, *FLOAT32) as url, served_by(url) as served:
+        there, here = scores(served, states), scores(lm, states)
+        print(f"\n{len(states)} states in float32: {distance(there, here):.1e} nats apart; {dict(served.provenance)}")
+        assert served.provenance["scoring"] == "forced"
+        assert distance(there, here) < EXACT
+
+
+def test_scores_of_the_quantised_file_stay_near(
+    url: str, lm: TransformersLM, states: list[tuple[str, list[str]]]
+) -> None:
+    with served_by(url) as served:
+        there, here = scores(served, states), scores(lm, states)
+    pairs = [(x, y) for p, q in zip(there, here, strict=True) for x, y in zip(p, q, strict=True)]
+    apart = [abs(x.logprob - y.logprob) / y.tokens for x, y in pairs]
+    print(
+        f"\n{len(pairs)} actions, quantised: {np.mean(apart):.3f} nats a token apart, at most {max(apart):.3f}; "
+        f"of a whole action at most {distance(there, here):.2f}"
+    )
+    assert [x.tokens for x, _ in pairs] == [y.tokens for _, y in pairs]
+    assert 0 < max(apart) < QUANTISED
+
+
+def test_answers_are_drawn_from_all_tokens_as_often_as_their_scores_say(url: str) -> None:
+    """By its defaults llama.cpp draws from 40 tokens, and from none that is 20 times less likely than the first."""
+    prompt = "Once upon a time there was a"
+    words = [" little", " young", " small", " girl", " boy", " man", " beautiful", " village", " kingdom", " wise"]
+    with served_by(url) as served:
+        (drawn,) = served.sample([prompt], [range(DRAWS)], Sampling(max_tokens=1, stop=""))
+        (scored,) = served.score([prompt], [words])
+    expected = {word: float(np.exp(score.logprob)) for word, score in zip(words, scored, strict=True)}
+    chance = goodness_of_fit(Counter(drawn), expected)
+    print(f"\nchi-square of {DRAWS} answers: p={chance:.3f}; {sum(expected.values()):.2f} of the mass is named")
+    assert len(set(drawn)) > 40
+    assert chance > CHANCE
+
+
+@pytest.mark.parametrize("more", [["prior=scored"], ["prior=generated", "prompt=chat"]], ids=["scored", "generated"])
+def test_a_run_asks_it(url: str, tmp_path: Path, more: list[str]) -> None:
+    places = [f"paths.runs={tmp_path}", f"paths.cache={tmp_path / 'answers.sqlite3'}"]
+    asked = ["learner=prior_only", "lm=openai", "lm.model=smollm2", f"lm.url={url}", "lm.api_key_env=null"]
+    summary = llmrl.train(compose(["env=overcooked_tomato", *SHORT, *asked, *more, *places]))
+    (run,) = load_runs(tmp_path)
+    assert summary["lm"]["queries"] > 0
+    assert (run.path / "provenance.json").read_text().count("llama.cpp") == 1
+
+
+def scores(lm: OpenAILM | TransformersLM, states: list[tuple[str, list[str]]]) -> list[list[Score]]:
+    return lm.score([p for p, _ in states], [m for _, m in states])
+
+
+@contextmanager
+def served_by(url: str) -> Iterator[OpenAILM]:
+    served = OpenAILM("smollm2", url=url, tokenizer="of the file")
+    try:
+        yield served
+    finally:
+        served.close()
+
+
+@contextmanager
+def serving(file: Path, folder: Path, *more: str) -> Iterator[str]:
+    """The address of a llama-server that answers, for as long as the block."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    binary = Path(os.environ["LLMRL_LLAMACPP"]) / "build" / "bin" / "llama-server"
+    about = ["-m", str(file), "--host", "127.0.0.1", "--port", str(port), "-c", "8192", "-np", "4", "-t", "1", *more]
+    with (folder / "server.log").open("wb") as log:
+        process = subprocess.Popen([str(binary), *about], stdout=log, stderr=log)
+    try:
+        until = time.monotonic() + STARTS_IN
+        while not _answers(port):
+            has_ended = process.poll() is not None or time.monotonic() > until
+            assert not has_ended, (folder / "server.log").read_text()[-2000:]
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _answers(port: int) -> bool:
+    try:
+        return httpx2.get(f"http://127.0.0.1:{port}/health", trust_env=False).status_code == 200
+    except httpx2.HTTPError:
+        time.sleep(0.2)
+        return False
