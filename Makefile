@@ -17,7 +17,7 @@ LLAMACPP_JOBS ?= 2
 ALFWORLD_VENV ?= .venv-alfworld
 ALFWORLD_STAMP := $(ALFWORLD_VENV)/.made-from-pyproject
 
-.PHONY: setup train test test-portable test-names check format clean vllm-env test-vllm llamacpp test-llamacpp test-alfworld test-models
+.PHONY: setup train test test-slow test-portable test-names test-models check format clean vllm-env test-vllm llamacpp test-llamacpp test-alfworld
 
 setup: $(STAMP)
 
@@ -32,7 +32,11 @@ train: setup
 
 # make test ARGS='tests/test_config.py -k secret'
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not slow' $(ARGS)
+
+# Whole sweeps, studies and benchmarks in small, the wheel, the lines of the README: each takes many seconds.
+test-slow: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow $(ARGS)
 
 # Golden curves and resumed runs as processors without AVX compute them, and as those with AVX2 do on two threads.
 PORTABLE := tests/test_golden.py tests/test_resume.py

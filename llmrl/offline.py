@@ -8,7 +8,6 @@ what the prior reaches without data is a run of learner=prior_only.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -25,14 +24,12 @@ from llmrl.envs.state import TextState
 from llmrl.fit import data_fit, prior_fit
 from llmrl.learners.offline import OfflineLearner, steps_of
 from llmrl.priors.candidates import Proposal
-from llmrl.progress import duration
 from llmrl.run.files import to_json
 from llmrl.train import Training
 
 STEPS_AT_ONCE = 50  # gradient steps of a tick: what is told of them is their mean
 STATES_AT_ONCE = 512  # of which candidates are asked for at once
 LISTED = 20_000  # states of a world, at most, of which it is found out whether the data are of it
-TELL_EVERY = 10.0  # seconds, while candidates are asked for
 
 
 class OfflineTraining(Training):
@@ -117,17 +114,14 @@ class OfflineTraining(Training):
         """The candidates of every state, in one pass; what is kept already is not asked for again."""
         found: list[Proposal] = []
         self.parts.prior.start_data()
-        start = told = time.monotonic()
         for at in range(0, len(states), STATES_AT_ONCE):
+            self.reporter.doing("states given candidates", at, len(states))
             some = self.parts.prior.proposals(
                 states[at : at + STATES_AT_ONCE], use="target", count=self.gradient_steps == 0, visits=True
             )
             assert some is not None, "a prior whose candidates change is refused with data"
             found += some
-            now, left = time.monotonic(), len(states) - len(found)
-            if left and now - told >= TELL_EVERY:
-                told = now
-                self.reporter.note(asking(len(found), len(states), now - start, self.parts.answers))
+        self.reporter.doing("states given candidates", len(states), len(states))
         return found
 
     def tick(self) -> None:
@@ -156,22 +150,6 @@ class OfflineTraining(Training):
 
     def close_open(self) -> None:
         """Nothing is open: the file was read whole."""
-
-
-def asking(done: int, of: int, seconds: float, answers: Any) -> str:
-    """How far the asking is, and how long the rest takes at most: as if nothing of it were kept.
-
-    Kept answers take next to no time, so that all of it is put down to those that were computed.
-    """
-    told = f"candidates of {done:,} of {of:,} states"
-    if answers is None:
-        return f"{told}; about {duration(seconds * (of - done) / done)} left"
-    computed, kept = answers.counts.computed, answers.counts.hits
-    told += f" ({computed:,} answers computed, {kept:,} kept)"
-    if not computed:
-        return f"{told}; how long the others take is not known: none had to be computed yet"
-    per_state = seconds * (computed + kept) / computed / done
-    return f"{told}; {duration(per_state * (of - done))} left at most, if none of the others is kept"
 
 
 @lru_cache(maxsize=4)

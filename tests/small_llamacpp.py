@@ -10,11 +10,14 @@ from llmrl.lm.transformers_lm import TransformersLM
 
 
 class SmallLlamaCpp(SmallServer):
-    """slots: the most answers to one prompt in a request. biases: its log-probabilities are those with the bias."""
+    """slots: the most answers to one prompt in a request. biases: its log-probabilities are those with the bias.
 
-    def __init__(self, backend: ModelBackend, slots: int = 2, biases: bool = False) -> None:
+    noise: nats by which it moves each answer, up and down in turn, as quantised activations do.
+    """
+
+    def __init__(self, backend: ModelBackend, slots: int = 2, biases: bool = False, noise: float = 0.0) -> None:
         super().__init__(backend)
-        self.slots, self.biases = slots, biases
+        self.slots, self.biases, self.noise = slots, biases, noise
 
     @property
     def lm(self) -> TransformersLM:
@@ -47,7 +50,8 @@ class SmallLlamaCpp(SmallServer):
         ((token, bias),) = body["logit_bias"]
         assert bias >= 100
         (found,) = self.backend.next_logprobs([body["prompt"]], [token])
-        at = {"id": token, "token": "?", "logprob": 0.0 if self.biases else found[token]}
+        at = {"id": token, "token": "?", "logprob": 0.0 if self.biases else min(0.0, found[token] + self.noise)}
+        self.noise = -self.noise
         choice = {"index": 0, "text": "?", "finish_reason": "length", "logprobs": {"content": [at]}}
         usage = {"prompt_tokens": len(body["prompt"]), "completion_tokens": 1}
         return 200, {"choices": [choice], "usage": usage}

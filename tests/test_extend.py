@@ -95,6 +95,7 @@ class Stops(Fresh):
 """
 
 
+@pytest.mark.slow
 def test_a_prior_and_an_encoder_that_change_go_on_exactly(folder: Path, tmp_path: Path) -> None:
     """Typed elsewhere: one module lies beside the config folder, the other inside it."""
     mine = tmp_path / "there" / "mine"

@@ -82,7 +82,7 @@ def test_what_cannot_be_listed_is_not_judged(tmp_path: Path) -> None:
     assert not [note for note in notes if "occur in" in note]
 
 
-@pytest.mark.parametrize("sweep", [[], ["-m", "seed=0,1"]])
+@pytest.mark.parametrize("sweep", [[], pytest.param(["-m", "seed=0,1"], marks=pytest.mark.slow)])
 def test_a_strict_run_ends_before_it_learns(tmp_path: Path, sweep: list[str]) -> None:
     typed = ["train", *sweep, "--strict", *OFFLINE, "env=frozen_lake", f"paths.runs={tmp_path}"]
     done = CliRunner().invoke(app, typed)

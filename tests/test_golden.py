@@ -150,7 +150,7 @@ def _write_trained(path: Path, what: What, cfg: DictConfig) -> None:
     write_weights(path, net, what, encoder, cfg.learner.hidden, {})
 
 
-@pytest.mark.parametrize("name", CURVES)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if "paper" in n else []) for n in CURVES])
 def test_a_curve_is_as_it_was(name: str, tmp_path: Path) -> None:
     golden = json.loads((GOLDEN / f"{name}.json").read_text())
     found = curve(name, tmp_path)

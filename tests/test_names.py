@@ -33,6 +33,7 @@ from llmrl.schema import CHOICES, OF_SCHEMA, EncoderConfig
 from llmrl.unread import UNREAD, USES, unread
 
 ALL = "LLMRL_ALL_NAMES" in os.environ
+pytestmark = [pytest.mark.timeout(0)] if ALL else []  # all settings of one base may take many minutes
 GOLDEN = Path(__file__).parent / "golden"
 TINY = {
     "env": "overcooked_tomato", "env.max_decisions": 6, "env_steps": 32, "rollout.num_envs": 4, "evaluation.every": 16,
@@ -328,6 +329,7 @@ def unheld(root: Path, chosen: dict[str, list[str]]) -> set[str]:
 
 
 # In one test where a part is changed, so that one worker alone makes the bases, which takes half a minute.
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [[name] for name in BASES] if ALL else [[*BASES]], ids=lambda names: names[0])
 def test_names_are_equal_where_bytes_are(names: list[str], root: Path, chosen: dict[str, list[str]]) -> None:
     wrong = [told for name in names for told in wrongly_named(name, root, chosen[name])]

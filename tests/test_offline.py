@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +16,6 @@ import llmrl
 from llmrl.config import ConfigError, compose, run_id
 from llmrl.data.files import convert, read, write
 from llmrl.data.offline import OfflineData, Supports
-from llmrl.offline import asking
 from llmrl.priors.candidates import Proposal
 from llmrl.progress import Silent
 from llmrl.report import listing
@@ -39,9 +37,13 @@ MODEL = ["lm=hf", f"lm.model={GOLDEN / 'lm'}", "lm.device=cpu"]
 class Heard(Silent):
     def __init__(self) -> None:
         self.notes: list[str] = []
+        self.under_way: dict[str, list[tuple[int, int]]] = {}
 
     def note(self, text: str) -> None:
         self.notes.append(text)
+
+    def doing(self, what: str, done: int, total: int) -> None:
+        self.under_way.setdefault(what, []).append((done, total))
 
 
 def trained(root: Path, *overrides: str, data: Path = FILE) -> tuple[RunInfo, list[str]]:
@@ -75,6 +77,16 @@ def test_the_content_names_the_run_and_not_the_path(tmp_path: Path) -> None:
     more = [[f"data={tmp_path / 'other.parquet'}"], [f"data={FILE}", "data.size=9"], [f"data={FILE}", "data.draw=1"]]
     assert len(ids | {run_id(compose([*base, *own])) for own in more}) == 4
     assert run_id(compose([*base, f"data={FILE}", "env_steps=9", "rollout.num_envs=3"])) in ids  # nobody acts
+
+
+def test_a_person_hears_how_many_states_have_candidates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmrl.offline.STATES_AT_ONCE", 5)
+    cfg = compose([*SMALL, "learner=cql", f"data={FILE}", "data.size=60", f"paths.runs={tmp_path}"])
+    heard = Heard()
+    llmrl.train(cfg, heard)
+    (begun, total), *_, (done, of) = heard.under_way["states given candidates"]
+    assert (begun, done) == (0, of)
+    assert total == of > 5
 
 
 def test_a_subset_asks_for_nothing_new(tmp_path: Path) -> None:
@@ -140,15 +152,6 @@ def test_what_is_refused(overrides: list[str], said: str) -> None:
     with pytest.raises(ConfigError) as error:
         run_id(compose(overrides))
     assert said in str(error.value)
-
-
-def test_what_is_told_while_candidates_are_asked_for() -> None:
-    assert asking(500, 2000, 10.0, None) == "candidates of 500 of 2,000 states; about 0:30 left"
-    some = "candidates of 500 of 2,000 states (1,000 answers computed, 3,000 kept)"
-    assert asking(500, 2000, 10.0, SimpleNamespace(counts=SimpleNamespace(computed=1000, hits=3000))) == (
-        f"{some}; 2:00 left at most, if none of the others is kept"
-    )
-    assert "not known" in asking(500, 2000, 10.0, SimpleNamespace(counts=SimpleNamespace(computed=0, hits=3000)))
 
 
 def test_an_episode_that_the_draw_cuts_is_not_known_to_have_succeeded(tmp_path: Path) -> None:

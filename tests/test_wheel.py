@@ -33,6 +33,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "env" / "bin" / "llmrl"
 
 
+@pytest.mark.slow
 def test_the_wheel_alone_trains_compares_and_tunes(installed: Path, tmp_path: Path) -> None:
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environ |= {"LLMRL_CACHE": str(tmp_path / "kept.sqlite3"), "OMP_NUM_THREADS": "1"}

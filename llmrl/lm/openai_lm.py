@@ -25,6 +25,7 @@ from llmrl.lm.language_model import (
 
 T = TypeVar("T")
 WAYS_AGREE = 0.3  # nats between two ways to score a probe: more is no rounding, not even of bfloat16
+FORCED_AGREE = 0.5  # nats between two answers to a probe, token by token: activations in 8 bits round by their batch
 
 
 class OpenAILM:
@@ -33,7 +34,8 @@ class OpenAILM:
     model, revision, dtype, tokenizer: its declared identity (`identify_served`), known without the server and held
         against it by probes. served_name: what the server calls it; None: found in the server's list.
     url, api_key_env, allow_http, concurrency, attempt_s, patience_s: `Connection`.
-    probe_tolerance: nats by which a probe's answer may differ from its first.
+    probe_tolerance: nats by which a probe's answer may differ from its first; where each token is forced, FORCED_AGREE
+        at least.
     serve, serve_env: the server that `llmrl` starts for this model; not read here.
 
     It connects at the first question. What the server can do is found then, and `provenance` says what was found:
@@ -241,6 +243,7 @@ class OpenAILM:
             server.tokenizes = True
             if await self._try_probes(server, "forced") is not None:
                 server.scoring = "forced"
+                self.probe_tolerance = max(self.probe_tolerance, FORCED_AGREE)
         elif server.tokenizes:
             reference, trie = [await self._try_probes(server, way) for way in ("prompt_logprobs", "trie")]
             if trie is not None and (reference is None or distance(trie, reference) <= WAYS_AGREE):

@@ -21,6 +21,7 @@ SMALL = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_random_moments(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -31,6 +32,7 @@ def test_a_run_killed_at_random_moments(
     assert "the same bytes" in said
 
 
+@pytest.mark.slow
 def test_processes_that_share_a_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kill, "SEEDS", (0, 1))
     assert kill.share_one_cache(tmp_path, SMALL, 1, random.Random(0)) == []

@@ -44,6 +44,7 @@ def llmrl(tmp_path: Path) -> Llmrl:
     return run
 
 
+@pytest.mark.slow
 def test_a_run_is_exported_and_repeated_without_a_model(llmrl: Llmrl, tmp_path: Path) -> None:
     shutil.copytree(REPOSITORY / "tests" / "golden" / "lm", tmp_path / "small")
     llmrl("train", *RUN)

@@ -98,6 +98,7 @@ def test_the_default_agent_trains_and_is_not_trained_twice(llmrl: Llmrl, tmp_pat
     assert folders(tmp_path) == [folder]
 
 
+@pytest.mark.slow
 def test_the_same_command_writes_the_same_bytes(llmrl: Llmrl, tmp_path: Path) -> None:
     for place in ("one", "two"):
         llmrl(
@@ -115,7 +116,7 @@ def test_the_same_command_writes_the_same_bytes(llmrl: Llmrl, tmp_path: Path) ->
         assert (one / name).read_bytes() == (two / name).read_bytes()
 
 
-@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize("jobs", [pytest.param("1", marks=pytest.mark.slow), "2"])
 def test_a_sweep_runs_every_cell_and_reports_those_that_fail(llmrl: Llmrl, tmp_path: Path, jobs: str) -> None:
     (tmp_path / "worlds" / "env").mkdir(parents=True)
     (tmp_path / "worlds" / "env" / "broken.yaml").write_text("_target_: json.loads\nname: broken\ns: '1'\n")

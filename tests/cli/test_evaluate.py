@@ -20,6 +20,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_trained_agent_in_other_games(tmp_path: Path, environ: dict[str, str]) -> None:
     def llmrl(*words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "llmrl", *words]

@@ -133,6 +133,7 @@ WRONG: list[list[str]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [pytest.param(w, id=" ".join(w) or "nothing") for w in WRONG])
 def test_a_mistake_is_told_in_one_message_with_exit_code_2(here: Path, arguments: list[str]) -> None:
     before = {path: path.stat().st_mtime_ns for path in here.rglob("*")}

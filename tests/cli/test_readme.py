@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 REPOSITORY = Path(__file__).parent.parent.parent
 LEFT_OUT = {
     "make ": "builds an environment",
@@ -64,6 +66,7 @@ def test_what_is_left_out_is_there() -> None:
         assert any(line.startswith(start) for line in lines())
 
 
+@pytest.mark.slow
 def test_every_line_works_after_those_before_it(tmp_path: Path) -> None:
     environ = {
         "PYTHONPATH": str(REPOSITORY), "LLMRL_CACHE": str(tmp_path / "kept.sqlite3"), "OMP_NUM_THREADS": "1",

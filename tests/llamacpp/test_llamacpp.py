@@ -37,7 +37,8 @@ pytestmark = pytest.mark.skipif("LLMRL_LLAMACPP" not in os.environ, reason="need
 
 STATES, DRAWS = 12, 400
 EXACT = 1e-2  # nats, of a whole continuation, where the server computes in float32, too
-QUANTISED = 1.0  # nats a token, where it multiplies 4-bit weights with 8-bit activations
+# Nats a token, where it multiplies 4-bit weights with 8-bit activations: 0.05 and 0.15 were measured.
+QUANTISED, QUANTISED_AT_MOST = 0.15, 0.5
 STARTS_IN = 120  # seconds
 FLOAT32 = ("-ctk", "f32", "-ctv", "f32", "-fa", "off")  # the keys and values are kept in float16 otherwise
 TOMATO = ["env=overcooked_tomato", "prompt.history_turns=2"]
@@ -116,7 +117,8 @@ def test_scores_of_the_quantised_file_stay_near(
         f"of a whole action at most {distance(there, here):.2f}"
     )
     assert [x.tokens for x, _ in pairs] == [y.tokens for _, y in pairs]
-    assert 0 < max(apart) < QUANTISED
+    assert np.mean(apart) < QUANTISED
+    assert max(apart) < QUANTISED_AT_MOST
 
 
 def test_answers_are_drawn_from_all_tokens_as_often_as_their_scores_say(url: str) -> None:

@@ -87,6 +87,17 @@ def test_a_server_whose_log_probabilities_are_those_with_the_bias_cannot_score(
         served.score(PROMPTS[:1], [TEXTS])
 
 
+def test_a_server_that_answers_a_little_otherwise_each_time_is_the_same_model(
+    lm: TransformersLM, server: SmallLlamaCpp, client: Client
+) -> None:
+    server.noise = 0.01
+    served = client()
+    for _ in range(2):
+        served.score(PROMPTS, [TEXTS] * len(PROMPTS))  # on several connections, on each of which it is probed
+    assert served.connection.opened > 1
+    assert served.counters()["lm/outages"] == 0
+
+
 def test_answers_are_drawn_from_all_tokens_and_no_more_at_once_than_the_server_computes(
     lm: TransformersLM, server: SmallLlamaCpp, client: Client
 ) -> None:

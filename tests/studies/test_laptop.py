@@ -30,6 +30,7 @@ def called(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> None:
     laptop.main()
 
 
+@pytest.mark.slow
 def test_what_is_there_is_not_run_again(
     small: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

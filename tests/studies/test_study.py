@@ -60,6 +60,7 @@ def test_an_arm_that_is_not_there_is_named(tmp_path: Path) -> None:
         list(Study.read(written(tmp_path)).cells(["three"]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_every_arm_of_ours_can_run(file: Path) -> None:
     plan = Study.read(file)
@@ -98,6 +99,7 @@ def test_the_quality_of_an_oracle_is_known_and_of_a_model_is_on_its_card() -> No
     assert quality(["learner=dqn_prior", "prior.target.uniform=true"]) is None
 
 
+@pytest.mark.slow
 def test_an_offline_study_collects_runs_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     words = ["env=overcooked_tomato", "env.max_decisions=12", "out=data/a.parquet", "size=90", "mix=expert"]

@@ -51,6 +51,7 @@ def called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Called:
     return call
 
 
+@pytest.mark.slow
 def test_a_size_is_searched_once_and_told_as_a_study_takes_it(
     tmp_path: Path, called: Called, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -76,6 +77,7 @@ def test_a_size_is_searched_once_and_told_as_a_study_takes_it(
     assert all(set(arm["at"][cell.size]) <= set(cell.overrides) for cell in cells)
 
 
+@pytest.mark.slow
 def test_the_best_trials_are_run_with_more_seeds(
     tmp_path: Path, called: Called, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -92,6 +94,7 @@ def test_the_best_trials_are_run_with_more_seeds(
     assert told in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_size_between_takes_the_better_of_its_neighbours(
     tmp_path: Path, called: Called, capsys: pytest.CaptureFixture[str]
 ) -> None:
