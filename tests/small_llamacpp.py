@@ -10,7 +10,7 @@ from llmrl.lm.transformers_lm import TransformersLM
 
 
 class SmallLlamaCpp(SmallServer):
-    """slots: the most answers to one prompt in a request. biases: its log-probabilities are those with the bias.
+    """slots: the answers that it computes at once. biases: its log-probabilities are those with the bias.
 
     noise: nats by which it moves each answer, up and down in turn, as quantised activations do.
     """
@@ -41,9 +41,6 @@ class SmallLlamaCpp(SmallServer):
         return 404, {"error": {"code": 404, "message": "File Not Found", "type": "not_found_error"}}
 
     def _complete(self, body: dict[str, Any]) -> tuple[int, Any]:
-        if body.get("n", 1) > self.slots:
-            message = f"n must be between 1 and {self.slots}"
-            return 400, {"error": {"code": 400, "message": message, "type": "invalid_request_error"}}
         if "logit_bias" not in body:
             return super().answer("/v1/completions", {**body, "logprobs": None, "prompt_logprobs": None})
         self.seen.append(body)

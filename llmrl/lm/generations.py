@@ -47,7 +47,7 @@ class Generations:
             return []
         if sampling.temperature == 0:  # all seeds give the likeliest answer, and vLLM then gives only one
             return await self._generate(server, prompt, seeds[0], 1, sampling) * len(seeds)
-        runs = list(_runs(seeds, server.slots or len(seeds))) if server.many else [(seed, 1) for seed in seeds]
+        runs = list(_runs(seeds)) if server.many else [(seed, 1) for seed in seeds]
         found = await together([self._generate(server, prompt, first, n, sampling) for first, n in runs])
         return [said for some in found for said in some]
 
@@ -154,11 +154,11 @@ def _is_needless(name: str, value: Any) -> bool:
     return value == 1 or name not in ("n", "temperature", "top_p")
 
 
-def _runs(seeds: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
-    """Seeds that follow each other: the first, and how many, at most `most`."""
+def _runs(seeds: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Seeds that follow each other: the first, and how many."""
     first, n = seeds[0], 1
     for seed in seeds[1:]:
-        if seed == first + n and n < most:
+        if seed == first + n:
             n += 1
         else:
             yield first, n

@@ -25,7 +25,7 @@ from llmrl.lm.language_model import (
 
 T = TypeVar("T")
 WAYS_AGREE = 0.3  # nats between two ways to score a probe: more is no rounding, not even of bfloat16
-FORCED_AGREE = 3.0  # nats between two answers of llama.cpp to a probe: quantised activations round by their batch
+FORCED_AGREE = 0.5  # nats between two answers of llama.cpp to a probe: quantised activations round by their batch
 
 
 class OpenAILM:
@@ -250,7 +250,8 @@ class OpenAILM:
                 server.scoring = "trie"
             elif reference is not None:
                 server.scoring = "prompt_logprobs"
-        if not server.many and not server.llamacpp:  # after a request for several, llama.cpp's next scores were wrong
+        # Several answers in one request spoil llama.cpp's cache of prompts: what it scores beside and after is wrong.
+        if not server.many and not server.llamacpp:
             server.many = await self._gives_many(server)
         return server
 

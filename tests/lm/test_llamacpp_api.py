@@ -98,7 +98,7 @@ def test_a_server_that_answers_a_little_otherwise_each_time_is_the_same_model(
     assert served.counters()["lm/outages"] == 0
 
 
-def test_answers_are_drawn_from_all_tokens_and_no_more_at_once_than_the_server_computes(
+def test_answers_are_drawn_from_all_tokens_and_asked_for_one_by_one(
     lm: TransformersLM, server: SmallLlamaCpp, client: Client
 ) -> None:
     served, sampling = client(), Sampling(max_tokens=8)
@@ -106,5 +106,5 @@ def test_answers_are_drawn_from_all_tokens_and_no_more_at_once_than_the_server_c
     server.seen.clear()
     assert served.sample(PROMPTS[:1], [[7, 8, 9]], sampling) == lm.sample(PROMPTS[:1], [[7, 8, 9]], sampling)
     asked = [body for body in server.seen if "seed" in body]
-    assert sorted((body["seed"], body["n"]) for body in asked) == [(7, 2), (9, 1)]
+    assert sorted((body["seed"], body["n"]) for body in asked) == [(7, 1), (8, 1), (9, 1)]
     assert {(body["top_k"], body["min_p"], body["repeat_penalty"]) for body in asked} == {(0, 0.0, 1.0)}
