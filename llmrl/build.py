@@ -17,7 +17,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from llmrl.checks import plain_settings
-from llmrl.config import chat_template_of, model_identity
+from llmrl.config import ConfigError, chat_template_of, model_identity
 from llmrl.encoders.encoder import FeatureTable
 from llmrl.envs.pool import EnvPool, TextWorld
 from llmrl.exact import Exact
@@ -25,6 +25,7 @@ from llmrl.learners.learner import Learner
 from llmrl.lm.language_model import LanguageModel
 from llmrl.priors.cache import AnswerCache, Answers, KeptRows
 from llmrl.priors.cache_file import cache_path
+from llmrl.priors.examples import Examples, NoExamples
 from llmrl.priors.prior import Prior
 from llmrl.priors.prompt import Prompt
 from llmrl.ready import imported
@@ -143,7 +144,33 @@ def build_answers(cfg: DictConfig, cache: AnswerCache | None = None) -> Answers:
 def build_prompt(cfg: DictConfig) -> Prompt:
     run: TrainConfig = OmegaConf.to_object(cfg)  # type: ignore[assignment]
     assert run.prompt is not None
-    return Prompt(run.prompt, chat_template_of(cfg) or "")
+    return Prompt(run.prompt, chat_template_of(cfg) or "", _examples(run) if run.prompt.shots else None)
+
+
+def _examples(run: TrainConfig) -> Examples:
+    """Of the run's world. Raises ConfigError where it has none."""
+    assert run.prompt is not None
+    path, prompt = _path(run.env), run.prompt
+    given = path, to_json(_arguments(run.env)), prompt.shots, prompt.shot_steps, prompt.select
+    try:
+        return _shown(*given) if path.startswith("llmrl.") else _shown.__wrapped__(*given)
+    except ValueError as error:
+        raise ConfigError(
+            f"prompt.shots={prompt.shots}: {error}; use prompt.shots=0, or a prompt without examples: prompt=menu"
+        ) from None
+
+
+@lru_cache(maxsize=4)
+def _shown(path: str, settings: str, shots: int, steps: int, select: str) -> Examples:
+    """Runs of one process share them, as they do lists of states. `settings`: as JSON."""
+    world = _target({"_target_": path})(**json.loads(settings))
+    try:
+        if not hasattr(world, "practice"):  # somebody else's
+            raise NoExamples(f"{path} has no practice(), which gives other games to show examples of")
+        return Examples(world.practice(), shots, steps, select)
+    finally:
+        with suppress(Exception):  # nothing depends on it any more
+            world.close()
 
 
 def build_model(cfg: DictConfig) -> LanguageModel:

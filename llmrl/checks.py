@@ -144,9 +144,15 @@ def _refuse_combinations(cfg: DictConfig, folders: ConfigFolders) -> None:
                 f"prompt.think=each: prior={prior.name} scores actions after one thought; use prompt.think=shared, or "
                 "prior=generated"
             )
+        if cfg.prompt.think is not None and cfg.prompt.shots:
+            raise ConfigError(
+                f"prompt.shots={cfg.prompt.shots}: examples show actions and no thoughts; use prompt.shots=0, or "
+                "prompt.think=null"
+            )
         from llmrl.priors.prompt import Prompt
 
         _explained(lambda: Prompt(cfg.prompt))
+        _refuse_nothing_left(cfg)
     schema = OmegaConf.get_type(learner)
     _refuse_data(cfg, schema, folders)
     _refuse_unread(cfg, settings)
@@ -175,7 +181,7 @@ def _refuse_prior(prior: DictConfig, informed_uses: list[str]) -> None:
     if (prior.source == "own") != (prior._target_ is not None):
         raise ConfigError(
             f"prior.source={prior.source} and prior._target_={prior._target_}: a prior of your own has "
-            "source: own, and a _target_ that names its class (docs/extend.md); no other prior has one"
+            "source: own, and a _target_ that names its class (docs/how-to/extend.md); no other prior has one"
         )
     if prior.source == "generated" and informed_uses and all(prior[use].k is None for use in informed_uses):
         raise ConfigError(f"prior=generated counts k answers: say how many, as in prior.{informed_uses[0]}.k=5")
@@ -204,6 +210,21 @@ def _refuse_prior(prior: DictConfig, informed_uses: list[str]) -> None:
                 f"prior.uniform_after={prior.uniform_after}: with {what} the behaviour knows no prior from the start; "
                 "leave prior.uniform_after out"
             )
+
+
+def _refuse_nothing_left(cfg: DictConfig) -> None:
+    """All that a prompt without a state says, taken off what it says: every action would have the same weight."""
+    from llmrl.priors.prompt import names_in
+
+    prior, prompt = cfg.prior, cfg.prompt
+    names = names_in(prompt.template)
+    shows = "observation" in names or ("history" in names and prompt.history_turns > 0)
+    if prior.calibrate == "pmi" and prior.calibrate_weight == 1 and (prior.control == "marginal" or not shows):
+        what = f"prior={prior.name}" if prior.control == "marginal" else f"the template of prompt {prompt.id!r}"
+        raise ConfigError(
+            f"prior.calibrate=pmi: {what} shows no observation, so that nothing is left once all of it is taken off; "
+            "say prior.calibrate=none, or a prior.calibrate_weight other than 1"
+        )
 
 
 def _refuse_misnamed(prior: DictConfig, folders: ConfigFolders) -> None:

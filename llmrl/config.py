@@ -44,7 +44,7 @@ from llmrl.schema import (
     TrainConfig,
     TransformersLMConfig,
 )
-from llmrl.unread import NO_MORE_THAN, STANDS_FOR, asks_a_model, unread
+from llmrl.unread import NO_MORE_THAN, STANDS_FOR, Settings, asks_a_model, only_stop, unread
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -185,6 +185,10 @@ def named_settings(cfg: DictConfig) -> dict[str, Any]:
     for key, value in stands.items():
         part, _, name = key.rpartition(".")
         plain[part][name] = settings[part][name] = value
+    if (end := only_stop(Settings.of(plain))) is not None:  # the run is named by prompt.end, which does the same
+        plain["prompt"]["end"] = settings["prompt"]["end"] = end
+        plain["prior"]["stop"] = None
+        settings["prior"].pop("stop", None)
     for key in unread(plain):
         _leave_out(settings, key.split("."))
     return settings

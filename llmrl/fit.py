@@ -62,14 +62,16 @@ def data_fit(data: DataSet, rows: np.ndarray, world: Exact) -> dict[str, int]:
 def prior_fit(prior: Prior, world: Exact | None) -> dict[str, Any]:
     """What the prior said so far, and what it is worth; empty where it asks no model, or is meant to be wrong.
 
-    With `world`, its states are asked about, as each exact evaluation does.
+    With `world`, its states are asked about, as each exact evaluation does; not where the prior has no formula.
     """
     if not prior.asks or prior.cfg.control is not None:
         return {}
     fit: dict[str, Any] = {}
-    if (alone := world.alone(prior) if world is not None and prior.informs("evaluation") else None) is not None:
+    alone = world.alone(prior) if world is not None else None
+    if alone is not None and prior.informs("evaluation"):
         fit["success"], fit["uniform_success"] = alone
-    states = dict(world.some(FEW) if world is not None else ()) | prior.first
+    # Where no evaluation can be computed, the run is the same without a list of states.
+    states = dict(world.some(FEW) if world is not None and alone is not None else ()) | prior.first
     said = [(p, experts) for state, experts in states.items() if (p := prior.says(state)) is not None][:FEW]
     if said:
         fit |= {

@@ -53,7 +53,8 @@ class OfflineTraining(Training):
         self.learner: OfflineLearner = self.parts.learner  # type: ignore[assignment]
         if not isinstance(self.parts.learner, OfflineLearner):
             raise ValueError(
-                f"learner={cfg.learner.name} cannot learn from data: it has no `study` and `step` (docs/extend.md)"
+                f"learner={cfg.learner.name} cannot learn from data: "
+                "it has no `study` and `step` (docs/how-to/extend.md)"
             )
 
     def begin(self) -> None:
@@ -62,7 +63,7 @@ class OfflineTraining(Training):
         states, following = self.set.states(self.rows, self.parts.history_turns)
         self.learner.study(self.offline(states, following))
         if not self.fit:
-            listed = self.exact or build_exact(self.cfg, 0, LISTED)
+            listed = build_exact(self.cfg, 0, LISTED)
             self.fit = data_fit(self.set, self.rows, listed) if listed is not None else {}
             self.fit |= prior_fit(self.parts.prior, self.exact)
         self.judge()

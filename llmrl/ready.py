@@ -45,6 +45,10 @@ def refuse_unready(cfg: DictConfig) -> None:
         raise ConfigError(
             f"data.size={cfg.data.size}: {cfg.data.file} holds {rows:,} transitions; leave data.size out for all"
         )
+    if cfg.prompt is not None and cfg.prompt.shots:
+        from llmrl.build import build_prompt
+
+        build_prompt(cfg)  # raises where there are no examples
     _refuse_places(cfg)
 
 

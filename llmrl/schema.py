@@ -152,6 +152,9 @@ class PromptConfig:
     think_tokens: int = since(128)  # of a thought, at most
     think_end: str = since("\n")  # ends a thought; "": only where the model ends it
     then: str = since("\nNext:")  # follows a thought; chat: is said to the model next
+    shots: int = since(0)  # examples before the question: an expert's decisions in other games, of the split train
+    shot_steps: int = since(1)  # decisions that an example shows, at most
+    select: str = since("fixed")  # fixed: the same examples for all states | similar: those most like the state
 
 
 @dataclass
@@ -170,6 +173,8 @@ class PriorConfig:
     name: str = "???"
     source: str = "uniform"  # uniform | scored | generated | oracle | own
     normalise: str = "none"  # scored: divide log p by 1 (none), its tokens (token) or its words (word)
+    calibrate: str = since("none")  # scored: none | pmi: log p less what it is without an observation and history
+    calibrate_weight: float = since(1.0)  # pmi: how much of that is taken off
     mix: float = 0.05  # w <- (1-mix) w + mix uniform, before anything is drawn
     behaviour: SupportConfig = field(default_factory=SupportConfig)  # of who acts
     target: SupportConfig = field(default_factory=SupportConfig)  # of the next state in a target
@@ -473,9 +478,11 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "lm.device": ("auto", "cpu", "cuda"),
     "prompt.kind": ("text", "chat"),
     "prompt.think": ("shared", "each"),
+    "prompt.select": ("fixed", "similar"),
     "prior.source": ("uniform", "scored", "generated", "oracle", "own"),
     "prior.control": ("shuffled", "marginal"),
     "prior.normalise": ("none", "token", "word"),
+    "prior.calibrate": ("none", "pmi"),
     "prior.projection": ("whole", "last"),
     "prior.behaviour.redraw": ("visit", "never", "union"),
     "prior.target.redraw": ("visit", "never", "union"),
@@ -526,7 +533,7 @@ class Range(NamedTuple):
             return "finite"
         if self.high < inf:
             return f"{'above' if self.above else 'at least'} {self.low:g} and at most {self.high:g}{self.instead}"
-        return f"{'above' if self.above else 'at least'} {self.low:g}"
+        return f"{'above' if self.above else 'at least'} {self.low:g}{self.instead}"
 
 
 RANGES: dict[str, Range] = {
@@ -539,11 +546,14 @@ RANGES: dict[str, Range] = {
     "learner.learned_weight": Range(0),
     "prompt.history_turns": Range(0),
     "prompt.think_tokens": Range(1),
+    "prompt.shots": Range(0, 32),
+    "prompt.shot_steps": Range(1),
     **{
         f"prior.{use}.k": Range(1, LARGEST_K, instead="; null takes all, to which more draws tend")
         for use in ("behaviour", "target", "evaluation")
     },
     "prior.mix": Range(0, 1),
+    "prior.calibrate_weight": Range(0, above=True, instead="; prior.calibrate=none takes nothing off"),
     "prior.max_tokens": Range(1),
     "prior.temperature": Range(0, above=True),
     "prior.top_p": Range(0, 1, above=True),

@@ -80,7 +80,7 @@ class Catalogue:
         options = [(group, option) for group in self._folders.groups for option in self._files(group)]
         options.sort(key=lambda option: self._chosen.get(option[0]) == option[1])  # a default run's value is the last
         everything = {s.key: s for option in options for s in self.of(*option)}
-        everything |= {s.key: s for s in self._of_main()}
+        everything |= {s.key: s for s in self.in_no_group()}
         found = [s for key, s in everything.items() if key == name or key.startswith(f"{name}.")]
         if not found:
             known = [*everything, *self._folders.groups]
@@ -114,11 +114,11 @@ class Catalogue:
             settings += _settings(TrainConfig, node, "")
         return settings
 
+    def in_no_group(self) -> Iterator[Setting]:
+        return _settings(TrainConfig, self._main, "")
+
     def _files(self, group: str) -> dict[str, Path]:
         return self._folders.groups.get(group, {})
-
-    def _of_main(self) -> Iterator[Setting]:
-        return _settings(TrainConfig, self._main, "")
 
 
 def _settings(of: type | None, node: Mapping[str, Any], path: str) -> Iterator[Setting]:

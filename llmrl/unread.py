@@ -116,6 +116,13 @@ def _targets_have_all_actions(s: Settings) -> bool:
     return _is_uniform("target", s) or (s["prior.target.k"] is None and s["prior.mix"] > 0)
 
 
+def _is_never_computed(s: Settings) -> bool:
+    """Whether an evaluation reads other candidates at each visit of a state, so that it has to be played."""
+    redraw, drawn = s["prior.evaluation.redraw"], s["prior.source"] == "generated"
+    grows = redraw == "union" and (drawn or s["prior.evaluation.k"] is not None)
+    return not s["prior.evaluation.uniform"] and s["prior.source"] != "own" and (grows or (redraw == "visit" and drawn))
+
+
 def _takes_one_step(s: Settings) -> bool:
     """Whether every decision that it learns from is one primitive step."""
     world = _collected_in(s["data.file"]) if _learns_from_data(s) else s["env._target_"]
@@ -137,7 +144,8 @@ def _shows_no_history(s: Settings) -> bool:
     from llmrl.priors.prompt import names_in
 
     drawn_anew = all(s[f"prior.{use}.redraw"] == "visit" for use in informed(s))
-    return "history" not in names_in(s["prompt.template"]) or (s["prior.control"] == "marginal" and drawn_anew)
+    of_examples_alone = s["prior.control"] == "marginal" and drawn_anew
+    return "history" not in names_in(s["prompt.template"]) or (of_examples_alone and not s["prompt.shots"])
 
 
 def _ends_before_the_first_evaluation(s: Settings) -> bool:
@@ -154,7 +162,20 @@ def _stops_at_the_prompts_end(s: Settings) -> bool:
 
 
 def _stops_elsewhere(s: Settings) -> bool:
-    return s["prior.source"] == "generated" and s["prior.stop"] is not None and not _stops_at_the_prompts_end(s)
+    stops = s["prior.stop"] is not None and not _stops_at_the_prompts_end(s)
+    return s["prior.source"] == "generated" and stops and not _shows_the_end(s)
+
+
+def _shows_the_end(s: Settings) -> bool:
+    """Whether prompt.end is also written, after each example."""
+    return bool(s["prompt.shots"]) and s["prompt.kind"] != "chat"
+
+
+def only_stop(s: Settings) -> str | None:
+    """The text that alone ends free answers in place of prompt.end, and that prompt.end could be as well."""
+    stop = s["prior.stop"] or []
+    alone = s["prior.source"] == "generated" and s["prompt.end"] is not None and len(stop) == 1
+    return stop[0] if alone and not _shows_the_end(s) else None
 
 
 def _has_episodes_to_spare(s: Settings) -> bool:
@@ -218,13 +239,15 @@ UNREAD: tuple[Rule, ...] = (
     Rule(_keys("prior", "max_tokens top_p limit draw_seed stop projection"), _READS(_GENERATED),
          _not_from("generated"), refused=True),
     Rule(_keys("prior", "temperature"), _READS(_ASKED), _not_from("generated", "scored"), refused=True),
-    Rule(_keys("prior", "normalise"), _READS(_SCORED), _not_from("scored"), refused=True),
+    Rule(_keys("prior", "normalise calibrate"), _READS(_SCORED), _not_from("scored"), refused=True),
+    Rule(_keys("prior", "calibrate_weight"), "prior.calibrate=pmi reads this",
+         lambda s: s["prior.source"] != "scored" or s["prior.calibrate"] == "none"),
     Rule(_keys("prior", "control"), _READS("shuffled or marginal"), _not_from("scored"), refused=True),
     Rule(_keys("prior", "settings"), _READS("a prior of your own"), _not_from("own"), refused=True),
     Rule(_keys("prior", "error"), _READS("oracle"), _not_from("oracle"), refused=True),
     Rule(_keys("prior", "mix"), "prior={prior} is uniform anyway", lambda s: s["prior.source"] == "uniform"),
-    Rule(_keys("prior", "source normalise mix temperature max_tokens top_p stop projection limit draw_seed control "
-               "error settings _target_"),
+    Rule(_keys("prior", "source normalise calibrate calibrate_weight mix temperature max_tokens top_p stop projection "
+               "limit draw_seed control error settings _target_"),
          "no use of the prior is left that knows it", lambda s: not informed(s)),
     Rule(_keys("prior.behaviour", "k redraw uniform"), "nobody acts while it learns from data", _learns_from_data),
     Rule(_keys("prior.target", "k redraw uniform"), "learner={learner} has no targets in this run", _has_no_target),
@@ -238,8 +261,9 @@ UNREAD: tuple[Rule, ...] = (
     Rule(_keys("prompt", "system"), _OFF("kind=chat"), lambda s: s["prompt.kind"] != "chat", refused=True),
     Rule(_keys("prompt", "think_tokens think_end then"), _OFF("think=shared or each"),
          lambda s: s["prompt.think"] is None, refused=True),
+    Rule(_keys("prompt", "shot_steps select"), _OFF("shots=4"), lambda s: not s["prompt.shots"]),
     Rule(_keys("prompt", "prefix"), "prior={prior} takes free answers, and scores nothing",
-         lambda s: s["prior.source"] == "generated"),
+         lambda s: s["prior.source"] == "generated" and not s["prompt.shots"]),
     Rule(_keys("prior", "limit"), "prior.projection=last makes an action of every answer", _reads_no_more),
     Rule(_keys("prior", "stop"), "prompt.end is the same", _stops_at_the_prompts_end),
     Rule(_keys("prompt", "end"), "prior.stop takes its place", _stops_elsewhere),
@@ -255,6 +279,8 @@ UNREAD: tuple[Rule, ...] = (
          lambda s: s["evaluation.grid"] == "linear"),
     Rule(_keys("evaluation", "exact_up_to"), "env={env} cannot be listed, and is always played",
          lambda s: _schema("env", s) in (HouseholdConfig, AlfworldConfig)),
+    Rule(_keys("evaluation", "exact_up_to"), "an evaluation has other candidates at each visit, and is always played",
+         _is_never_computed),
     # learners
     Rule(_keys("learner", "discount_by"), "every decision is one primitive step", _takes_one_step),
     Rule(_keys("learner", "discount_by"), "learner.gamma=0 and 1 are the same for any number of steps",

@@ -121,7 +121,7 @@ class Judgement:
         for arm in self.ceilings:
             found = {name: self.shares(arm, words, "expert") for name, words in self.sets.items()}
             cells = [None if own is None else mean_success(own.share_SG) for own in found.values()]
-            yield _row(f"who knows the way, with what {arm} is proposed", self.arms.get(arm, []), cells)
+            yield _row(f"oracle on the candidates of {arm}", self.arms.get(arm, []), cells)
 
     def matrix_table(self) -> Iterator[str]:
         """Markdown: rows learned with a model, columns are played with one."""

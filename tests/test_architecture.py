@@ -150,15 +150,10 @@ NEVER = {  # of a run that asks no model anew, and is too short to be drawn
 }  # fmt: skip
 LEARNS = ["env=overcooked_tomato", "env.max_decisions=6", "env_steps=48", "evaluation.every=48"]
 LEARNS += ["learner.learning_starts=8", "learner.batch=8"]
-KEPT = [
-    [],
-    *(
-        pytest.param(more, marks=pytest.mark.slow)
-        for more in (["encoder=lm"], ["learner=drrn", "prior=scored", "learner.priors=[scored]"])
-    ),
-]
+KEPT = [[], ["encoder=lm"], ["learner=drrn", "prior=scored", "learner.priors=[scored]"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", KEPT)
 def test_a_run_whose_answers_are_kept_loads_what_it_computes_with(settings: list[str], tmp_path: Path) -> None:
     code = "import sys; from llmrl.__main__ import main; main()"

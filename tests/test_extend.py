@@ -1,4 +1,4 @@
-"""docs/extend.md, done as written: its files in an empty folder, its commands by the real command line."""
+"""docs/how-to/extend.md, done as written: its files in an empty folder, its commands by the real command line."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parent.parent
 BLOCK = re.compile(r"^```(python|yaml|sh)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-PAGE = [match.groups() for match in BLOCK.finditer((REPOSITORY / "docs" / "extend.md").read_text())]
+PAGE = [match.groups() for match in BLOCK.finditer((REPOSITORY / "docs" / "how-to" / "extend.md").read_text())]
 NAME = re.compile(r"^# ([\w/]+\.(?:py|yaml))$", re.MULTILINE)
 FILES = {NAME.findall(text)[0]: text for kind, text in PAGE if kind != "sh"}  # a comment near the top names it
 COMMANDS = [line for kind, text in PAGE if kind == "sh" for line in text.splitlines()]
@@ -95,7 +97,6 @@ class Stops(Fresh):
 """
 
 
-@pytest.mark.slow
 def test_a_prior_and_an_encoder_that_change_go_on_exactly(folder: Path, tmp_path: Path) -> None:
     """Typed elsewhere: one module lies beside the config folder, the other inside it."""
     mine = tmp_path / "there" / "mine"

@@ -77,8 +77,10 @@ def presets() -> dict[str, dict[str, Any]]:
         if node.get("prefill"):
             settings |= {"learner.prefill": 12, "prior.uniform_after": 12}
         for source, prior in by_source.items():
+            varied = node.get("combine") == "product" and source == "generated"  # else episodes of a mode are all alike
+            more = {"prior.temperature": 2.0, "env.max_decisions": 20} if varied else {}
             found[f"{path.stem} {source}"] = (
-                settings | BY_SOURCE.get(source, {}) | {"learner": path.stem, "prior": prior}
+                settings | BY_SOURCE.get(source, {}) | more | {"learner": path.stem, "prior": prior}
             )
     return found
 
@@ -101,7 +103,7 @@ MORE = {  # name -> a preset, and what is other than there
     "log grid": ("dqn uniform", {"evaluation.grid": "log", "evaluation.every": 4}),
     "no grid": ("dqn uniform", {"evaluation.grid": "log", "evaluation.every": 32}),
     "no grid, data": ("cql uniform", {"evaluation.every": 8}),
-    "blind": ("dqn_prior scored", BLIND),
+    "blind": ("dqn_prior scored", BLIND | {"prior.calibrate": "pmi"}),
     "blind, generated": ("dqn_prior generated", BLIND),
     "blind, oracle": ("dqn_prior oracle", BLIND),
     "blind target": ("dqn_prior generated", {"prior.target.uniform": "true"}),
@@ -114,9 +116,16 @@ MORE = {  # name -> a preset, and what is other than there
     "weighted product": ("bc_prior scored", {"learner.learned_weight": 0.5}),
     "no history": ("prior_only scored", {"prompt.template": "'{{observation}} Next:'"}),
     "marginal": ("prior_only scored", {"prior": "marginal"}),
+    "calibrated": ("prior_only scored", {"prior.calibrate": "pmi"}),
+    "examples": ("prior_only scored", {"prompt.template": "'{{observation}} Next:'", "prompt.shots": 2}),
+    "examples for answers": ("prior_only generated", {"prompt.template": "'{{observation}} Next:'", "prompt.shots": 2}),
+    "examples, stops elsewhere": (
+        "prior_only generated",
+        {"prompt.template": "'{{observation}} Next:'", "prompt.shots": 2, "prior.stop": "['\n', nothing]"},
+    ),
     "thought": ("prior_only scored", {"prompt.think": "shared", "prompt.think_tokens": 4}),
     "stops as the prompt does": ("dqn_prior generated", {"prior.stop": "['\n']"}),
-    "stops elsewhere": ("dqn_prior generated", {"prior.stop": "[e]"}),
+    "stops elsewhere": ("dqn_prior generated", {"prior.stop": "['\n', nothing]"}),
     "never uniform": ("dqn_prefilled scored", {"prior.uniform_after": 40}),
     "episodes to spare": ("dqn uniform", {"episodes": 32}),
     "decisions to spare": ("dqn uniform", {"episodes": 2, "rollout.num_envs": 1}),
@@ -127,16 +136,21 @@ MORE = {  # name -> a preset, and what is other than there
     ),
     "rewarded": ("drrn uniform", {"env": "corridor", "env.max_decisions": None}),
     "kitchens": ("random uniform", {"env": "overcooked_random"}),
-    "homes": ("dqn uniform", {"env": "household/pick", "env.index": 20, "env.count": 4}),
+    "homes": (
+        "dqn_prior oracle",
+        {"env": "household/pick", "env.index": 20, "env.count": 4, "env.max_decisions": 12, "env_steps": 64},
+    ),
 }
 BASES = PRESETS | {name: PRESETS[preset] | settings for name, (preset, settings) in MORE.items()}
 
 OTHER: dict[str, list[Any]] = {  # where a little more would be refused, or would not show on a tiny run
+    "prompt.shot_steps": [3],
     "prior.mix": [0.9], "prior.error": [0.9], "prior.uniform_after": [8], "prior.top_p": [0.3], "prior.limit": [0],
     "prior.max_tokens": [2], "prior.temperature": [5.0], "learner.prefill": [16], "learner.positive_share": [0.0],
     "learner.n_step": [1, 2], "learner.gamma": [0.5], "learner.c": [5.0], "learner.alpha": [0.0, 50.0],
-    "learner.alpha_eval": [50.0], "learner.grad_clip": [1e-3], "learner.epsilon": [0.9], "learner.update_every": [5],
-    "learner.learning_starts": [28], "prompt.system": [""], "evaluation.per_doubling": [1], "encoder.pooling": ["last"],
+    "learner.alpha_eval": [50.0, 1e-3], "learner.grad_clip": [1e-3], "learner.epsilon": [0.9],
+    "learner.update_every": [5], "learner.learning_starts": [28],
+    "prompt.system": [""], "evaluation.per_doubling": [1], "encoder.pooling": ["last"],
     "learner.epsilon_decay": [30], "learner.epsilon_final": [0.2], "learner.learned_weight": [3.0],
     "prompt.template": ["{{ observation }}\nNext:"], "evaluation.exact_up_to": [20_000], "env.max_decisions": [4],
     "env.max_primitive_steps": [5], "env.size": [8, 5], "prior.stop": [None, ["e"]],
@@ -144,6 +158,7 @@ OTHER: dict[str, list[Any]] = {  # where a little more would be refused, or woul
 TOGETHER = {
     "learner.epsilon_final": ("learner.epsilon_decay", 10),
     "learner.epsilon_decay": ("learner.epsilon_final", 0.9),
+    "prompt.think": ("prompt.think_tokens", 4),  # the model of these tests reads 256 tokens
 }
 CALLED = "is what the folder's name shows"
 MEANT = "is named by what it stands for: tests/test_run_id.py"
@@ -158,6 +173,14 @@ SKIPPED = {
 ALIKE: dict[str, tuple[str, set[str]]] = {  # why a tiny run leaves the same bytes, and a longer one does not; but in
     "learner.positive_share": ("it earns nothing", {"rewarded"}),
     "env.reward": ("nobody chops what is chopped", set()),
+    "prior.target.uniform": (
+        "the largest Q of all actions is the target either way, and each state of a target is acted in",
+        {*BASES} - {"saycan scored"},
+    ),
+    "evaluation.exact_up_to": (
+        "somebody's own world may have no model, and five turns of history make too many states",
+        {*BASES} - {"rewarded", "dqn_prior_paper_salad scored"},
+    ),
 }
 
 
@@ -169,6 +192,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     for name, what in (("Q", "q"), ("POLICY", "policy")):
         write_weights(root / name, network(8, [4]), what, encoder, [4], {})  # type: ignore[arg-type]
     shutil.copytree(GOLDEN / "lm", root / "CHAT")
+    config = root / "CHAT" / "config.json"  # examples are longer than what it reads
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"max_position_embeddings": 2048}))
     file = root / "CHAT" / "tokenizer_config.json"
     template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"chat_template": template}))

@@ -242,7 +242,11 @@ def _trained(path: Path, what: What, cfg: DictConfig) -> None:
     write_weights(path, net, what, encoder, cfg.learner.hidden, {})
 
 
-@pytest.mark.parametrize("kind", [pytest.param(k, marks=pytest.mark.slow if "paper" in k else []) for k in EVERY])
+# One learner of each kind here, all of them in `make test-slow` and `make test-portable`.
+QUICK = {"dqn", "generated", "drrn", "cql_prior"}
+
+
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=[] if k in QUICK else pytest.mark.slow) for k in EVERY])
 def test_a_run_that_was_stopped_again_and_again(
     kind: str, configured: Callable[..., DictConfig], tmp_path: Path
 ) -> None:

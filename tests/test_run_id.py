@@ -181,7 +181,10 @@ ONE_NAME = [  # (what is run, what it does not read)
     ("env=household/pick lm=tiny-2", "evaluation.exact_up_to=5"),
     ("prior=generated", "prompt.prefix=x"),
     ("prompt.template='{{observation}}'", "prompt.history_turns=3"),
+    ("prior=generated prior.evaluation.redraw=visit", "evaluation.exact_up_to=7"),
+    ("prior=generated prior.stop=[x,y]", "prompt.end=z"),
     # the same, said otherwise
+    ("prior=generated prompt.end=x prior.stop=[x]", "prompt.end=y"),
     ("learner=dqn learner.alpha=0.3", "learner.alpha_eval=0.3"),
     (f"learner=cql {DATA} learner.alpha=0.3 learner.alpha_eval=0.1", "learner.alpha=0.2"),
     ("prior=generated seed=3", "prior.draw_seed=3"),
@@ -196,6 +199,14 @@ def test_the_same_computation_has_one_name(run: str, more: str) -> None:
     given = run.split(" ")
     other = [text for text in given if text.partition("=")[0] != more.partition("=")[0]]
     assert run_id(compose([*other, more])) == run_id(compose(given))
+
+
+def test_the_text_that_ends_an_answer_names_the_run_whichever_setting_has_it() -> None:
+    ended = [run_id(compose(["prior=generated", *more])) for more in (["prompt.end=x"], ["prior.stop=[x]"])]
+    assert ended[0] == ended[1] != run_id(compose(["prior=generated"]))
+    # Examples are written with prompt.end, whatever ends an answer.
+    shown = [["prompt.end=x"], ["prior.stop=[x]"], ["prior.stop=[x,y]"], ["prior.stop=[x,y]", "prompt.end=x"]]
+    assert len({run_id(compose(["prior=generated", "prompt.shots=2", *more])) for more in shown}) == 4
 
 
 def test_who_sets_what_is_not_read_is_told() -> None:

@@ -17,11 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import llmrl.tune.search
-from llmrl.config import ConfigError, compose, config_folder, run_id, run_name
+from llmrl.config import ConfigError, compose, config_folder, named_settings, run_id, run_name
 from llmrl.run.folder import METRICS, RunFolder
 from llmrl.run.load import RunInfo, load_runs
 from llmrl.tune.log import OtherSearch, best
 from llmrl.tune.plan import Plan, plan
+from llmrl.tune.preset import write_preset
 from llmrl.tune.search import search
 from llmrl.tune.space import AHEAD, Space
 from scripts.study import collected
@@ -543,6 +544,7 @@ def test_every_learner_from_data_has_the_same_budget() -> None:
         assert len({repr(s.plain["parameters"][key]) for s in spaces}) == 1
 
 
+@pytest.mark.slow
 def test_what_learns_from_data_is_worth_what_it_is_in_the_end(tmp_path: Path, with_data: Path) -> None:
     small = ["learner.batch=4", "learner.hidden=[4]", "encoder.dim=8", "data.size=60"]
     kitchen = f"env=overcooked_random env.index=1 env.max_decisions=8 data.file={with_data}/data/dev1.parquet"
@@ -577,6 +579,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_command_searches_in_processes_as_in_one(
     whole: Path, written: Written, tmp_path: Path, environ: dict[str, str]
 ) -> None:
@@ -596,6 +599,7 @@ def test_the_command_searches_in_processes_as_in_one(
     assert "has 3 trials: nothing to compute" in again.stdout
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_command_and_its_processes(written: Written, tmp_path: Path, environ: dict[str, str]) -> None:
     command = [sys.executable, "-m", "llmrl", "tune", "--space", str(written()), "env_steps=100000", "--out", "out"]
     process = subprocess.Popen(
@@ -633,3 +637,60 @@ def test_the_command_refuses_a_world_that_is_reported(
     assert done.returncode == 2
     assert "nothing is tuned on it" in done.stderr
     assert not (tmp_path / "tune").exists()
+
+
+# ---- a model's preset ------------------------------------------------------------------------------------------------
+
+ALONE: dict[str, Any] = {
+    "description": "a tiny random model alone",
+    "overrides": ["learner=prior_only", "env_steps=8", "evaluation.every=100", "evaluation.episodes=2",
+                  "evaluation.exact_up_to=0"],
+    "trials": 6,
+    "parameters": {
+        "prompt": {
+            "choices": {
+                "plain": ["prompt=plain"],
+                "shots": ["prompt=plain", "prompt.shots=2", "prompt.template='{{ observation }}'"],
+            }
+        },
+        "prior.temperature": {"low": 0.05, "high": 1.0, "log": True},
+        "prior.normalise": {"choices": ["none", "token", "word"]},
+        "prior.calibrate": {"choices": ["none", "pmi"]},
+        "prior.calibrate_weight": {"low": 0.1, "high": 1.0, "when": {"prior.calibrate": "pmi"}},
+    },
+}  # fmt: skip
+
+
+def test_a_search_of_the_prior_alone_writes_what_it_recommends_of_the_model(written: Written, tmp_path: Path) -> None:
+    model = ["lm=hf", f"lm.model={REPOSITORY / 'tests' / 'golden' / 'lm'}", "lm.device=cpu"]
+    planned = small(written(**ALONE), *model)
+    out = tmp_path / "out"
+    rows = search(planned, out)
+    assert [row["state"] for row in rows] == ["complete"] * 6
+    chosen = best(rows)
+    assert chosen is not None
+    found = planned.compose(chosen["parameters"], KITCHEN, 100, tmp_path)
+    preset = compose(["learner=prior_only", "lm=hf_tuned", *KITCHEN.split(), *ALONE["overrides"][1:]], out / "preset")
+    assert named_settings(preset) == named_settings(found) | {"seed": 0}
+
+
+def test_what_is_typed_goes_before_what_a_preset_recommends(written: Written, tmp_path: Path) -> None:
+    planned = small(written(**ALONE), "lm=hf", "lm.model=x")
+    tried = {"prompt": "shots", "prior.temperature": 0.5, "prior.normalise": "token", "prior.calibrate": "pmi",
+             "prior.calibrate_weight": 0.25}  # fmt: skip
+    write_preset(tmp_path, planned, {"number": 3, "parameters": tried})
+
+    def settings(*typed: str) -> tuple[Any, ...]:
+        cfg = compose(["lm=hf_tuned", *typed], tmp_path / "preset")
+        prior, prompt = cfg.prior, cfg.prompt
+        return prompt.id, prompt.shots, prior.normalise, prior.calibrate, prior.calibrate_weight, prior.temperature
+
+    assert settings() == ("hf_tuned", 2, "token", "pmi", 0.25, 0.5)
+    assert settings("prompt=menu", "prior.normalise=none", "prior.calibrate=none", "prior.temperature=1") == (
+        "menu-1", 0, "none", "none", 0.25, 1.0
+    )  # fmt: skip
+    assert settings("prior=generated")[2:] == ("none", "none", 1.0, 1.0)  # which scores nothing
+
+
+def test_a_search_of_more_than_the_prior_writes_no_preset(whole: Path) -> None:
+    assert not (whole / "preset").exists()

@@ -1,6 +1,6 @@
 """A data set: transitions of whole episodes, every text once, checked as a whole before anything is learned from it.
 
-One row is one decision. What the columns hold, in every file format (see docs/offline.md):
+One row is one decision. What the columns hold, in every file format (see docs/reference/data-file.md):
 
     episode           int, from 0; rows of an episode lie side by side, in order
     task, observation, actions, action              what the agent was told, the menu, and what it took from it

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import string
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, TypedDict
 
 import gymnasium
@@ -102,6 +102,14 @@ class TextEnv(gymnasium.Env[Observation, str]):
     def model(self, task_id: str) -> WorldModel | None:
         """The task as a table of what may happen; None where the world has none."""
         return None
+
+    def practice(self) -> Iterator[TextEnv]:
+        """Other games of this kind, a world each, that a prompt may show examples of: always the same, in one order.
+
+        They belong to a split for training, and this world plays none of that split. None of them has a task that this
+        world has. Raises ValueError where there are none, and says why.
+        """
+        raise ValueError(f"{type(self).__name__} knows no other games to show examples of")
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

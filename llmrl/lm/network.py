@@ -1,8 +1,9 @@
 """A causal network of transformers, asked in token ids: exactly and slowly, or fast where that is proven equal.
 
 The exact way is the definition of every number: one unpadded row for each continuation, and one for each token that is
-drawn, with no cache, no mask and no positions given. The fast ways are two. A tree holds the prompt once and all its
-continuations beside each other, under a 4-D mask. A cache keeps what a prompt computed for the tokens drawn after it.
+drawn, with no cache, no mask and no positions given. The fast ways are three. A tree holds the prompt once and all its
+continuations beside each other, under a 4-D mask. Blocks are a tree after keys and values that are kept: prompts that
+begin with the same tokens share them. A cache keeps what a prompt computed for the tokens drawn after it.
 `llmrl.lm.proof` finds out for which lengths the fast ways give what the exact one does.
 
 Shapes: B prompts, R rows (generations), N tokens of a row, V the vocabulary.
@@ -11,6 +12,7 @@ Shapes: B prompts, R rows (generations), N tokens of a row, V the vocabulary.
 from __future__ import annotations
 
 import inspect
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -22,6 +24,8 @@ from transformers.cache_utils import DynamicLayer
 from llmrl.lm.language_model import LanguageModelError
 from llmrl.lm.token_tree import TokenTree
 
+BLOCK = 64  # tokens whose keys and values are kept together
+BLOCKS_BYTES = 2**28  # of keys and values, at most
 ROWS_ON_CPU = 4  # matrix products of fewer rows round differently: below it a draw would depend on how many are drawn
 
 
@@ -61,6 +65,7 @@ class Network:
         self._accepts = frozenset(inspect.signature(model.forward).parameters)
         # Dynamic rotary factors stay those of the longest text so far: a row would depend on what was asked before it.
         self._rotary = [module for module in model.modules() if "dynamic" in str(getattr(module, "rope_type", ""))]
+        self._blocks = _Blocks()
 
     @torch.inference_mode()
     def score_rows(self, state: State) -> list[list[float]]:
@@ -103,6 +108,46 @@ class Network:
             logprobs = iter(self._logprobs(logits[b, -1 - len(tree.tokens) :], tree.rows, tokens))
             found.append([[next(logprobs) for _ in continuation] for continuation in state.continuations])
         return found
+
+    @torch.inference_mode()
+    def score_after_blocks(self, state: State, block: int = BLOCK) -> list[list[float]]:
+        """`score_rows`. The prompt's whole blocks, but for its last token, are computed each on its own, and once.
+
+        So the numbers of a state depend on its own tokens alone, whatever was asked before.
+        """
+        whole = (len(state.prompt) - 1) // block * block
+        blocks: list[list[_Pair]] = []
+        for end in range(block, whole + 1, block):
+            beginning = tuple(state.prompt[:end])
+            found = self._blocks.get(beginning)
+            if found is None:
+                out = self._forward(
+                    keep=1,
+                    input_ids=self._tensor([state.prompt[end - block : end]]),
+                    position_ids=self._tensor([list(range(end - block, end))]),
+                    past_key_values=_joined(blocks),
+                    use_cache=True,
+                )
+                found = self._blocks.add(beginning, _kept(out.get("past_key_values"), block))
+            blocks.append(found)
+        rest, tree = state.prompt[whole:], TokenTree(state.continuations)
+        n, nodes = len(rest), len(tree.tokens)
+        sees = np.zeros((n + nodes, whole + n + nodes), dtype=bool)
+        sees[:, :whole] = True
+        sees[:n, whole : whole + n] = np.tri(n, dtype=bool)
+        sees[n:, whole : whole + n] = True
+        sees[n:, whole + n :] = tree.sees
+        logits = self._forward(
+            keep=1 + nodes,
+            input_ids=self._tensor([rest + tree.tokens]),
+            attention_mask=self._attention_mask(self._tensor(sees[None, None])),
+            position_ids=self._tensor([[*range(whole, whole + n), *(len(state.prompt) - 1 + tree.depths).tolist()]]),
+            past_key_values=_joined(blocks),
+            use_cache=True,
+        ).logits
+        tokens = [token for continuation in state.continuations for token in continuation]
+        logprobs = iter(self._logprobs(logits[0], tree.rows, tokens))
+        return [[next(logprobs) for _ in continuation] for continuation in state.continuations]
 
     def logits(self, row: list[int]) -> torch.Tensor:
         """[N, V] of the tokens after each token of one row: the exact way."""
@@ -166,6 +211,42 @@ def _forget_longer_texts(module: torch.nn.Module) -> None:
         current = getattr(module, f"{prefix}inv_freq")
         module.register_buffer(f"{prefix}inv_freq", original.to(current.device), persistent=False)
         setattr(module, f"{prefix}max_seq_len_cached", module.original_max_seq_len)
+
+
+_Pair = tuple[torch.Tensor, torch.Tensor]  # keys and values of a layer, each [1, heads, tokens, width]
+
+
+class _Blocks:
+    """Keys and values of blocks, by all tokens from the text's first to the block's last; the oldest are forgotten."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[int, ...], list[_Pair]] = OrderedDict()
+
+    def get(self, beginning: tuple[int, ...]) -> list[_Pair] | None:
+        if beginning in self._kept:
+            self._kept.move_to_end(beginning)
+        return self._kept.get(beginning)
+
+    def add(self, beginning: tuple[int, ...], layers: list[_Pair]) -> list[_Pair]:
+        self._kept[beginning] = layers
+        bytes_each = sum(part.nbytes for pair in layers for part in pair)
+        while len(self._kept) > max(BLOCKS_BYTES // bytes_each, 1):
+            self._kept.popitem(last=False)
+        return layers
+
+
+def _kept(cache: Any, last: int) -> list[_Pair]:
+    """The keys and values of the last tokens of a cache."""
+    layers: list[Any] = cache.layers if isinstance(cache, DynamicCache) else []
+    if not layers or any(type(layer) is not DynamicLayer for layer in layers):
+        raise LanguageModelError(f"a cache of type {type(cache).__name__} is none of keys and values of all tokens")
+    return [(layer.keys[:, :, -last:].clone(), layer.values[:, :, -last:].clone()) for layer in layers]
+
+
+def _joined(blocks: list[list[_Pair]]) -> DynamicCache:
+    """A cache of all blocks, one after the other, that may grow."""
+    layers = [[torch.cat(parts, -2) for parts in zip(*of_layer, strict=True)] for of_layer in zip(*blocks, strict=True)]
+    return DynamicCache([(keys, values) for keys, values in layers] or None)
 
 
 class ExactSteps:

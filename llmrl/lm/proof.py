@@ -33,6 +33,7 @@ from llmrl.lm.remembered import recall, remember
 from llmrl.lm.small_copy import LIMIT, SEED, VOCABULARY, make_copy, scaled_down
 
 FURTHEST = 12 * LIMIT  # the longest text of a copy: beyond limits that are a product of settings, too
+PROVEN_BLOCK = 4  # tokens of a block of the proof, whose texts are short
 TOLERANCE = 1e-3  # nats, in float32: rounding moves a log-probability by about 1e-5, a wrong mask by more than 1e-2
 _ORDER = ("no", "within", "beyond")
 _Asked = tuple[State, list[list[float]]]  # and the log-probabilities that the exact way gives
@@ -42,13 +43,14 @@ _Asked = tuple[State, list[list[float]]]  # and the log-probabilities that the e
 class Proof:
     """What was found about one architecture.
 
-    tree, cache: "beyond", "within" or "no". alone: whether only one state may be computed at a time.
+    tree, blocks, cache: "beyond", "within" or "no". alone: whether only one state may be computed at a time.
     attention: the implementation that these hold for, "sdpa" or "eager". limit: of the real model, in tokens.
     unused: positions of the model's table that no text reaches, since it does not count from 0.
     causal: None where no copy could be made. reason: why nothing is proven, or "".
     """
 
     tree: str = "no"
+    blocks: str = "no"
     cache: str = "no"
     alone: bool = True
     attention: str = "eager"
@@ -59,13 +61,13 @@ class Proof:
     reason: str = ""
 
     def allows(self, way: str, length: int) -> bool:
-        """Whether `way` ("tree" or "cache") is proven for a row of so many tokens."""
+        """Whether `way` ("tree", "blocks" or "cache") is proven for a row of so many tokens."""
         proven = getattr(self, way)
         return proven == "beyond" or (proven == "within" and (self.limit is None or length <= self.limit))
 
     def without(self, way: str, reason: str) -> Proof:
         """The proof for a model of this architecture that did not hold to it."""
-        return replace(self, reason=reason, tree="no") if way == "tree" else replace(self, reason=reason, cache="no")
+        return replace(self, **{"reason": reason, way: "no"})  # type: ignore[arg-type]
 
 
 def prove(model: PreTrainedModel, device: str) -> Proof:
@@ -189,7 +191,7 @@ def _ways(network: Network, states: Mapping[str, list[State]], truth: Mapping[st
     if not _agree(_truth(network, states["within"]), truth["within"]):
         network.keeps_last = False
 
-    checks = {"tree": same_scores, "cache": same_steps}
+    checks = {"tree": same_scores, "blocks": same_after_blocks, "cache": same_steps}
     places = [place for place in ("within", "beyond") if truth[place] is not None]
     asked = {place: list(zip(states[place], truth[place], strict=True)) for place in places}
     each = {
@@ -198,7 +200,7 @@ def _ways(network: Network, states: Mapping[str, list[State]], truth: Mapping[st
     }
     together = {way: _reach([holds(check, network, asked[p]) for p in places]) for way, check in checks.items()}
     alone = any(together[way] == "no" or together[way] != each[way] for way in checks)
-    return Proof(tree=each["tree"], cache=each["cache"], alone=alone, keeps_last=network.keeps_last)
+    return Proof(**each, alone=alone, keeps_last=network.keeps_last)  # type: ignore[arg-type]
 
 
 def same_scores(network: Network, asked: list[_Asked], tolerance: float = TOLERANCE) -> bool:
@@ -206,6 +208,16 @@ def same_scores(network: Network, asked: list[_Asked], tolerance: float = TOLERA
     found = network.score_trees([state for state, _ in asked])
     sums = [[list(map(sum, scores)) for scores in some] for some in (found, [truth for _, truth in asked])]
     return all(np.abs(np.subtract(a, b)).max() <= tolerance for a, b in zip(*sums, strict=True))
+
+
+def same_after_blocks(network: Network, asked: list[_Asked], tolerance: float = TOLERANCE) -> bool:
+    """Whether what comes after kept blocks has the log-probabilities that single rows give; asked twice, as kept."""
+    for state, truth in asked:
+        first, kept = (network.score_after_blocks(state, PROVEN_BLOCK) for _ in range(2))
+        found, right = (np.array(list(map(sum, scores))) for scores in (first, truth))
+        if first != kept or not np.abs(found - right).max() <= tolerance:
+            return False
+    return True
 
 
 def same_steps(network: Network, asked: list[_Asked], tolerance: float = TOLERANCE) -> bool:

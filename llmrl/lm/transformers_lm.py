@@ -12,10 +12,11 @@ from llmrl.lm.identify import identify
 from llmrl.lm.language_model import PROBES, LanguageModelError, Sampling, Score, with_bos
 from llmrl.lm.load import choose_device, describe_device, end_tokens, load
 from llmrl.lm.network import CachedSteps, ExactSteps, Network, State, Steps
-from llmrl.lm.proof import holds, looks_back_only, prove, same_scores, same_steps
+from llmrl.lm.proof import holds, looks_back_only, prove, same_after_blocks, same_scores, same_steps
 from llmrl.lm.texts import Texts
 
 STATES_ON_CPU = 1  # more saves little there (scripts/bench/scoring.py), and alone no state depends on its neighbours
+SHARES_FROM = 192  # tokens of a prompt from which it is computed in blocks, where it is alone in its forward
 STATES_ON_GPU = 16  # some thousand tokens per forward keep a GPU busy; more costs memory
 
 # How far (nats, a probe's worst continuation) two exact methods may differ by rounding alone.
@@ -35,9 +36,10 @@ class TransformersLM:
     bos: whether a prompt begins with the beginning-of-text token; None: as the tokenizer has it.
     threads: of torch, for the whole process; None leaves torch's setting.
 
-    Fast ways (a tree of all continuations after one prompt, a cache while sampling) are used for those lengths for
-    which `proof` holds them equal to the exact way for this architecture. Elsewhere each continuation is one unpadded
-    row. `paths` says, for each prompt of the last call, which it was: "tree", "cache" or "rows".
+    Fast ways (a tree of all continuations after one prompt, keys and values that long prompts share, a cache while
+    sampling) are used for those lengths for which `proof` holds them equal to the exact way for this architecture.
+    Elsewhere each continuation is one unpadded row. `paths` says, for each prompt of the last call, which it was:
+    "tree", "blocks", "cache" or "rows".
 
     Raises ValueError for a model, revision, dtype or device that cannot be had, and for one that is not causal.
     """
@@ -103,14 +105,18 @@ class TransformersLM:
         states = self._states(prompts, continuations)
         tree = [self.proof.allows("tree", state.length) for state in states]
         scores: list[list[Score]] = [[] for _ in states]
-        batched = [i for i, state in enumerate(states) if state.continuations and tree[i]]
+        shares = [tree[i] and self._shares(state) for i, state in enumerate(states)]
+        batched = [i for i, state in enumerate(states) if state.continuations and tree[i] and not shares[i]]
         for batch in _batches(batched, self._at_once, length=lambda i: states[i].length):
             for i, found in zip(batch, self._asked.score_trees([states[i] for i in batch]), strict=True):
                 scores[i] = _sums(found)
         for i, state in enumerate(states):
-            if state.continuations and not tree[i]:
+            if state.continuations and shares[i]:
+                scores[i] = _sums(self._asked.score_after_blocks(state))
+            elif state.continuations and not tree[i]:
                 scores[i] = _sums(self._asked.score_rows(state))
         self._tell("tree", tree)
+        self.paths = ["blocks" if shared else path for path, shared in zip(self.paths, shares, strict=True)]
         return scores
 
     def score_exactly(self, prompts: Sequence[str], continuations: Sequence[Sequence[str]]) -> list[list[Score]]:
@@ -222,6 +228,9 @@ class TransformersLM:
 
     # ---- what may be trusted -----------------------------------------------------------------------------------------
 
+    def _shares(self, state: State) -> bool:
+        return self._at_once == 1 and len(state.prompt) >= SHARES_FROM and self.proof.allows("blocks", state.length)
+
     @property
     def _at_once(self) -> int:
         return 1 if self.proof.alone else self.batch_size
@@ -250,7 +259,7 @@ class TransformersLM:
                 "in its config.json"
             )
         probe = self._asked, [(state, exact)], tolerance
-        for way, check in (("tree", same_scores), ("cache", same_steps)):
+        for way, check in (("tree", same_scores), ("blocks", same_after_blocks), ("cache", same_steps)):
             if self.proof.allows(way, state.length) and not holds(check, *probe):
                 reason = f"it (its {way} gives other numbers than single rows on a short probe)"
                 self.proof = self.proof.without(way, reason)

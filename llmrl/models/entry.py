@@ -18,6 +18,7 @@ CHOICES = {
     "kind": ("lm", "encoder"),
     "convert": ("gguf", "zip", "folder"),
     "normalise": OF_RUNS["prior.normalise"],
+    "calibrate": OF_RUNS["prior.calibrate"],
 }
 WHEEL = r"(?P<package>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.+!-]+)"
 
@@ -55,11 +56,15 @@ class Entry:
     bos: bool | None = None  # gguf: whether the beginning-of-text token goes first; null: as the file says
     prompt: str | None = None  # recommended: an option of the group prompt
     normalise: str | None = None  # recommended: prior.normalise
+    calibrate: str | None = None  # recommended: prior.calibrate
+    calibrate_weight: float | None = None  # recommended: prior.calibrate_weight
+    temperature: float | None = None  # recommended: prior.temperature
     name: str = ""  # the name of the YAML file
 
     def settings(self) -> list[str]:
         """What is recommended, as a person would type it."""
-        given = {"prompt": self.prompt, "prior.normalise": self.normalise}
+        keys = ("normalise", "calibrate", "calibrate_weight", "temperature")
+        given = {"prompt": self.prompt, **{f"prior.{key}": getattr(self, key) for key in keys}}
         return [f"{key}={value}" for key, value in given.items() if value is not None]
 
 

@@ -13,6 +13,10 @@ Controls replace the scored distribution before it is mixed. `shuffled` permutes
 prompt and menu: as peaked as the real prior, and wrong. `marginal` is p(a) without the state: the menu is scored after
 the same prompt with an empty observation and no history. The task stays, since it is no part of the state, and so does
 the menu, where the template shows it; what is left is how likely the model finds each action anywhere.
+
+`calibrate=pmi` takes that off: log p(a | s) - weight log p(a | without the state), each divided as `normalise` says
+(pointwise mutual information; Holtzman et al., arXiv 2104.08315). The question without the state is the marginal's, so
+that states with one task and one menu share it. The difference is no log-probability, and the softmax makes one of it.
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from llmrl.envs.state import TextState
-from llmrl.lm.language_model import Sampling, stopping
+from llmrl.lm.language_model import Sampling, Score, stopping
 from llmrl.priors.cache import Answers
 from llmrl.priors.candidates import Candidates, Proposal, Use
 from llmrl.priors.generated import FreeAnswers
@@ -100,7 +104,7 @@ class Prior:
             sampling = Sampling(cfg.max_tokens, cfg.temperature, cfg.top_p, stop, draw_seed)
             self._free = FreeAnswers(self._ask or answers, sampling, cfg.limit, cfg.projection)
         self._draws = {use: stream(seed, "prior", use) for use in self._supports}
-        self._rendered: dict[TextState, tuple[str, str]] = {}
+        self._rendered: dict[TextState, tuple[str, str, str | None]] = {}
         self.first: dict[TextState, frozenset[str] | None] = {}  # what it was asked about first, and experts' actions
         self._prompts: set[bytes] = set()  # digests of those whose answers a run was given
         self._decisions = 0  # the behaviour's, as far as uniform_after
@@ -139,8 +143,7 @@ class Prior:
             return
         keys = list(dict.fromkeys(self._key(state) for state in states))
         if self.cfg.source == "scored":
-            new = [key for key in keys if key not in self._distributions]
-            self._ask.begin_scores([k.asked for k in new], [self.prompt.continuations(k.actions) for k in new])
+            self._ask.begin_scores(*self._questions([key for key in keys if key not in self._distributions]))
         elif self._free is not None:
             for use in uses:
                 k, redrawn = self._answers_wanted(use), self._supports[use].redraw != "never"
@@ -289,7 +292,8 @@ class Prior:
             self.own.restore(saved["own"])
 
     def _asked(self, keys: Sequence[_Key]) -> None:
-        self._prompts.update(hashlib.sha256(key.asked.encode()).digest() for key in keys)
+        asked = dict.fromkeys(prompt for key in keys for prompt in (key.asked, key.blank) if prompt is not None)
+        self._prompts.update(hashlib.sha256(prompt.encode()).digest() for prompt in asked)
 
     # ---- who knows the prior ---------------------------------------------------------------------------------------
 
@@ -342,20 +346,18 @@ class Prior:
         self._distributions |= {key: self._mixed(p) for key, p in zip(new, rows, strict=True)}
 
     def _scored(self, keys: Sequence[_Key]) -> list[np.ndarray]:
-        assert self.prompt is not None
         assert self._ask is not None
-        texts = [self.prompt.continuations(key.actions) for key in keys]
-        found = self._ask.scores([key.asked for key in keys], texts)
+        found = self._ask.scores(*self._questions(keys))
+        blank = found[len(keys) :]  # of each key, where something is to be taken off
         by_size: defaultdict[int, list[int]] = defaultdict(list)
-        for i, scores in enumerate(found):
-            by_size[len(scores)].append(i)
+        for i, key in enumerate(keys):
+            by_size[len(key.actions)].append(i)
         rows = [np.empty(0)] * len(keys)
         for some in by_size.values():  # as many states at once as have menus of one size
-            logits_SA = np.array([[score.logprob for score in found[i]] for i in some], dtype=np.float64)
-            if self.cfg.normalise == "token":  # TWOSOME's token normalisation (arXiv 2401.14151)
-                logits_SA /= np.array([[score.tokens for score in found[i]] for i in some])
-            elif self.cfg.normalise == "word":  # ... and its word normalisation
-                logits_SA /= np.array([[len(action.split()) for action in keys[i].actions] for i in some])
+            menus = [keys[i].actions for i in some]
+            logits_SA = self._normalised([found[i] for i in some], menus)
+            if blank:
+                logits_SA -= self.cfg.calibrate_weight * self._normalised([blank[i] for i in some], menus)
             logits_SA /= self.cfg.temperature
             p_SA = np.exp(logits_SA - logits_SA.max(-1, keepdims=True))
             p_SA /= p_SA.sum(-1, keepdims=True)
@@ -367,6 +369,22 @@ class Prior:
                 for key, p in zip(keys, rows, strict=True)
             ]
         return rows
+
+    def _questions(self, keys: Sequence[_Key]) -> tuple[list[str], list[list[str]]]:
+        """What the model is to score: each state's menu, and then, where that is taken off, each without the state."""
+        assert self.prompt is not None
+        menus = [self.prompt.continuations(key.actions) for key in keys]
+        blank = [key.blank for key in keys if key.blank is not None]
+        return [*(key.asked for key in keys), *blank], menus * 2 if blank else menus
+
+    def _normalised(self, found: Sequence[Sequence[Score]], menus: Sequence[tuple[str, ...]]) -> np.ndarray:
+        """float64 [states, actions]: log-probabilities, divided."""
+        logits_SA = np.array([[score.logprob for score in scores] for scores in found], dtype=np.float64)
+        if self.cfg.normalise == "token":  # TWOSOME's token normalisation (arXiv 2401.14151)
+            logits_SA /= np.array([[score.tokens for score in scores] for scores in found])
+        elif self.cfg.normalise == "word":  # ... and its word normalisation
+            logits_SA /= np.array([[len(action.split()) for action in menu] for menu in menus])
+        return logits_SA
 
     def _oracle(self, key: _Key) -> np.ndarray:
         is_expert = np.array([action in key.experts for action in key.actions], dtype=np.float64)
@@ -454,11 +472,12 @@ class Prior:
             return _Key(state.observation, state.actions)
         texts = self._rendered.get(state)
         if texts is None:
-            text = asked = self.prompt.render(state)
-            if self.cfg.control == "marginal":
-                asked = self.prompt.render(TextState(state.task, "", state.actions))
-            texts = self._rendered[state] = text, asked
-        return _Key(texts[0], state.actions, texts[1])
+            text = self.prompt.render(state)
+            is_marginal, takes_off = self.cfg.control == "marginal", self.cfg.calibrate == "pmi"
+            blank = self.prompt.render(TextState(state.task, "", state.actions)) if is_marginal or takes_off else None
+            asked = blank if is_marginal and blank is not None else text
+            texts = self._rendered[state] = text, asked, blank if takes_off else None
+        return _Key(texts[0], state.actions, texts[1], blank=texts[2])
 
     def _frozen(self, key: _Key) -> np.random.Generator:
         """The stream of one prompt: whoever asks, and whenever, the first draws are the same."""
@@ -483,6 +502,7 @@ class _Key(NamedTuple):
     asked: str = ""  # the prompt that the model is asked: `text`, unless it is the marginal's
     experts: frozenset[str] = frozenset()  # oracle: states that render alike may differ in them
     state: TextState | None = None  # own: sees all of it
+    blank: str | None = None  # the prompt without the state, of which the scores are taken off; None: nothing is
 
     @property
     def question(self) -> tuple[str, tuple[str, ...]]:

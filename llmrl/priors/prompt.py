@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 from jinja2 import filters, meta
@@ -13,18 +13,23 @@ from llmrl.envs.state import TextState
 from llmrl.lm.language_model import Conversation
 from llmrl.schema import PromptConfig
 
+if TYPE_CHECKING:
+    from llmrl.priors.examples import Examples
+
 KNOWN = ("task", "observation", "actions", "history")  # what a template may use
 
 
 class Prompt:
     """Renders states for a language model, and its actions as continuations of what was rendered.
 
-    chat_template: what names the model's, where the prompt is a conversation.
+    chat_template: what names the model's, where the prompt is a conversation. examples: what is shown before the
+    question, each decision as the question itself would be, with the expert's action behind it; in a conversation, each
+    is a question and its answer.
 
     Raises ValueError for a template that does not parse or names something unknown.
     """
 
-    def __init__(self, cfg: PromptConfig, chat_template: str = "") -> None:
+    def __init__(self, cfg: PromptConfig, chat_template: str = "", examples: Examples | None = None) -> None:
         environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True)
         environment.filters["map"] = _map
         try:
@@ -39,11 +44,27 @@ class Prompt:
         self._globals = dict(self._template.globals)
         self._system = cfg.system if cfg.kind == "chat" else None
         self._chat_template = chat_template
+        self._shots, self._examples = cfg.shots, examples
         self.think, self.think_tokens, self.think_end, self.then = cfg.think, cfg.think_tokens, cfg.think_end, cfg.then
         self.id, self.prefix, self.end, self.history_turns = cfg.id, cfg.prefix, cfg.end, cfg.history_turns
 
     def render(self, state: TextState, history_turns: int | None = None) -> str:
         turns = self.history_turns if history_turns is None else history_turns
+        text = self._told(state, turns)
+        shown: list[tuple[str, str]] = []
+        if self._shots:
+            assert self._examples is not None, "a prompt with examples is made by llmrl.build.build_prompt"
+            shown = [
+                (self._told(step.state, turns), f"{self.prefix}{step.action}") for step in self._examples.of(state)
+            ]
+        if self._system is None:
+            return "".join(f"{asked}{answer}{self.end}\n" for asked, answer in shown) + text
+        said = [{"role": "system", "content": self._system}] if self._system else []
+        for asked, answer in shown:
+            said += [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
+        return Conversation([*said, {"role": "user", "content": text}], self._chat_template)
+
+    def _told(self, state: TextState, turns: int) -> str:
         names = {
             **self._globals,
             "task": state.task,
@@ -53,14 +74,9 @@ class Prompt:
         }
         try:
             # What `render` does, in half the time: it copies all names once more.
-            text = "".join(self._template.root_render_func(self._template.new_context(names, shared=True)))
+            return "".join(self._template.root_render_func(self._template.new_context(names, shared=True)))
         except jinja2.UndefinedError as error:
             raise ValueError(f"prompt {self.id!r}: {error}; a template may use {', '.join(KNOWN)}") from None
-
-        if self._system is None:
-            return text
-        system = [{"role": "system", "content": self._system}] if self._system else []
-        return Conversation([*system, {"role": "user", "content": text}], self._chat_template)
 
     def continuations(self, actions: Sequence[str]) -> list[str]:
         """The texts to be scored: log p of one is the log-probability that the model writes this action and stops."""

@@ -98,7 +98,8 @@ def _likely(group: str, wanted: Any, folders: ConfigFolders) -> list[list[str]]:
         own = flatten(raw.get(group) if whole else raw or None)
         own = {key: value for key, value in own.items() if key != "defaults" and not key.startswith("defaults.")}
         is_open = [key for key, value in own.items() if value == "???"]
-        differing = sum(flat.get(key, _MISSING) != value for key, value in own.items() if key not in is_open)
+        fixed = {key: value for key, value in own.items() if key not in is_open and "${" not in str(value)}
+        differing = sum(flat.get(key, _MISSING) != value for key, value in fixed.items())
         words = [f"{group}={option}", *(override(f"{group}.{key}", flat[key]) for key in is_open if flat.get(key))]
         ranked.append((flat.get("_target_") != own.get("_target_"), differing, words))
     best = min((rank for *rank, _ in ranked), default=None)

@@ -231,7 +231,7 @@ def claim(
     `needed` is what `b` needs, and `reasons` say why nothing may be claimed at all. "Ten times fewer" is for worlds
     that are hard without help: where `b` needs HARD decisions or more.
     """
-    reasons = [*reasons, *(f"{g.label} has {len(g.seeds)} seeds, not {FEW}" for g in (a, b) if len(g.seeds) < FEW)]
+    reasons = [*reasons, *(f"{g.label} has {len(g.seeds)} of {FEW} seeds" for g in (a, b) if len(g.seeds) < FEW)]
     to = f"to {level * 100:g} %"
     if reasons:
         return f"{to}: no claim ({'; '.join(reasons)})"

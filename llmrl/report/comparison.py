@@ -211,14 +211,14 @@ def _differences(p: Pair) -> list[list[str]]:
     detectable = "-" if p.detectable is None else f"{p.detectable:.1%}"
     paired = p.paired_difference
     return [
-        [f"{p.difference.low * 100:+.1f}", _points(p.difference)],
-        ["-"] if paired is None else [f"{paired.low * 100:+.1f}", _points(paired)],
+        [f"{p.difference.low * 100:+z.1f}", _points(p.difference)],
+        ["-"] if paired is None else [f"{paired.low * 100:+z.1f}", _points(paired)],
         [detectable.removesuffix("%")],
     ]
 
 
 def _points(e: Estimate) -> str:
-    return f"{e.interval_low * 100:+.1f} to {e.interval_high * 100:+.1f}"
+    return f"{e.interval_low * 100:+z.1f} to {e.interval_high * 100:+z.1f}"
 
 
 def _share(e: Estimate) -> list[str]:

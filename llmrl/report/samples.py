@@ -104,7 +104,7 @@ def claim(a: Arm, b: Arm, found: Estimate, to: Needed, against: Needed) -> str:
         if own.alone is None:
             return f"{level}: no claim (what the prior of {arm.label} reaches without data was not measured)"
     if len(a.seeds) < FEW:
-        return f"{level}: no claim ({len(a.seeds)} seeds, not {FEW})"
+        return f"{level}: no claim ({len(a.seeds)} of {FEW} seeds)"
     if found.interval_low > TEN:
         return f"{level}: {a.label} needs over 90 % fewer transitions than {b.label}"
     if found.interval_low > 1:

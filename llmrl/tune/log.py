@@ -18,6 +18,7 @@ from llmrl.run.files import flatten, publish, read_lines, to_json
 from llmrl.run.folder import read_object
 from llmrl.run.versions import package_versions
 from llmrl.tune.plan import Plan
+from llmrl.tune.preset import write_preset
 
 
 class OtherSearch(ValueError):
@@ -98,6 +99,7 @@ class Log:
         publish(self.folder / "study.json", json.dumps(json.loads(to_json(study)), indent=2, ensure_ascii=False) + "\n")
         if chosen is not None:
             publish(self.folder / "best.yaml", _best_yaml(plan, chosen))
+            write_preset(self.folder, plan, chosen)
 
 
 def best(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:

@@ -17,6 +17,7 @@ from llmrl.overrides import shown
 from llmrl.progress import Speaker, duration, percent
 from llmrl.tune.log import ranked
 from llmrl.tune.plan import Plan
+from llmrl.tune.preset import PRESET, option
 
 TOP = 5
 
@@ -87,6 +88,9 @@ class Screen:
         command = ["llmrl", "train", *self.plan.agent(top[0]["parameters"])]
         command += ["--config-dir", str(self.plan.config_dir)] if self.plan.config_dir else []
         self._print(shlex.join(command))
+        if (name := option(self.plan, top[0])) is not None:
+            words = ["llmrl", "train", "--config-dir", str(self.out / PRESET), f"lm={name}"]
+            self._print(f"the model as this search recommends it, for any learner: {shlex.join(words)}")
 
     def __enter__(self) -> Screen:
         return self

@@ -33,7 +33,7 @@ CONFIRMED = "confirmed.jsonl"
 
 
 def search(plan: Plan, out: Path, jobs: int = 1, screen: Screen | None = None) -> list[dict[str, Any]]:
-    """Runs what is left of the search in `out` and returns its log, one row a trial (docs/tuning.md has the fields).
+    """Runs what is left of the search in `out` and returns its log, one row a trial (fields: docs/how-to/tune.md).
 
     `jobs`: runs at the same time, each in a process; it changes speed only. Where it stops early, for whatever reason,
     the same call continues. Raises ValueError for what a person can mend, and what a run raises for what failed.

@@ -1,7 +1,8 @@
 """Builds the embedded model: corpus, tokenizer, training, and a folder that transformers loads.
 
     python -m scripts.tiny.build --out llmrl/lm/tiny/tiny-1
-    python -m scripts.tiny.build --games 1800 --kitchens 200 ... --out llmrl/lm/tiny/tiny-2    (whole: docs/model.md)
+    python -m scripts.tiny.build --games 1800 --kitchens 200 ... --out llmrl/lm/tiny/tiny-2
+    (all options: docs/explanation/embedded-models.md)
 
 The model is a llama of about 1.4 million parameters (tiny-1) or half as many, with a byte-level BPE tokenizer of its
 own. Every text is one row; loss is taken on the answer in full and on the prompt at a tenth, so that the capacity goes

@@ -20,6 +20,8 @@ from llmrl.learners.weights import network
 from llmrl.run.checkpoint import read_about, read_state, read_weights, write_checkpoint
 from llmrl.run.files import read_lines
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parent.parent.parent
 
 # A world and a model of a person's own, which break where $FAULT says, when they have done so much.

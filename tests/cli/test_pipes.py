@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from report.runs_on_disk import make_runs
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parent.parent.parent
 SHORT = ["env=frozen_lake", "learner=random", "env_steps=400", "evaluation.every=8", "evaluation.episodes=1"]
 

@@ -16,6 +16,8 @@ from run.manifests import change
 from llmrl.run.checkpoint import checkpoint_steps
 from llmrl.run.folder import RunFolder, read_object
 
+pytestmark = pytest.mark.slow
+
 THREADS = os.environ.get("OMP_NUM_THREADS", "1")
 REPOSITORY = Path(__file__).parent.parent.parent
 CONFIGS = {
@@ -190,7 +192,6 @@ def test_a_kill_costs_time_and_nothing_else(point: str, llmrl: Llmrl, tmp_path: 
     assert not [p for p in tmp_path.glob("runs/**/.*") if p.name != ".lock"]
 
 
-@pytest.mark.slow
 def test_kill_after_kill_with_a_model_that_never_says_the_same_twice(llmrl: Llmrl, tmp_path: Path) -> None:
     train = [o for o in TRAIN if not o.startswith(("env=", "env.", "lm="))] + ["env=diary", "lm=moody"]
     points = [
@@ -314,7 +315,6 @@ def test_a_world_that_does_not_replay_is_named(llmrl: Llmrl, tmp_path: Path) -> 
 # ---- sweeps ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_a_killed_sweep_runs_only_what_is_missing(llmrl: Llmrl, tmp_path: Path) -> None:
     sweep = [*(o for o in QUICK if o not in ("--config-dir", "mine")), "-m", "seed=0,1,2"]
     one = [*(o for o in QUICK if o not in ("--config-dir", "mine")), "seed=1"]

@@ -129,6 +129,7 @@ def test_nothing_else_is_removed(llmrl: Llmrl, root: Path, tmp_path: Path) -> No
     llmrl("runs", "rm", code=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from llmrl.lm import network, transformers_lm
 from llmrl.lm.language_model import LanguageModelError, Sampling
 from llmrl.lm.transformers_lm import TransformersLM
 
@@ -70,6 +71,19 @@ def test_one_state_at_a_time_its_numbers_depend_on_nothing_else(lm: Transformers
     together = lm.score(PROMPTS, [ACTIONS] * len(PROMPTS))
     assert [lm.score([prompt], [ACTIONS])[0] for prompt in PROMPTS] == together
     assert lm.score(PROMPTS[::-1], [ACTIONS] * len(PROMPTS)) == together[::-1]
+
+
+def test_long_prompts_share_what_they_begin_with(lm: TransformersLM, monkeypatch: pytest.MonkeyPatch):
+    prompts = [f"{PROMPTS[1]} go to board 1\n" * 4 + prompt for prompt in PROMPTS]
+    monkeypatch.setattr(transformers_lm, "SHARES_FROM", min(map(len, lm.texts.prompts(prompts))))
+    assert transformers_lm.SHARES_FROM > 2 * network.BLOCK
+    menus = [ACTIONS[:3], ACTIONS, ACTIONS[:1], ACTIONS]
+    found = lm.score(prompts, menus)
+    assert lm.paths == (["blocks"] if lm.proof.allows("blocks", 240) else ["rows"]) * 4
+    assert max(differences(found, lm.score_exactly(prompts, menus))) < 1e-4
+    assert lm.score(prompts[::-1], menus[::-1]) == found[::-1]
+    monkeypatch.setattr(network, "BLOCKS_BYTES", 1)  # room for one block: all are computed again, to the same bits
+    assert lm.score(prompts, menus) == found
 
 
 def test_batched_states_come_back_in_the_callers_order(llama_folder: str, llama: TransformersLM):

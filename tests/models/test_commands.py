@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from models.conftest import write_entry, write_wheel, zipped
 
+pytestmark = pytest.mark.slow
+
 Llmrl = Callable[..., subprocess.CompletedProcess[str]]
 
 

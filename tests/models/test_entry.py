@@ -21,6 +21,7 @@ PLAIN: dict[str, Any] = {
     "licence": "MIT",
     "licence_url": "https://example.org/licence",
 }
+RECOMMENDED = {"prompt": "plain", "normalise": "word", "calibrate": "pmi", "calibrate_weight": 0.5, "temperature": 0.5}
 
 
 def folders(root: Path, **entries: Any) -> ConfigFolders:
@@ -42,9 +43,12 @@ def test_models_are_no_group_of_a_run() -> None:
 
 
 def test_an_entry_of_ones_own(tmp_path: Path) -> None:
-    entry = read_entry("mine", folders(tmp_path, mine=PLAIN | {"prompt": "plain", "normalise": "word"}))
+    entry = read_entry("mine", folders(tmp_path, mine=PLAIN | RECOMMENDED))
     assert (entry.name, entry.size, entry.bos) == ("mine", 10, None)
-    assert entry.settings() == ["prompt=plain", "prior.normalise=word"]
+    assert entry.settings() == [
+        "prompt=plain", "prior.normalise=word", "prior.calibrate=pmi", "prior.calibrate_weight=0.5",
+        "prior.temperature=0.5",
+    ]  # fmt: skip
     assert str(entry.sources[0]) == "the Python package index (some-model==1.0)"
 
 
@@ -72,6 +76,7 @@ HUB = {"hub": "owner/name"}
         ({"convert": "ggfu"}, "did you mean convert=gguf"),
         ({"kind": "model"}, "choose one of lm, encoder"),
         ({"normalise": "tokens"}, "did you mean normalise=token"),
+        ({"calibrate": "pmis"}, "did you mean calibrate=pmi"),
         ({"file": "../m.gguf"}, "without a folder"),
         ({"licence_url": "http://example.org"}, "https://"),
         ({"name": "other"}, "leave it out"),

@@ -255,10 +255,18 @@ def test_an_option_of_a_run_brings_what_its_entry_recommends(group: str, name: s
             compose(["lm=hf", "lm.model=x", f"prompt={entry.prompt}"]).prompt.id,
             entry.normalise,
         )
-        other = compose([f"lm={name}", "prompt=plain", "prior.normalise=word"])
-        assert (other.prompt.id, other.prior.normalise) == ("plain-1", "word")
-        for prior in ("scored", "shuffled", "marginal"):
-            assert compose([f"lm={name}", "learner=prior_only", f"prior={prior}"]).prior.normalise == entry.normalise
+        typed = [text for text in entry.settings() if not text.startswith("prompt=")]
+        assert cfg == compose([f"lm={name}", *typed])
+        other = ["prior.normalise=none", "prior.calibrate=none", "prior.temperature=1"]
+        given = compose([f"lm={name}", "prompt=plain", *other])
+        assert (given.prompt.id, given.prompt.shots) == ("plain-1", 0)
+        assert (given.prior.normalise, given.prior.calibrate, given.prior.temperature) == ("none", "none", 1.0)
+        for prior in ("scored", "shuffled"):
+            found = compose([f"lm={name}", "learner=prior_only", f"prior={prior}"])
+            assert found.prior == compose([f"lm={name}", "learner=prior_only", f"prior={prior}", *typed]).prior
+        marginal = compose([f"lm={name}", "learner=prior_only", "prior=marginal"]).prior
+        assert (marginal.normalise, marginal.calibrate) == (entry.normalise, "none")
+        assert compose([f"lm={name}", "prior=generated"]).prior.temperature == 1.0  # which is of free answers
     assert compose([]).prior.normalise == "none"
 
 

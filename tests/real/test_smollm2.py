@@ -43,5 +43,5 @@ def test_a_short_run_asks_it(folder: Path, tmp_path: Path) -> None:
     summary = llmrl.train(llmrl.compose(["lm=smollm2", *short, "evaluation.exact_up_to=0", *paths]))
     assert summary["lm"]["queries"] > 0
     (run,) = llmrl.load_runs(tmp_path)
-    assert run.config["prior"]["normalise"] == "token"
-    assert run.config["prompt"]["id"] == "menu-1"
+    assert (run.config["prior"]["normalise"], run.config["prior"]["calibrate"]) == ("word", "pmi")
+    assert run.config["prompt"]["id"] == "shots-1"

@@ -49,6 +49,7 @@ def test_a_preset_is_its_name(learner: str) -> None:
         ["env=household/pick_two", "lm=tiny-2", "prompt=chat"],
         ["env=alfworld/heat", "lm=vllm", "lm.model=tiny-1", "prior=generated"],
         ["learner=dqn_prior", "prior=scored", "env=overcooked_tomato", "seed=3"],
+        ["learner=prior_only", "prompt=shots", "prior.calibrate=pmi", "prior.calibrate_weight=0.5"],
         ["learner=dqn", "prior=uniform_k", "prior.target.k=null", "learner.hidden=[8,8]", "learner.double_q=false"],
         ["lm=hf", "lm.model='a folder/with, commas'", "prior.behaviour={k:3,redraw:union}"],
         ["learner=prior_only", "prior=generated", r"prompt.template='It\'s {{ observation }}'", "prior.draw_seed=0"],

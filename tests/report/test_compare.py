@@ -200,7 +200,7 @@ def test_nothing_is_claimed_where_nothing_is_evidence(world: str, reason: str | 
 
 def test_nothing_is_claimed_from_few_seeds_or_of_equals(tmp_path: Path, root: Path) -> None:
     few = make(tmp_path, "dqn_prior", 100, 4)
-    assert compare(few, named("dqn", root)).pairs[0].claims[0] == ("to 50 %: no claim (dqn_prior has 4 seeds, not 10)")
+    assert compare(few, named("dqn", root)).pairs[0].claims[0] == ("to 50 %: no claim (dqn_prior has 4 of 10 seeds)")
     again = make(tmp_path, "dqn", 11_000)
     found = compare(again, named("dqn", root))
     assert found.against.label == "dqn (against)"

@@ -119,7 +119,7 @@ def test_sampled_success_widens_the_intervals_and_leaves_the_estimates() -> None
         (10.5, 40, 0.9, 0.0, 10, "no claim (the prior of a alone is there without data)"),
         (0.1, 0.5, 0.0, 0.8, 10, "no claim (the prior of b alone is there without data)"),
         (10.5, 40, np.nan, 0.0, 10, "no claim (what the prior of a reaches without data was not measured)"),
-        (10.5, 40, 0.0, 0.0, 9, "no claim (9 seeds, not 10)"),
+        (10.5, 40, 0.0, 0.0, 9, "no claim (9 of 10 seeds)"),
     ],
 )
 def test_claims_come_from_the_end_of_the_interval(

@@ -14,6 +14,8 @@ from scripts import study as studies
 from scripts.homes import Judgement, Shares, evaluated, paired
 from scripts.study import Study
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parent.parent.parent
 SMALL = {
     "seeds": 2,
@@ -67,7 +69,7 @@ def test_the_tables_of_a_process(judged: tuple[Path, Path]) -> None:
     rows = [line for line in first.stdout.splitlines() if line.startswith("|")]
     assert rows[0] == "| arm | seeds | known | unseen |"
     assert [row.split("|")[1].strip() for row in rows[2:6]] == [
-        "dqn", "&nbsp; minus random", "random", "who knows the way, with what random is proposed",
+        "dqn", "&nbsp; minus random", "random", "oracle on the candidates of random",
     ]  # fmt: skip
     assert rows[6] == "| learned with, played with | dqn | random |"
     assert len(rows) == 10

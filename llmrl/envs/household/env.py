@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import get_args
 
@@ -14,6 +15,8 @@ from llmrl.envs.household.home import Home, HomeState
 from llmrl.envs.household.instructions import Unit, first_games
 from llmrl.envs.household.text import Memory, Words
 from llmrl.envs.household.text import task as instruction
+
+PRACTISED = 1000  # games that are looked through for those of other instructions
 
 
 def household(
@@ -74,6 +77,17 @@ class HouseholdEnv(TextEnv):
         self.memory: Memory = memory
         self._play(random_game(*games[self.task_ids[0]]))
         self.state: HomeState = self.home.initial()
+
+    def practice(self) -> Iterator[HouseholdEnv]:
+        """Games of the split train and of this world's task type, whose instructions this world does not give."""
+        tasks = {task for task, _, _ in self.games.values()}
+        if own := [name for name, (_, split, _) in self.games.items() if split == "train"]:
+            raise ValueError(f"examples come from games of the split train, and {own[0]} is one of them")
+        goals = {random_game(*game).goal for game in self.games.values()}
+        task: Asked = tasks.pop() if len(tasks) == 1 else "mixed"
+        for number in range(PRACTISED):
+            if random_game(task, "train", number).goal not in goals:
+                yield household(task=task, split="train", index=number, memory=self.memory)
 
     def render(self) -> str:
         """The home, and what of it was searched, in plain text at most 80 columns wide, whatever `render_mode` says."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import count
 
 from llmrl.envs.base import TextEnv, Turn
 from llmrl.envs.kitchen import drawing, text
@@ -117,6 +118,14 @@ class KitchenEnv(TextEnv):
     def model(self, task_id: str) -> KitchenModel:
         kitchen = self.kitchens[task_id]
         return KitchenModel(kitchen, self.pay, self.max_decisions, self.max_primitive_steps, self._scene)
+
+    def practice(self) -> Iterator[KitchenEnv]:
+        """Generated kitchens of the split train, with as many ingredients as this world's. No dish is of two splits."""
+        if own := [name for name in self.task_ids if name.startswith("overcooked_random/train/")]:
+            raise ValueError(f"examples come from kitchens of the split train, and {own[0]} is one of them")
+        sizes = {len(kitchen.dish) for kitchen in self.kitchens.values()}
+        ingredients = sizes.pop() if len(sizes) == 1 else None
+        return (overcooked_random(split="train", index=number, ingredients=ingredients) for number in count())
 
     def render(self) -> str:
         """The kitchen and the cook in plain text, at most 80 columns wide, whatever `render_mode` says."""

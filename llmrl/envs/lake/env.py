@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, get_args
 
 from gymnasium.envs.toy_text.utils import categorical_sample
@@ -14,6 +14,8 @@ from llmrl.envs.lake.model import LakeModel
 
 Layout = Literal["standard", "random"]
 View = Literal["local", "full"]
+
+PRACTICE = range(1_000_000, 1_001_000)  # the numbers of lakes for examples: lakes have no split for training
 
 
 def frozen_lake(
@@ -68,10 +70,19 @@ class LakeEnv(TextEnv):
         self.lakes = dict(zip(self.task_ids, lakes, strict=True))
         self.lake: Lake = lakes[0]  # that of the episode
         self.cell = self.lake.start
+        self.map: View = map
         self._models = {name: LakeModel(lake, map == "full", max_decisions) for name, lake in self.lakes.items()}
 
     def model(self, task_id: str) -> LakeModel:
         return self._models[task_id]
+
+    def practice(self) -> Iterator[LakeEnv]:
+        """Generated lakes of far higher numbers, as large and as slippery as the first, whose maps this world lacks."""
+        own = {lake.rows for lake in self.lakes.values()}
+        for number in PRACTICE:
+            lake = random_lake(self.lake.size, number, self.lake.slippery)
+            if lake.rows not in own:
+                yield LakeEnv([lake], max_decisions=self.max_decisions, map=self.map)
 
     def render(self) -> str:
         """The lake and the walker in plain text, whatever `render_mode` says."""
