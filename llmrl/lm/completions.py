@@ -34,7 +34,7 @@ class Server:
     left_out: set[str] = field(default_factory=set)  # of what a question for answers says: what it refused
 
 
-class Asked(NamedTuple):
+class _Asked(NamedTuple):
     """A prompt, and the tokens of its continuations."""
 
     prompt: str
@@ -111,7 +111,7 @@ class Completions:
             self._lines[line] = await self.tokenize(server, line, is_prompt=False)
         return self._lines[line]
 
-    def check_length(self, server: Server, asked: Asked, tokens: int) -> None:
+    def _check_length(self, server: Server, asked: _Asked, tokens: int) -> None:
         more = 1 + max(map(len, asked.continuations))
         if server.room is not None and tokens + more > server.room:
             raise ValueError(
@@ -143,7 +143,7 @@ class Completions:
         )
         tokens = dict(zip(ends, await together([self._continuation(server, *end) for end in ends]), strict=True))
         asked = [
-            Asked(prompt, [tokens[last_line(prompt), text] for text in menu])
+            _Asked(prompt, [tokens[last_line(prompt), text] for text in menu])
             for prompt, menu in zip(prompts, menus, strict=True)
             if menu
         ]
@@ -155,7 +155,7 @@ class Completions:
             for menu in menus
         ]
 
-    async def _by_trie(self, server: Server, asked: Sequence[Asked], patient: bool) -> list[list[float]]:
+    async def _by_trie(self, server: Server, asked: Sequence[_Asked], patient: bool) -> list[list[float]]:
         """The nodes at the prompts go first: they fill the prefix cache, from which all others read."""
         ids: list[list[int]] = [[] for _ in asked]
         gives_ids = server.gives_ids and not any(isinstance(a.prompt, Conversation) for a in asked)
@@ -184,7 +184,7 @@ class Completions:
                     ids[row.prompt] = prompt_ids or ids[row.prompt]
             if at_prompt:
                 for a, tokens in zip(asked, ids, strict=True):
-                    self.check_length(server, a, len(tokens))
+                    self._check_length(server, a, len(tokens))
         return [[total(table, c) for c in a.continuations] for a, table in zip(asked, tables, strict=True)]
 
     async def _rows(
@@ -233,10 +233,10 @@ class Completions:
             found = [self._rows(server, prompts[p], rows[p], as_text, patient, patience) for p in parts]
             return [row for part in await together(found) for row in part]
 
-    async def _by_prompt(self, server: Server, asked: Sequence[Asked], patient: bool) -> list[list[float]]:
-        async def one(a: Asked) -> list[float]:
+    async def _by_prompt(self, server: Server, asked: Sequence[_Asked], patient: bool) -> list[list[float]]:
+        async def one(a: _Asked) -> list[float]:
             prompt = await self.tokenize(server, a.prompt, True)
-            self.check_length(server, a, len(prompt))
+            self._check_length(server, a, len(prompt))
             body = {
                 "model": server.name,
                 "prompt": [[*prompt, *continuation] for continuation in a.continuations],
@@ -259,7 +259,7 @@ class Completions:
 
         return await together([one(a) for a in asked])
 
-    async def _by_force(self, server: Server, asked: Sequence[Asked], patient: bool) -> list[list[float]]:
+    async def _by_force(self, server: Server, asked: Sequence[_Asked], patient: bool) -> list[list[float]]:
         """llama.cpp gives log-probabilities of generated tokens alone, and takes them before a bias moves any. So each
         token is generated, by a bias that leaves no other.
 
@@ -267,10 +267,10 @@ class Completions:
         """
         slots = asyncio.Semaphore(server.slots or 1)
 
-        async def one(a: Asked) -> list[float]:
+        async def one(a: _Asked) -> list[float]:
             async with slots:
                 prompt = await self.tokenize(server, a.prompt, True)
-                self.check_length(server, a, len(prompt))
+                self._check_length(server, a, len(prompt))
                 table: dict[tuple[int, ...], dict[int, float]] = {}
                 for tokens in a.continuations:
                     for i, token in enumerate(tokens):
