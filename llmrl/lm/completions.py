@@ -16,7 +16,7 @@ from llmrl.lm.token_trie import Row, requests, total, trie_nodes
 T = TypeVar("T")
 ROUNDING = 1e-3  # nats above zero that are rounding, and how far above one probabilities may sum
 FORCE = 1000.0  # added to a logit: no other token is drawn then
-FORCED_ROUNDING = 0.5  # the same of several requests: a quantised network gives each another tenth of a nat
+FORCED_ROUNDING = 0.5  # the same of several requests, which round apart; those after a bias sum to two or more
 CLAMPED = -9999.0  # how vLLM writes minus infinity
 
 

@@ -12,7 +12,7 @@ from own_time import OwnTime
 from small_llamacpp import SmallLlamaCpp
 from small_server import ModelBackend
 
-from llmrl.lm.language_model import Conversation, LanguageModelError, Sampling, distance
+from llmrl.lm.language_model import Conversation, LanguageModelError, Sampling, WrongSetting, distance
 from llmrl.lm.openai_lm import OpenAILM
 from llmrl.lm.transformers_lm import TransformersLM
 
@@ -76,6 +76,22 @@ def test_every_token_is_asked_for_once_and_those_of_one_prompt_follow_each_other
     asked = [(*body["prompt"], body["logit_bias"][0][0]) for body in server.seen]
     assert sum(a != b for a, b in pairwise(owners)) == 2
     assert len(set(asked)) == len(asked)
+
+
+def test_no_more_connections_are_opened_and_probed_than_the_server_has_slots(
+    server: SmallLlamaCpp, client: Client
+) -> None:
+    served = client()
+    served.sample(PROMPTS, [range(3)] * len(PROMPTS), Sampling(max_tokens=4))
+    assert served.connection.limiter.peak <= served.connection.opened <= server.slots
+
+
+def test_an_address_without_v1_is_named(server: SmallLlamaCpp, client: Client) -> None:
+    """llama.cpp has a list of models there, too, and completions of another form."""
+    without = server.url.removesuffix("/v1")
+    server.instead = lambda path, body: server.answer("/v1/models", None) if path == "/models" else None
+    with pytest.raises(WrongSetting, match=f"lm.url={without}/v1"):
+        client(url=without).probe()
 
 
 def test_a_server_whose_log_probabilities_are_those_with_the_bias_cannot_score(
