@@ -30,7 +30,7 @@ from llmrl.lm.openai_lm import OpenAILM
 from llmrl.lm.token_tree import TokenTree
 from llmrl.lm.transformers_lm import TransformersLM
 from scripts.bench.calibration import told
-from scripts.bench.llamacpp import FLOAT32, SLOTS, serving, smollm2, write_in_float32
+from scripts.bench.llamacpp import FLOAT32, SLOTS, serving, smollm2, write_as
 
 SENTENCES = (
     "You hold nothing.", "You see a tomato, a knife and a bowl.", "You went to board 1.", "You took the tomato.",
@@ -79,7 +79,7 @@ def _compare(lm: TransformersLM, arms: dict[str, Arm], tokens: int, known: int, 
     """Prints what each arm takes; `known` of the `tokens` of each prompt are those of all other prompts, too."""
     limits = []
     for turn in range(repeats + 1):  # the first is a warm-up, after which what is known is known
-        prompts = [_prompt(lm, tokens, known, f"{turn} {i}") for i in range(SLOTS)]
+        prompts = [_prompt(lm, tokens, known, f"{tokens} {known} {turn} {i}") for i in range(SLOTS)]
         (ids,) = lm.texts.prompts(prompts[:1])
         state = State(ids, lm.texts.continuations(prompts[0], ids, ACTIONS))
         limits.append(_seconds(_products(lm, state, known)))
@@ -161,7 +161,7 @@ def _llamacpp(build: Path | None) -> Iterator[dict[str, Arm]]:
         return
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder, file = Path(name), smollm2()
-        exact = write_in_float32(file, folder / "smollm2-f32.gguf")
+        exact = write_as(file, folder / "smollm2-f32.gguf")
         arms = {}
         for kind, weights, options in (("float32", exact, FLOAT32), ("Q4_1", file, ())):
             server = stack.enter_context(serving(build, weights, folder / f"{kind}.log", *options))

@@ -36,8 +36,8 @@ def smollm2() -> Path:
     return fetch(entry, models_folder() / "files", print)
 
 
-def write_in_float32(file: Path, to: Path) -> Path:
-    """Writes the same weights, tokenizer and settings, with every tensor in float32."""
+def write_as(file: Path, to: Path, kind: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32) -> Path:
+    """Writes the same tokenizer and settings, and the same weights as `kind`; vectors stay in float32."""
     reader = gguf.GGUFReader(file)
     writer = gguf.GGUFWriter(to, reader.fields["general.architecture"].contents())
     for name, field in reader.fields.items():
@@ -46,7 +46,10 @@ def write_in_float32(file: Path, to: Path) -> Path:
         kind, *rest = field.types
         writer.add_key_value(name, field.contents(), kind, rest[-1] if rest else None)
     for tensor in reader.tensors:
-        writer.add_tensor(tensor.name, gguf.dequantize(tensor.data, tensor.tensor_type).astype(np.float32))
+        weights = gguf.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
+        is_matrix = weights.ndim == 2
+        data = gguf.quantize(weights, kind) if is_matrix else weights
+        writer.add_tensor(tensor.name, data, raw_dtype=kind if is_matrix else None)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

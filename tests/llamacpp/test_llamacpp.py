@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import gguf
 import numpy as np
 import pytest
 from chances import CHANCE, goodness_of_fit
@@ -18,20 +19,22 @@ from chances import CHANCE, goodness_of_fit
 import llmrl
 from llmrl.ask import distinct_states
 from llmrl.config import compose
-from llmrl.lm.language_model import Sampling, Score, distance
-from llmrl.lm.openai_lm import OpenAILM
+from llmrl.lm.language_model import PROBES, Sampling, Score, distance
+from llmrl.lm.openai_lm import FORCED_AGREE, OpenAILM
 from llmrl.lm.transformers_lm import TransformersLM
 from llmrl.priors.prompt import Prompt
 from llmrl.run.load import load_runs
-from scripts.bench.llamacpp import FLOAT32, serving, smollm2, write_in_float32
+from scripts.bench.llamacpp import FLOAT32, serving, smollm2, write_as
 
 pytestmark = pytest.mark.skipif("LLMRL_LLAMACPP" not in os.environ, reason="needs a llama.cpp: make test-llamacpp")
 
 LLAMACPP = Path(os.environ.get("LLMRL_LLAMACPP", ""))
-STATES, DRAWS = 12, 400
+STATES, DRAWS, PROBED = 12, 400, 20
+PROBED_TEXTS = [prompt for prompt, _ in PROBES], [texts for _, texts in PROBES]
 EXACT = 1e-2  # nats, of a whole continuation, where the server computes in float32, too
 # Nats a token, where it multiplies 4-bit weights with 8-bit activations: 0.05 and 0.15 were measured.
 QUANTISED, QUANTISED_AT_MOST = 0.15, 0.5
+ASKED_AGAIN = 0.2  # nats, of a whole action: 0.04 were measured
 TOMATO = ["env=overcooked_tomato", "prompt.history_turns=2"]
 SHORT = ["env_steps=32", "evaluation.every=32", "evaluation.exact_up_to=0", "evaluation.episodes=2", "progress=false"]
 
@@ -67,7 +70,7 @@ def states(quantised: Path) -> list[tuple[str, list[str]]]:
 def test_scores_are_those_of_the_model_in_this_process(
     quantised: Path, lm: TransformersLM, states: list[tuple[str, list[str]]], tmp_path: Path
 ) -> None:
-    exact = write_in_float32(quantised, tmp_path / "smollm2-f32.gguf")
+    exact = write_as(quantised, tmp_path / "smollm2-f32.gguf")
     with serving(LLAMACPP, exact, tmp_path / "server.log", *FLOAT32) as server, served_by(server.url) as served:
         there, here = scores(served, states), scores(lm, states)
         print(f"\n{len(states)} states in float32: {distance(there, here):.1e} nats apart; {dict(served.provenance)}")
@@ -79,16 +82,35 @@ def test_scores_of_the_quantised_file_stay_near(
     url: str, lm: TransformersLM, states: list[tuple[str, list[str]]]
 ) -> None:
     with served_by(url) as served:
-        there, here = scores(served, states), scores(lm, states)
+        there, again, here = scores(served, states), scores(served, states), scores(lm, states)
     pairs = [(x, y) for p, q in zip(there, here, strict=True) for x, y in zip(p, q, strict=True)]
     apart = [abs(x.logprob - y.logprob) / y.tokens for x, y in pairs]
     print(
         f"\n{len(pairs)} actions, quantised: {np.mean(apart):.3f} nats a token apart, at most {max(apart):.3f}; "
-        f"of a whole action at most {distance(there, here):.2f}"
+        f"of a whole action at most {distance(there, here):.2f}, and {distance(there, again):.3f} when asked again"
     )
     assert [x.tokens for x, _ in pairs] == [y.tokens for _, y in pairs]
     assert np.mean(apart) < QUANTISED
     assert max(apart) < QUANTISED_AT_MOST
+    assert distance(there, again) < ASKED_AGAIN
+
+
+def test_probes_are_answered_alike_while_others_ask(
+    url: str, quantised: Path, states: list[tuple[str, list[str]]], tmp_path: Path
+) -> None:
+    """And otherwise by another quantisation of the same weights."""
+    with served_by(url) as served, served_by(url) as other:
+        first, apart = served.probe(), []
+        for i in range(PROBED):
+            beside = other.start_sample([states[i % STATES][0]], [range(3)], Sampling(max_tokens=8, stop=""))
+            apart.append(distance(served.score(*PROBED_TEXTS), first))
+            beside()
+    quantised_otherwise = write_as(quantised, tmp_path / "q8_0.gguf", gguf.GGMLQuantizationType.Q8_0)
+    with serving(LLAMACPP, quantised_otherwise, tmp_path / "server.log") as server, served_by(server.url) as another:
+        further = distance(another.probe(), first)
+    print(f"\nprobes, {PROBED} times: at most {max(apart):.4f} nats apart; in Q8_0 {further:.2f}")
+    assert max(apart) < FORCED_AGREE / 2
+    assert further > FORCED_AGREE * 2
 
 
 def test_answers_are_drawn_from_all_tokens_as_often_as_their_scores_say(url: str) -> None:
