@@ -43,8 +43,8 @@ def write_as(file: Path, to: Path, kind: gguf.GGMLQuantizationType = gguf.GGMLQu
     for name, field in reader.fields.items():
         if name.startswith("GGUF.") or name in ("general.architecture", "general.file_type"):
             continue
-        kind, *rest = field.types
-        writer.add_key_value(name, field.contents(), kind, rest[-1] if rest else None)
+        value_type, *rest = field.types
+        writer.add_key_value(name, field.contents(), value_type, rest[-1] if rest else None)
     for tensor in reader.tensors:
         weights = gguf.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
         is_matrix = weights.ndim == 2
