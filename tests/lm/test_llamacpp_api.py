@@ -12,7 +12,7 @@ from own_time import OwnTime
 from small_llamacpp import SmallLlamaCpp
 from small_server import ModelBackend
 
-from llmrl.lm.language_model import Conversation, LanguageModelError, Sampling, WrongSetting, distance
+from llmrl.lm.language_model import Conversation, LanguageModelError, Outage, Sampling, WrongSetting, distance
 from llmrl.lm.openai_lm import OpenAILM
 from llmrl.lm.transformers_lm import TransformersLM
 
@@ -106,12 +106,21 @@ def test_a_server_whose_log_probabilities_are_those_with_the_bias_cannot_score(
 def test_a_server_that_answers_a_little_otherwise_each_time_is_the_same_model(
     lm: TransformersLM, server: SmallLlamaCpp, client: Client
 ) -> None:
-    server.noise = 0.01
+    server.noise = 0.001  # a token: a probe is 0.028 nats apart
     served = client()
     for _ in range(2):
         served.score(PROMPTS, [TEXTS] * len(PROMPTS))  # on several connections, on each of which it is probed
     assert served.connection.opened > 1
     assert served.counters()["lm/outages"] == 0
+
+
+def test_a_server_that_answers_as_another_quantisation_would_is_another_model(
+    lm: TransformersLM, server: SmallLlamaCpp, client: Client
+) -> None:
+    server.noise = 0.01
+    served = client()
+    with pytest.raises(Outage, match=r"0\.28 nats apart, and 0\.05 are allowed"):
+        served.score(PROMPTS, [TEXTS] * len(PROMPTS))  # on a second connection
 
 
 def test_answers_are_drawn_from_all_tokens_and_asked_for_one_by_one(
