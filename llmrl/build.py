@@ -8,30 +8,41 @@ config: `encoder(cfg)`, `learner(cfg, seed, table)`; the weights of a prior with
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass
 from functools import lru_cache, partial
 from typing import Any
 
+import numpy as np
+import torch
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
 from llmrl.checks import plain_settings
 from llmrl.config import ConfigError, chat_template_of, model_identity
-from llmrl.encoders.encoder import FeatureTable
+from llmrl.encoders.encoder import Encoder, FeatureTable, render
+from llmrl.encoders.hash import HashEncoder
+from llmrl.encoders.model import ModelEncoder
 from llmrl.envs.pool import EnvPool, TextWorld
+from llmrl.envs.state import TextState
 from llmrl.exact import Exact
+from llmrl.labels import collect_labels, train_world
 from llmrl.learners.learner import Learner
 from llmrl.lm.language_model import LanguageModel
 from llmrl.priors.cache import AnswerCache, Answers, KeptRows
 from llmrl.priors.cache_file import cache_path
 from llmrl.priors.examples import Examples, NoExamples
+from llmrl.priors.head import Head, Label, bias_features
 from llmrl.priors.prior import Prior
 from llmrl.priors.prompt import Prompt
 from llmrl.ready import imported
 from llmrl.run.files import to_json
-from llmrl.schema import SCHEMAS, ModelEncoderConfig, TrainConfig, TransformersLMConfig
+from llmrl.schema import SCHEMAS, EncoderConfig, ModelEncoderConfig, TrainConfig, TransformersLMConfig
 from llmrl.unread import USES, unread
+
+LEARNED = "prior/"  # begins the names of what a prior learned, among those of weights
+HASHED = EncoderConfig("llmrl.encoders.hash.HashEncoder", "hash")  # of prior.head=hash
 
 
 @dataclass
@@ -44,6 +55,22 @@ class Parts:
     answers: Answers | None  # None where nothing asks a model
     cache: AnswerCache | None  # of answers and feature rows; None where no model is asked for either
     history_turns: int  # the most that any rendered text shows
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All that was learned: the learner's weights, and beside them what the prior learned."""
+        learned = {f"{LEARNED}{name}": torch.from_numpy(a) for name, a in self.prior.state_dict().items()}
+        return self.learner.state_dict() | learned
+
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
+        """Raises ValueError where the prior is to have learned something and has not."""
+        learned = {name.removeprefix(LEARNED): t.numpy() for name, t in tensors.items() if name.startswith(LEARNED)}
+        self.learner.load_state_dict({name: t for name, t in tensors.items() if not name.startswith(LEARNED)})
+        try:
+            self.prior.load_state_dict(learned)
+        except KeyError:
+            raise ValueError(
+                "prior.mix=auto and prior.labels are learned in training, and this run had others: leave them alone"
+            ) from None
 
 
 def build(cfg: DictConfig) -> Parts:
@@ -62,11 +89,43 @@ def build(cfg: DictConfig) -> Parts:
         encoder = _target(run.encoder)(run.encoder, *kept)
     table = FeatureTable(encoder) if encoder is not None else None
     own = _target(run.prior)(dict(run.prior.settings or {}), run.seed) if run.prior._target_ else None
-    prior = Prior(run.prior, run.seed, prompt, answers, own)
+    head = _head(cfg, run, prompt, cache) if run.prior.labels else None
+    prior = Prior(run.prior, run.seed, prompt, answers, own, head)
     learner = _target(run.learner)(run.learner, run.seed, table)
     readers = (prompt, encoder, learner, own)  # whoever reads texts itself says how much of the history it shows
     turns = max(getattr(reader, "history_turns", 0) for reader in readers)
     return Parts(prior, learner, table, answers, cache, turns)
+
+
+def _head(cfg: DictConfig, run: TrainConfig, prompt: Prompt | None, cache: AnswerCache | None) -> Head | None:
+    """What the prior is fitted with; None where no use is told what it says."""
+    prior = run.prior
+    if prior.behaviour.uniform and prior.target.uniform and prior.evaluation.uniform:
+        return None
+    world, turns = train_world(run.env), prompt.history_turns if prompt is not None else 0
+
+    def labels() -> list[Label]:
+        pool = EnvPool(partial(_target(world), **_arguments(world)), 1)
+        return collect_labels(pool, run.seed, prior.labels, turns)
+
+    if prior.head == "bias":
+        return Head(bias_features, labels)
+    if prior.head == "hash":
+        encoder: Encoder = HashEncoder(HASHED)
+    else:
+        assert isinstance(run.lm, TransformersLMConfig)
+        assert cache is not None
+        lm = run.lm
+        settings = ModelEncoderConfig(
+            "", "hidden", lm.model, lm.revision, lm.dtype, "last", device=lm.device, batch_size=lm.batch_size or 16
+        )
+        encoder = ModelEncoder(settings, KeptRows(cache, cfg.cached_only), model_identity(cfg))
+
+    def features(states: Sequence[TextState]) -> list[np.ndarray]:
+        rows = encoder.encode([(render(state, 0), state.actions) for state in states])
+        return [row / encoder.dim**0.5 for row in rows]  # as long as a vector of one number that is 1
+
+    return Head(features, labels)
 
 
 def _without_the_unread(cfg: DictConfig) -> DictConfig:

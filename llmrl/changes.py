@@ -7,8 +7,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from llmrl.build import Parts
 from llmrl.config import ConfigError, check, config_folder
-from llmrl.learners.learner import Learner
 from llmrl.overrides import ConfigFolders, parse, unknown_key
 from llmrl.run.checkpoint import read_weights
 from llmrl.run.files import flatten
@@ -53,10 +53,10 @@ def changed_config(run: RunInfo, overrides: Sequence[str], config_dir: Path | No
     return check(cfg, folders)
 
 
-def load_weights(learner: Learner, checkpoint: Path) -> None:
+def load_weights(parts: Parts, checkpoint: Path) -> None:
     """Raises ValueError where they do not fit."""
     try:
-        learner.load_state_dict(read_weights(checkpoint))
+        parts.load_state_dict(read_weights(checkpoint))
     except (RuntimeError, KeyError) as error:  # torch's way of saying that names or shapes differ
         reason = " ".join(str(error).split())
         raise ValueError(f"{checkpoint}: its weights do not fit the learner in config.yaml: {reason}") from error

@@ -16,13 +16,18 @@ from llmrl.schema import (
     OF_SCHEMA,
     RANGES,
     SCHEMAS,
+    WORDS,
     BCConfig,
     CQLConfig,
     DQNConfig,
     DRRNConfig,
+    HouseholdConfig,
     IQLConfig,
+    KitchenConfig,
     OpenAILMConfig,
+    RandomKitchenConfig,
     TrainConfig,
+    TransformersLMConfig,
 )
 from llmrl.unread import USES, Settings, asks_a_model, informed, unread
 
@@ -87,8 +92,8 @@ def _refuse_values(cfg: DictConfig) -> None:
     for key, numbers in RANGES.items():
         value = _select(cfg, key)
         for number in value if isinstance(value, ListConfig) else [value]:
-            if number is not None and number not in numbers:
-                raise ConfigError(f"{key}={shown(number)}: it must be {numbers}")
+            if number is not None and number not in numbers and (key not in WORDS or number != WORDS[key]):
+                raise ConfigError(f"{key}={shown(number)}: it must be {numbers}{_or_a_word(key)}")
     if cfg.numerics != TrainConfig.numerics:
         raise ConfigError(
             f"numerics={cfg.numerics}: this llmrl computes with numerics {TrainConfig.numerics}; "
@@ -100,6 +105,10 @@ def _refuse_values(cfg: DictConfig) -> None:
             raise ConfigError(
                 f"{part}.name={name}: it becomes part of a folder's name; use letters, digits, _ . + and -"
             )
+
+
+def _or_a_word(key: str) -> str:
+    return f", or {WORDS[key]}" if key in WORDS else ""
 
 
 def _select(cfg: DictConfig, key: str) -> Any:
@@ -128,6 +137,8 @@ def _refuse_combinations(cfg: DictConfig, folders: ConfigFolders) -> None:
         raise ConfigError(f"{learner.name} takes prior={' or '.join(allowed)}; for prior={prior.name} {instead}")
     settings = Settings.of(plain_settings(cfg))
     _refuse_prior(prior, informed(settings))
+    _refuse_trust(cfg, informed(settings))
+    _refuse_labels(cfg, informed(settings))
     asks = asks_a_model(settings)
     if asks and cfg.lm is None:
         raise ConfigError(
@@ -224,6 +235,45 @@ def _refuse_nothing_left(cfg: DictConfig) -> None:
         raise ConfigError(
             f"prior.calibrate=pmi: {what} shows no observation, so that nothing is left once all of it is taken off; "
             "say prior.calibrate=none, or a prior.calibrate_weight other than 1"
+        )
+
+
+def _refuse_trust(cfg: DictConfig, informed_uses: list[str]) -> None:
+    """`prior.mix=auto` learns from episodes what the prior's candidates are worth to the acting agent."""
+    prior = cfg.prior
+    if prior.mix != "auto" or prior.source == "uniform" or not informed_uses:
+        return
+    wrong = (
+        (cfg.data is not None, "it learns from the run's episodes, and with data there are none"),
+        (prior.behaviour.uniform, "with prior.behaviour.uniform=true no episode shows what the prior is worth"),
+        (prior.uniform_after is not None, "with prior.uniform_after later episodes do not show what it is worth"),
+    )
+    for holds, why in wrong:
+        if holds:
+            raise ConfigError(f"prior.mix=auto: {why}; or choose a number, as in prior.mix=0.05")
+
+
+def _refuse_labels(cfg: DictConfig, informed_uses: list[str]) -> None:
+    """Labels come from games that have an expert, and never from those that the run is judged in."""
+    prior, schema = cfg.prior, OmegaConf.get_type(cfg.env)
+    if prior.source == "learned" and not prior.labels:
+        raise ConfigError("prior.labels=0: prior=learned is made of labels alone; say how many, or use prior=uniform_k")
+    if not prior.labels or not informed_uses:
+        return
+    if schema not in (KitchenConfig, RandomKitchenConfig, HouseholdConfig):
+        raise ConfigError(
+            f"prior.labels={prior.labels}: env={cfg.env.name} has no games of its own split to be labelled; kitchens "
+            "(overcooked_*) and homes (household/*) have; or say prior.labels=0"
+        )
+    if cfg.env.get("split") == "train":
+        raise ConfigError(
+            f"prior.labels={prior.labels}: labels are taken from games of env.split=train, and the run would be judged "
+            "in the same; choose another split, as in env.split=dev"
+        )
+    if prior.head == "hidden" and OmegaConf.get_type(cfg.lm) is not TransformersLMConfig:
+        raise ConfigError(
+            "prior.head=hidden: it reads the hidden states of a model in this process, as lm=tiny or lm=hf has them; "
+            "use prior.head=bias or hash"
         )
 
 

@@ -288,7 +288,7 @@ def _agent(name: str, cfg: DictConfig, runs: Path, ready: Callable[[DictConfig],
         raise ValueError(f"{run.name} has no checkpoint yet, so that it cannot act")
     own = ready(check(OmegaConf.create({**run.config, "paths": OmegaConf.to_container(cfg.paths)})))
     agent = _ByParts(own, {"run_id": run.summary["run_id"], "checkpoint": steps[-1]}, learns=True)
-    agent.parts.learner.load_state_dict(read_weights(run.path / "checkpoints" / str(steps[-1])))
+    agent.parts.load_state_dict(read_weights(run.path / "checkpoints" / str(steps[-1])))
     return agent
 
 

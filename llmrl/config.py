@@ -35,6 +35,7 @@ from llmrl.run.files import flatten
 from llmrl.schema import (
     NAMES,
     SCHEMAS,
+    WORDS,
     BCConfig,
     DQNConfig,
     DRRNConfig,
@@ -510,15 +511,22 @@ _hints = cache(get_type_hints)
 
 
 def _whole(value: Any, hint: Any) -> Any:
-    """1e6 is a float to YAML and to Hydra, and a whole number to a person who types it where one is expected."""
+    """1e6 is a float to YAML and to Hydra, and a whole number to a person who types it where one is expected.
+
+    1 is a whole number to them, and a number to a person who types it where that or a word is expected.
+    """
     if isinstance(value, list):
         return [_whole(item, get_args(hint)[0] if get_args(hint) else None) for item in value]
+    if type(value) is int and hint == float | str:
+        return float(value)
     is_exact = isinstance(value, float) and value.is_integer() and abs(value) <= 2**53
     return int(value) if is_exact and int in (hint, *get_args(hint)) else value
 
 
 def kind_in_words(hint: Any, where: str) -> str:
     """A type in a person's words."""
+    if hint == float | str:
+        return f"a number, or {WORDS[where]}"
     if type(None) in get_args(hint):
         (inner,) = (t for t in get_args(hint) if t is not type(None))
         return f"{kind_in_words(inner, where)}, or null"

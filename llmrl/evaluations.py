@@ -122,7 +122,7 @@ def _played(planned: Planned, tell: Callable[[str], None]) -> Judged:
                 opened.callback(part.close)
         if parts.answers is not None:
             parts.answers.tell(speaker.note, speaker.doing, cfg.lm.name)
-        load_weights(parts.learner, run.path / "checkpoints" / str(planned.checkpoint))
+        load_weights(parts, run.path / "checkpoints" / str(planned.checkpoint))
         names = list(pool.task_ids) or [cfg.env.name]
         exact = _computed(cfg, parts, asked)
         episodes: list[Episode] = []

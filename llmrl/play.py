@@ -149,7 +149,7 @@ def open_game(
     unit = "decision" if cfg.data is None else "gradient step"
     game = Game(cfg, f"{run.name} · as of {unit} {steps[-1]:,}", greedy, say)
     try:
-        load_weights(game.learner, run.path / "checkpoints" / str(steps[-1]))
+        load_weights(game.parts, run.path / "checkpoints" / str(steps[-1]))
     except BaseException:
         game.close()
         raise
@@ -188,7 +188,7 @@ class Game:
         self.cfg, self.title, self.greedy = cfg, title, greedy
         self.speaker = Speaker(say)
         self.speaker.note(f"loading {title}")
-        parts = build(cfg)
+        self.parts = parts = build(cfg)
         self.prior, self.answers, self.history_turns = parts.prior, parts.answers, parts.history_turns
         self.cache = parts.cache
         if self.answers is not None:

@@ -58,11 +58,20 @@ class Chooser(Protocol):
     def __call__(self, states: Sequence[TextState], candidates: Sequence[Candidates]) -> np.ndarray: ...
 
 
+class Trust(Protocol):
+    """Chooses for each episode whether it uses the prior, and hears what came of it."""
+
+    def draw(self, *episode: str | int) -> bool: ...
+
+    def hear(self, used: bool, outcome: float) -> None: ...
+
+
 class Rollout:
     """Steps every environment of a pool once per tick.
 
     Environment e's n-th episode is reset with a seed and a task that are functions of (seed, name, e, n) alone.
     `history_turns`: how many (observation, action) pairs states carry, the most that any rendered text shows.
+    `trust`: it chooses which episodes use the prior.
     `first_in_turn`: tasks are not drawn but take turns, from the one with this number on.
     """
 
@@ -75,15 +84,17 @@ class Rollout:
         history_turns: int = 0,
         use: Use = "behaviour",
         first_in_turn: int | None = None,
+        trust: Trust | None = None,
     ) -> None:
         self.pool, self.prior, self.seed, self.name, self.use = pool, prior, seed, name, use
-        self.history_turns, self.first_in_turn = history_turns, first_in_turn
+        self.history_turns, self.first_in_turn, self.trust = history_turns, first_in_turn, trust
         self.states: list[TextState] = []
         self.episode_of = [-1] * pool.num_envs
         self._sums: list[list[float]] = [[] for _ in range(pool.num_envs)]  # return, decisions, primitive steps
         self._expert: list[frozenset[str] | None] = [None] * pool.num_envs
         self._task_of = [""] * pool.num_envs
         self._taken: list[list[str]] = [[] for _ in range(pool.num_envs)]  # the actions of the running episode
+        self._uses = [True] * pool.num_envs  # the prior, as `trust` chose
 
     def start(self) -> None:
         envs = range(self.pool.num_envs)
@@ -114,7 +125,8 @@ class Rollout:
 
     def _act(self, choose: Chooser, envs: Sequence[int]) -> tuple[Tick, list[_Taken]]:
         states = [self.states[e] for e in envs]
-        candidates = self.prior.candidates(states, self.use, [self._expert[e] for e in envs])
+        informed = {} if self.trust is None else {"informed": [self._uses[e] for e in envs]}
+        candidates = self.prior.candidates(states, self.use, [self._expert[e] for e in envs], **informed)
         actions = [int(a) for a in choose(states, candidates)]
         tick = Tick([], [], len(envs), 0, 0, 0)
         for e, c, s in zip(envs, candidates, states, strict=True):
@@ -133,6 +145,8 @@ class Rollout:
             sums = self._sums[e]
             if o.terminated or o.truncated:
                 success = bool(o.info.get("success", False))
+                if self.trust is not None:
+                    self.trust.hear(self._uses[e], float(success) if "success" in o.info else sums[0])
                 tick.episodes.append(
                     Episode(e, self.episode_of[e], self._task_of[e], sums[0], success, int(sums[1]), int(sums[2]))
                 )
@@ -157,7 +171,12 @@ class Rollout:
     def save(self) -> Any:
         """Per environment: its episode, the actions taken in it so far, and a digest of where they led."""
         return [
-            {"episode": self.episode_of[e], "actions": list(self._taken[e]), "seen": self._seen(e)}
+            {
+                "episode": self.episode_of[e],
+                "actions": list(self._taken[e]),
+                "seen": self._seen(e),
+                **({} if self.trust is None else {"uses_prior": self._uses[e]}),
+            }
             for e in range(self.pool.num_envs)
         ]
 
@@ -168,6 +187,7 @@ class Rollout:
         """
         self.episode_of = [s["episode"] - 1 for s in saved]
         self.start()
+        self._uses = [s.get("uses_prior", True) for s in saved]
         lost: set[int] = set()
         for i in range(max(len(s["actions"]) for s in saved)):
             steps = []
@@ -223,6 +243,8 @@ class Rollout:
         self._taken[e] = []
         self._expert[e] = o.info.get("expert_actions")
         self._task_of[e] = str(o.info.get("task_id", ""))
+        if self.trust is not None:
+            self._uses[e] = self.trust.draw(*self.name, e, self.episode_of[e])
 
     def _after(self, e: int, s: TextState, action: int, o: Outcome) -> TextState:
         turn = (s.observation, s.actions[action])

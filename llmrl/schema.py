@@ -171,11 +171,11 @@ class PriorConfig:
     """w, the action prior, and a support for each of its three uses."""
 
     name: str = "???"
-    source: str = "uniform"  # uniform | scored | generated | oracle | own
+    source: str = "uniform"  # uniform | scored | generated | oracle | learned | own
     normalise: str = "none"  # scored: divide log p by 1 (none), its tokens (token) or its words (word)
     calibrate: str = since("none")  # scored: none | pmi: log p less what it is without an observation and history
     calibrate_weight: float = since(1.0)  # pmi: how much of that is taken off
-    mix: float = 0.05  # w <- (1-mix) w + mix uniform, before anything is drawn
+    mix: float | str = 0.05  # w <- (1-mix) w + mix uniform, before draws | auto: a run learns which episodes use w
     behaviour: SupportConfig = field(default_factory=SupportConfig)  # of who acts
     target: SupportConfig = field(default_factory=SupportConfig)  # of the next state in a target
     evaluation: SupportConfig = field(default_factory=SupportConfig)  # of who acts in evaluations
@@ -191,6 +191,9 @@ class PriorConfig:
     # controls:
     control: str | None = since(None)  # scored: shuffled (as peaked, and wrong) | marginal (p(a) without the state)
     error: float = since(0.0)  # oracle: (1-error) on the expert's actions, error on all admissible ones
+    # scored and learned: fitted to what an expert does in games of the split `train` (llmrl/priors/head.py)
+    labels: int = since(0)  # so many states of theirs; 0: the prior as it is
+    head: str = since("bias")  # what is fitted: bias (of an action's words) | hash | hidden (the model's hidden states)
     uniform_after: int | None = since(None)  # decisions after which the behaviour knows no prior any more
     # own: somebody else's weights
     _target_: str | None = since(None)  # what is called with `settings` and the run's seed
@@ -479,8 +482,9 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "prompt.kind": ("text", "chat"),
     "prompt.think": ("shared", "each"),
     "prompt.select": ("fixed", "similar"),
-    "prior.source": ("uniform", "scored", "generated", "oracle", "own"),
+    "prior.source": ("uniform", "scored", "generated", "oracle", "learned", "own"),
     "prior.control": ("shuffled", "marginal"),
+    "prior.head": ("bias", "hash", "hidden"),
     "prior.normalise": ("none", "token", "word"),
     "prior.calibrate": ("none", "pmi"),
     "prior.projection": ("whole", "last"),
@@ -498,6 +502,9 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "learner.update_unit": ("decisions", "episodes"),
     "learner.regulariser": ("uniform", "prior"),
 }
+
+
+WORDS: dict[str, str] = {"prior.mix": "auto"}  # the word that may stand for a number
 
 
 OF_SCHEMA: dict[Any, dict[str, tuple[str, ...]]] = {  # where a schema's choices are not those above
@@ -560,6 +567,7 @@ RANGES: dict[str, Range] = {
     "prior.limit": Range(0),
     "prior.draw_seed": Range(0),
     "prior.error": Range(0, 1),
+    "prior.labels": Range(0, 1000),
     "prior.uniform_after": Range(0),
     "episodes": Range(1),
     **{f"encoder.{key}": Range(1) for key in ("dim", "ngrams")},

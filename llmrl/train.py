@@ -144,7 +144,8 @@ class Training:
         cfg = self.cfg
         self.pool: EnvPool = build_pool(cfg, cfg.rollout.num_envs, cfg.rollout.workers)
         kind = Pipeline if cfg.rollout.pipeline else Rollout
-        self.rollout = kind(self.pool, self.parts.prior, cfg.seed, "train", history_turns=self.parts.history_turns)
+        prior, turns = self.parts.prior, self.parts.history_turns
+        self.rollout = kind(self.pool, prior, cfg.seed, "train", history_turns=turns, trust=prior.trust)
 
     def begin(self) -> None:
         """Before the first tick of an attempt."""
@@ -236,8 +237,8 @@ class Training:
         return {**self.where(), "primitive_steps": self.primitive_steps, "episodes": self.episodes}
 
     def ceiling(self) -> dict[str, float]:
-        """`prior/ceiling`, which learning does not change: it is computed once."""
-        if self.exact is not None and self.known_ceiling is None:
+        """`prior/ceiling`, computed once where no learning changes it."""
+        if self.exact is not None and (self.known_ceiling is None or self.parts.prior.trust is not None):
             self.known_ceiling = self.exact.ceiling(self.parts.prior)
         return {} if self.known_ceiling is None else {"prior/ceiling": self.known_ceiling}
 
@@ -267,7 +268,7 @@ class Training:
             self.keep_features()
         self.folder.checkpoint(
             self.at,
-            learner.state_dict(),
+            self.parts.state_dict(),
             self.save() if resumable else None,
             {
                 **self.conditions,
@@ -340,7 +341,7 @@ class Training:
             self.parts.prior.restore(saved["prior"])
             if self.own_encoder is not None:
                 self.own_encoder.restore(saved["encoder"])
-            self.parts.learner.load_state_dict(weights)
+            self.parts.load_state_dict(weights)
             self.parts.learner.restore(saved["learner"])
         while self.evaluation_due <= self.at:
             self.evaluation_due = next(self.grid)

@@ -113,7 +113,7 @@ def _is_uniform(use: str, s: Settings) -> bool:
 
 def _targets_have_all_actions(s: Settings) -> bool:
     """Whether each admissible action is a candidate of a target."""
-    return _is_uniform("target", s) or (s["prior.target.k"] is None and s["prior.mix"] > 0)
+    return _is_uniform("target", s) or (s["prior.target.k"] is None and s["prior.mix"] != 0)
 
 
 def _is_never_computed(s: Settings) -> bool:
@@ -245,9 +245,12 @@ UNREAD: tuple[Rule, ...] = (
     Rule(_keys("prior", "control"), _READS("shuffled or marginal"), _not_from("scored"), refused=True),
     Rule(_keys("prior", "settings"), _READS("a prior of your own"), _not_from("own"), refused=True),
     Rule(_keys("prior", "error"), _READS("oracle"), _not_from("oracle"), refused=True),
+    Rule(_keys("prior", "labels head"), _READS("scored, sampled or learned"), _not_from("scored", "learned"),
+         refused=True),
+    Rule(_keys("prior", "head"), "prior.labels=0 fits nothing", lambda s: s["prior.labels"] == 0),
     Rule(_keys("prior", "mix"), "prior={prior} is uniform anyway", lambda s: s["prior.source"] == "uniform"),
     Rule(_keys("prior", "source normalise calibrate calibrate_weight mix temperature max_tokens top_p stop projection "
-               "limit draw_seed control error settings _target_"),
+               "limit draw_seed control error labels head settings _target_"),
          "no use of the prior is left that knows it", lambda s: not informed(s)),
     Rule(_keys("prior.behaviour", "k redraw uniform"), "nobody acts while it learns from data", _learns_from_data),
     Rule(_keys("prior.target", "k redraw uniform"), "learner={learner} has no targets in this run", _has_no_target),

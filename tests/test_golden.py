@@ -81,6 +81,9 @@ CURVES = {
     "dqn_prefilled": ["learner=dqn_prefilled", "prior.uniform_after=120", "learner.prefill=120", *LEARNS, *MODEL],
     "dqn_prior-scored": ["learner=dqn_prior", "prior=scored", "prior.normalise=token", *LEARNS, *MODEL],
     "dqn_prior-sampled": ["learner=dqn_prior", *LEARNS, *MODEL],
+    "dqn_prior-trust": ["learner=dqn_prior", "prior.mix=auto", *LEARNS, *MODEL],
+    "dqn_prior-calibrated": ["learner=dqn_prior", "prior=calibrated", "prior.labels=20", *LEARNS, *MODEL],
+    "dqn_prior-learned": ["learner=dqn_prior", "prior=learned", "prior.labels=20", *LEARNS],
     "dqn_prior-generated": ["learner=dqn_prior", "prior=generated", *LEARNS, *MODEL],
     "dqn_prior_paper": ["learner=dqn_prior_paper", *PAPER, *PAPER_MODEL],
     "dqn_prior_paper_salad": [

@@ -43,6 +43,7 @@ BY_SOURCE = {
     "scored": {"lm": "hf", "lm.model": "CHAT", "lm.device": "cpu"},
     "generated": {"lm": "tiny"},  # its answers name actions
     "oracle": {"prior.error": 0.5},  # else every draw is alike
+    "learned": {"prior.labels": 20},
 }
 NET = {"learner.hidden": "[4]", "encoder.dim": 8}
 REPLAY = {"learner.learning_starts": 4, "learner.update_every": 2, "learner.batch": 4, "learner.buffer": 8}
@@ -126,6 +127,8 @@ MORE = {  # name -> a preset, and what is other than there
     "thought": ("prior_only scored", {"prompt.think": "shared", "prompt.think_tokens": 4}),
     "stops as the prompt does": ("dqn_prior generated", {"prior.stop": "['\n']"}),
     "stops elsewhere": ("dqn_prior generated", {"prior.stop": "['\n', nothing]"}),
+    "trusts": ("dqn_prior scored", {"prior.mix": "auto"}),
+    "fitted": ("dqn_prior scored", {"prior.labels": 8, "prior.head": "hash"}),
     "never uniform": ("dqn_prefilled scored", {"prior.uniform_after": 40}),
     "episodes to spare": ("dqn uniform", {"episodes": 32}),
     "decisions to spare": ("dqn uniform", {"episodes": 2, "rollout.num_envs": 1}),
@@ -145,7 +148,8 @@ BASES = PRESETS | {name: PRESETS[preset] | settings for name, (preset, settings)
 
 OTHER: dict[str, list[Any]] = {  # where a little more would be refused, or would not show on a tiny run
     "prompt.shot_steps": [3],
-    "prior.mix": [0.9], "prior.error": [0.9], "prior.uniform_after": [8], "prior.top_p": [0.3], "prior.limit": [0],
+    "prior.mix": [0.9, "auto"], "prior.error": [0.9], "prior.uniform_after": [8], "prior.top_p": [0.3],
+    "prior.limit": [0], "prior.labels": [9],
     "prior.max_tokens": [2], "prior.temperature": [5.0], "learner.prefill": [16], "learner.positive_share": [0.0],
     "learner.n_step": [1, 2], "learner.gamma": [0.5], "learner.c": [5.0], "learner.alpha": [0.0, 50.0],
     "learner.alpha_eval": [50.0, 1e-3], "learner.grad_clip": [1e-3], "learner.epsilon": [0.9],

@@ -135,6 +135,7 @@ def test_data_of_another_world_are_named(tmp_path: Path) -> None:
         (["learner=cql", "data=nowhere.parquet"], "nowhere.parquet: there is no such file"),
         (["learner=cql", "data=a.jsonl"], "expected a file that ends in .parquet; `llmrl data convert` makes one"),
         (["learner=bc", f"data={FILE}", "learner.weights=a"], "leave one of the two out"),
+        (["learner=cql_prior", f"data={FILE}", "prior.mix=auto"], "prior.mix=auto: it learns from the run's episodes"),
         (["learner=bc", "learner.weights=a", "learner.batch=3"], "nothing is learned in the run"),
         (["learner=cql_prior", f"data={FILE}", "prior.target.redraw=union"], "use prior.target.redraw=never, or visit"),
         (["learner=bc_prior", f"data={FILE}", "prior.target.k=3"], "what the prior says of every action"),

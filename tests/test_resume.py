@@ -75,6 +75,12 @@ EVERY = {  # visits, rewards, n steps, streams: all that one learner has
         "learner=dqn_prior", *TOMATO, *MODEL, *LEARNS, "prior.behaviour.redraw=union", "prior.target.redraw=union",
         "prompt.history_turns=2", PLAYED,
     ],
+    "trust": ["learner=dqn_prior", *TOMATO, *MODEL, *LEARNS, "prior.mix=auto", PLAYED],
+    "trust, pipeline": [
+        "learner=dqn_prior", *TOMATO, *MODEL, *LEARNS, "prior.mix=auto", "rollout.pipeline=true", "checkpoint_every=8",
+        PLAYED,
+    ],
+    "calibrated": ["learner=dqn_prior", *TOMATO, *MODEL, *LEARNS, "prior=calibrated", "prior.labels=8", PLAYED],
     "generated": [
         "learner=dqn_prior", *TOMATO, *MODEL, *LEARNS, "prior=generated", "prior.behaviour.redraw=visit",
         "prior.target.redraw=union", PLAYED,

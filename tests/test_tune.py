@@ -309,6 +309,18 @@ def test_the_sampler_learns_from_the_log() -> None:
     assert sum(row["value"] for row in rows[30:]) > 15
 
 
+def test_a_choice_that_fails_is_not_tried_for_ever() -> None:
+    """As when prompt=chat fails for every model that has no chat template."""
+    space = _space(SPACE)
+    rows: list[dict[str, Any]] = []
+    for number in range(60):
+        p = space.propose(number, rows, 7)
+        fails = p.get("exploration") == "epsilon"
+        value = None if fails else 0.2 + 0.1 * p.get("learner.n_step", 1)
+        rows.append({"number": number, "state": "failed" if fails else "complete", "value": value, "parameters": p})
+    assert sum(row["value"] is None for row in rows[30:]) < 10
+
+
 def _space(plain: dict[str, Any]) -> Space:
     from tempfile import TemporaryDirectory
 

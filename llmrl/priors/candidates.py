@@ -69,11 +69,16 @@ def draw(c: Candidates, u: float) -> int:
 
 class ActionPrior(Protocol):
     def candidates(
-        self, states: Sequence[TextState], use: Use, experts: Sequence[frozenset[str] | None] | None = None
+        self,
+        states: Sequence[TextState],
+        use: Use,
+        experts: Sequence[frozenset[str] | None] | None = None,
+        informed: Sequence[bool] | None = None,
     ) -> list[Candidates]:
         """One support per state, in order. What is asked of a model is asked in one batch.
 
         `experts`: the actions that an expert would take in each state, where known. Only an oracle looks at them.
+        `informed`: whether each state is told what the prior says; where it is not, all its actions are candidates.
         """
         ...
 

@@ -1,13 +1,15 @@
 """The action prior w(a|s) and the supports S(s) drawn from it.
 
 A source gives a distribution over the admissible actions: `uniform`, `scored` (softmax of the model's log-probability
-of every action), `generated` (the model's free answers, projected), `oracle` (an expert's actions, with errors) or
-`own` (somebody else's class). From it each use draws its own support: k draws with replacement, whose counts are the
-weights, or all admissible actions.
+of every action), `generated` (the model's free answers, projected), `oracle` (an expert's actions, with errors),
+`learned` (what labels say alone) or `own` (somebody else's class). `scored` and `learned` are fitted to labelled states
+where there are any (llmrl/priors/head.py). From it each use draws its own support: k draws with replacement, whose
+counts are the weights, or all admissible actions.
 `sampled` is `scored` with k draws; `uniform_k` is `uniform` with k draws.
 
 Mixing, w <- (1-mix) w + mix uniform, is applied to the distribution that is drawn from: a support of k actions stays
-one, k=1 remains the prior alone, and no action is for ever out of reach.
+one, k=1 remains the prior alone, and no action is for ever out of reach. With mix=auto a run learns which episodes use
+the prior at all (llmrl/priors/trust.py).
 
 Controls replace the scored distribution before it is mixed. `shuffled` permutes it, by one permutation per rendered
 prompt and menu: as peaked as the real prior, and wrong. `marginal` is p(a) without the state: the menu is scored after
@@ -36,9 +38,11 @@ from llmrl.lm.language_model import Sampling, Score, stopping
 from llmrl.priors.cache import Answers
 from llmrl.priors.candidates import Candidates, Proposal, Use
 from llmrl.priors.generated import FreeAnswers
+from llmrl.priors.head import Head
 from llmrl.priors.project import Projection
 from llmrl.priors.prompt import Prompt
 from llmrl.priors.thinking import Thinking, asked_first
+from llmrl.priors.trust import MIX, Trust
 from llmrl.run.seeding import stream
 from llmrl.schema import PriorConfig, SupportConfig
 
@@ -85,7 +89,9 @@ class Prior:
         prompt: Prompt | None = None,
         answers: Answers | None = None,
         own: OwnWeights | None = None,
+        head: Head | None = None,
     ) -> None:
+        self.head = head
         self.cfg, self.seed, self.prompt, self.answers, self.own = cfg, seed, prompt, answers, own
         self.counts = PriorCounts()
         self._supports: dict[Use, SupportConfig] = {
@@ -104,6 +110,9 @@ class Prior:
             sampling = Sampling(cfg.max_tokens, cfg.temperature, cfg.top_p, stop, draw_seed)
             self._free = FreeAnswers(self._ask or answers, sampling, cfg.limit, cfg.projection)
         self._draws = {use: stream(seed, "prior", use) for use in self._supports}
+        trusts = cfg.mix == "auto" and cfg.source != "uniform" and not all(s.uniform for s in self._supports.values())
+        self.trust = Trust(seed) if trusts else None
+        self._mix = MIX if isinstance(cfg.mix, str) else cfg.mix
         self._rendered: dict[TextState, tuple[str, str, str | None]] = {}
         self.first: dict[TextState, frozenset[str] | None] = {}  # what it was asked about first, and experts' actions
         self._prompts: set[bytes] = set()  # digests of those whose answers a run was given
@@ -120,20 +129,29 @@ class Prior:
         takes_all = support.k is None and self.cfg.source != "generated"
         return support.uniform or takes_all or support.redraw == "never"
 
-    def candidates(self, states: Sequence[TextState], use: Use, experts: Experts | None = None) -> list[Candidates]:
+    def candidates(
+        self,
+        states: Sequence[TextState],
+        use: Use,
+        experts: Experts | None = None,
+        informed: Sequence[bool] | None = None,
+    ) -> list[Candidates]:
         """`ActionPrior.candidates`. Raises ValueError for an oracle in a world that names no expert's actions."""
-        informed = self._informed(use, len(states))
-        keys = self._keys(states[:informed], None if experts is None else experts[:informed])
+        out = [_weighted(np.ones(len(state.actions))) for state in states]
+        at = self._informed(use, len(states), informed)
+        keys = self._keys([states[i] for i in at], None if experts is None else [experts[i] for i in at])
         if self._asks and use != "evaluation":  # how well an agent does may be looked at as often as one likes
             self._asked(keys)
             # Where the behaviour asks, a target's state counts when it is acted in.
             if use != "target" or self._knows_nothing("behaviour"):
                 self.counts.queries += len(keys)
         if self.cfg.source == "generated":
-            given = self._from_answers(keys, use, count=use != "evaluation")
+            given = self._from_answers(keys, use, use != "evaluation")
         else:
             given = self._drawn(keys, use)
-        return given + [_weighted(np.ones(len(s.actions))) for s in states[informed:]]
+        for i, c in zip(at, given, strict=True):
+            out[i] = c
+        return out
 
     def begin(self, states: Sequence[TextState]) -> None:
         """Begins to ask for what the candidates of these states will need, and does not wait. Nothing is drawn."""
@@ -171,7 +189,7 @@ class Prior:
         `count`, the states are counted as those it was asked about. Raises ValueError as `candidates`.
         """
         support, source = self._supports[use], self.cfg.source
-        if support.uniform:
+        if support.uniform or (self.trust is not None and use == "evaluation" and not self.trust.best):
             return [Proposal(np.full(len(s.actions), 1 / len(s.actions)), None) for s in states]
         if support.redraw == "union" and (source == "generated" or support.k):
             return None
@@ -205,7 +223,7 @@ class Prior:
 
     def explain(self, state: TextState, use: Use, expert: frozenset[str] | None = None) -> Explanation:
         """Of the candidates that were last given for this state and use; draws nothing, and asks for nothing new."""
-        if self._knows_nothing(use):
+        if self._knows_nothing(use) or (self.trust is not None and not self.trust.best):
             return Explanation(np.full(len(state.actions), 1 / len(state.actions)), [], None)
         (key,), support = self._keys([state], [expert]), self._supports[use]
         union = self._union.get((use, key.digest))
@@ -252,8 +270,8 @@ class Prior:
         (thoughts,) = self._ask.thoughts([key.asked], n)
         return tuple(thoughts)
 
-    def lm_metrics(self) -> dict[str, int]:
-        metrics = {
+    def lm_metrics(self) -> dict[str, float | None]:
+        metrics: dict[str, float | None] = {
             "lm/queries": self.counts.queries,
             "lm/distinct_prompts": len(self._prompts),
             "lm/parse_failures": self._free.parse_failures if self._free is not None else 0,
@@ -261,7 +279,20 @@ class Prior:
         }
         if self._free is not None and self.cfg.source == "generated":
             metrics["lm/ambiguous"] = self._free.ambiguous
-        return metrics
+        return metrics | (self.trust.metrics() if self.trust is not None else {})
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """What was learned: from the run's episodes, and from labels."""
+        theta = None if self.head is None else self.head.theta
+        learned = {} if theta is None else {"theta": theta}
+        return learned | ({} if self.trust is None else self.trust.state_dict())
+
+    def load_state_dict(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """What a prior with other settings learned is left; KeyError where something is missing."""
+        if self.head is not None:
+            self.head.theta = np.array(arrays["theta"])
+        if self.trust is not None:
+            self.trust.load_state_dict(arrays)
 
     def save(self) -> dict[str, Any]:
         """What a run needs to go on as if it had not stopped; answers and distributions are kept elsewhere."""
@@ -276,6 +307,7 @@ class Prior:
             "visits": [[use, key, visits] for (use, key), visits in self._visits.items() if use in lasting],
             "answers": None if self._free is None else self._free.save(),
             **({"own": self.own.save()} if self.own is not None and hasattr(self.own, "save") else {}),
+            **({"trust": self.trust.save()} if self.trust is not None else {}),
         }
 
     def restore(self, saved: Mapping[str, Any]) -> None:
@@ -290,6 +322,8 @@ class Prior:
             self._free.restore(saved["answers"])
         if self.own is not None and hasattr(self.own, "restore"):
             self.own.restore(saved["own"])
+        if self.trust is not None:
+            self.trust.restore(saved["trust"])
 
     def _asked(self, keys: Sequence[_Key]) -> None:
         asked = dict.fromkeys(prompt for key in keys for prompt in (key.asked, key.blank) if prompt is not None)
@@ -302,15 +336,17 @@ class Prior:
         forgot = use == "behaviour" and after is not None and self._decisions >= after
         return self._supports[use].uniform or forgot
 
-    def _informed(self, use: Use, states: int) -> int:
-        """How many of the next `states`, from the first on, are told what the prior says."""
+    def _informed(self, use: Use, states: int, informed: Sequence[bool] | None) -> list[int]:
+        """Which of the next `states` are told what the prior says."""
         if self._knows_nothing(use):
-            return 0
-        if use != "behaviour" or self.cfg.uniform_after is None:
-            return states
-        left = self.cfg.uniform_after - self._decisions
-        self._decisions += states
-        return min(states, left)
+            return []
+        left = states
+        if use == "behaviour" and self.cfg.uniform_after is not None:
+            left = min(states, self.cfg.uniform_after - self._decisions)
+            self._decisions += states
+        if self.trust is not None and informed is None:
+            informed = self.trust.draw_for_targets(left) if use == "target" else [self.trust.best] * left
+        return [i for i in range(left) if informed is None or informed[i]]
 
     # ---- distributions: uniform, scored, oracle --------------------------------------------------------------------
 
@@ -340,10 +376,22 @@ class Prior:
         if not new:
             return
         if self.cfg.source == "uniform":
-            self._distributions |= {key: np.full(len(key.actions), 1 / len(key.actions)) for key in new}
+            self._distributions |= {key: _uniform(key) for key in new}
             return
-        rows = [self._oracle(key) for key in new] if self.cfg.source == "oracle" else self._scored(new)
+        rows = self._fitted(new) if self.head is not None else self._unfitted(new)
         self._distributions |= {key: self._mixed(p) for key, p in zip(new, rows, strict=True)}
+
+    def _fitted(self, keys: Sequence[_Key]) -> list[np.ndarray]:
+        assert self.head is not None
+        if self.head.theta is None:
+            labels = self.head.labels()
+            self.head.fit(labels, self._unfitted([self._key(label.state) for label in labels]))
+        return self.head.weigh([key.state for key in keys if key.state is not None], self._unfitted(keys))
+
+    def _unfitted(self, keys: Sequence[_Key]) -> list[np.ndarray]:
+        if self.cfg.source == "learned":
+            return [_uniform(key) for key in keys]
+        return [self._oracle(key) for key in keys] if self.cfg.source == "oracle" else self._scored(keys)
 
     def _scored(self, keys: Sequence[_Key]) -> list[np.ndarray]:
         assert self._ask is not None
@@ -388,7 +436,7 @@ class Prior:
 
     def _oracle(self, key: _Key) -> np.ndarray:
         is_expert = np.array([action in key.experts for action in key.actions], dtype=np.float64)
-        uniform = np.full(is_expert.size, 1 / is_expert.size)
+        uniform = _uniform(key)
         if not is_expert.any():
             return uniform
         return (1 - self.cfg.error) * is_expert / is_expert.sum() + self.cfg.error * uniform
@@ -434,11 +482,11 @@ class Prior:
 
     def _mix_draws(self, key: _Key, chosen: list[int], use: Use) -> list[int]:
         """Each draw comes from the uniform distribution with probability `mix`."""
-        if self.cfg.mix == 0:
+        if self._mix == 0:
             return chosen
         frozen = self._supports[use].redraw == "never"
         rng = self._frozen(key) if frozen else self._draws[use]
-        mixed = [u < self.cfg.mix for u in rng.random(len(chosen)).tolist()]
+        mixed = [u < self._mix for u in rng.random(len(chosen)).tolist()]
         if frozen and not any(mixed):  # nobody reads on in this stream
             return chosen
         others = rng.integers(len(key.actions), size=len(chosen)).tolist()
@@ -466,7 +514,7 @@ class Prior:
         ]
 
     def _key(self, state: TextState) -> _Key:
-        if self.own is not None:
+        if self.own is not None or self.cfg.source == "learned":
             return _Key(state.key, state.actions, state=state)
         if self.prompt is None:
             return _Key(state.observation, state.actions)
@@ -477,14 +525,15 @@ class Prior:
             blank = self.prompt.render(TextState(state.task, "", state.actions)) if is_marginal or takes_off else None
             asked = blank if is_marginal and blank is not None else text
             texts = self._rendered[state] = text, asked, blank if takes_off else None
-        return _Key(texts[0], state.actions, texts[1], blank=texts[2])
+        fitted = state if self.head is not None else None
+        return _Key(texts[0], state.actions, texts[1], state=fitted, blank=texts[2])
 
     def _frozen(self, key: _Key) -> np.random.Generator:
         """The stream of one prompt: whoever asks, and whenever, the first draws are the same."""
         return stream(self.seed, "frozen", key.text, *key.actions, *sorted(key.experts))
 
     def _mixed(self, p: np.ndarray) -> np.ndarray:
-        return (1 - self.cfg.mix) * p + self.cfg.mix / p.size
+        return (1 - self._mix) * p + self._mix / p.size
 
     def _so_far(self, key: _Key, counts: np.ndarray, use: Use) -> np.ndarray:
         if self._supports[use].redraw != "union":
@@ -501,7 +550,7 @@ class _Key(NamedTuple):
     actions: tuple[str, ...]
     asked: str = ""  # the prompt that the model is asked: `text`, unless it is the marginal's
     experts: frozenset[str] = frozenset()  # oracle: states that render alike may differ in them
-    state: TextState | None = None  # own: sees all of it
+    state: TextState | None = None  # own, and what is fitted to labels: sees all of it
     blank: str | None = None  # the prompt without the state, of which the scores are taken off; None: nothing is
 
     @property
@@ -524,6 +573,10 @@ def _checked(weights: Any, key: _Key) -> np.ndarray:
             "for each action, and one above 0"
         )
     return w / w.sum()
+
+
+def _uniform(key: _Key) -> np.ndarray:
+    return np.full(len(key.actions), 1 / len(key.actions))
 
 
 def _draws(rows: Sequence[np.ndarray], u_SK: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import optuna
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, Trial
 
 from llmrl.overrides import ConfigError, first_line, one_of, shown
 from llmrl.run.seeding import integer
@@ -129,11 +129,10 @@ class Space:
         return [text for p in self.parameters if p.name in values for text in p.overrides(values[p.name])]
 
     def _told(self, row: Mapping[str, Any]) -> FrozenTrial:
+        """A failed trial is as bad as can be (0): the sampler learns nothing of one without a value, and repeats it."""
         distributions = {p.name: p.distribution for p in self.parameters if p.name in row["parameters"]}
-        state = TrialState.COMPLETE if row["state"] == "complete" else TrialState.FAIL
-        return optuna.trial.create_trial(
-            state=state, value=row["value"], params=dict(row["parameters"]), distributions=distributions
-        )
+        value = row["value"] if row["state"] == "complete" else 0.0
+        return optuna.trial.create_trial(value=value, params=dict(row["parameters"]), distributions=distributions)
 
 
 def _parameter(name: str, node: Any, earlier: Sequence[Parameter]) -> Parameter:
