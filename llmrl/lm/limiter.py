@@ -24,6 +24,11 @@ class Limiter:
         self.complaints = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
 
+    def cap(self, most: int) -> None:
+        """No more than `most` requests at once from now on."""
+        self.most = min(self.most, most)
+        self.limit = min(self.limit, self.most)
+
     @asynccontextmanager
     async def slot(self, again: bool = False) -> AsyncIterator[Slot]:
         """For one attempt. `again`: before those who were not asked yet, whose time has not begun."""

@@ -1,4 +1,4 @@
-"""A language model behind an OpenAI-compatible server: vLLM's, and in its plain parts anybody's."""
+"""A language model behind an OpenAI-compatible server: vLLM's, llama.cpp's, and in its plain parts anybody's."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ from llmrl.lm.language_model import (
 
 T = TypeVar("T")
 WAYS_AGREE = 0.3  # nats between two ways to score a probe: more is no rounding, not even of bfloat16
+# Nats between two answers of llama.cpp to a probe. Rounding depends on its cache and on the requests beside: at most
+# 0.0023 were measured, and 0.18 between two quantisations of one model (SmolLM2; docs/how-to/serve-on-a-laptop.md).
+FORCED_AGREE = 0.05
 
 
 class OpenAILM:
@@ -33,13 +36,15 @@ class OpenAILM:
     model, revision, dtype, tokenizer: its declared identity (`identify_served`), known without the server and held
         against it by probes. served_name: what the server calls it; None: found in the server's list.
     url, api_key_env, allow_http, concurrency, attempt_s, patience_s: `Connection`.
-    probe_tolerance: nats by which a probe's answer may differ from its first.
+    probe_tolerance: nats by which a probe's answer may differ from its first; where each token is forced, FORCED_AGREE
+        at least.
     serve, serve_env: the server that `llmrl` starts for this model; not read here.
 
     It connects at the first question. What the server can do is found then, and `provenance` says what was found:
     `scoring` is "trie" (log-probabilities of named next tokens, one request for many nodes of the trie of all
     continuations, so that the prompt is computed once), "prompt_logprobs" (each continuation with the whole prompt: the
-    reference, and the fallback), or "none".
+    reference, and the fallback), "forced" (llama.cpp: each token is generated, by a bias that leaves no other; one
+    request for each), or "none".
 
     Answers are handed over only after whoever gave them was probed: on each connection that was opened, the three
     probes are asked once, after its first answer and before that is used.
@@ -95,7 +100,7 @@ class OpenAILM:
         if server is None:
             return {"httpx2": httpx2.__version__}
         return {
-            "server": f"vllm {server.version}" if server.version else "OpenAI-compatible",
+            "server": _kind(server),
             "served_name": server.name,
             "scoring": server.scoring,
             **({"left_out": ", ".join(sorted(server.left_out))} if server.left_out else {}),
@@ -235,13 +240,23 @@ class OpenAILM:
         version = await self._optional("/version", None, lambda raw: str(raw["version"]))
         room = await self._optional("/tokenize", {"model": name, "prompt": "a"}, lambda raw: int(raw["max_model_len"]))
         server = Server(name, version, room, tokenizes=room is not None, many=bool(version), scoring="none")
-        if server.tokenizes:
+        if not server.tokenizes and (props := await self._optional("/props", None, _props)) is not None:
+            server.llamacpp, server.room, server.slots = props
+            if not self.connection.url.endswith("/v1"):  # without it, llama.cpp speaks another API
+                raise self._lacks_v1(f"{self.connection.url} is not where llama.cpp speaks OpenAI's API")
+            server.tokenizes = True
+            self.connection.limiter.cap(server.slots)  # more would wait there, on connections that are all probed
+            if await self._try_probes(server, "forced") is not None:
+                server.scoring = "forced"
+                self.probe_tolerance = max(self.probe_tolerance, FORCED_AGREE)
+        elif server.tokenizes:
             reference, trie = [await self._try_probes(server, way) for way in ("prompt_logprobs", "trie")]
             if trie is not None and (reference is None or distance(trie, reference) <= WAYS_AGREE):
                 server.scoring = "trie"
             elif reference is not None:
                 server.scoring = "prompt_logprobs"
-        if not server.many:
+        # Several answers in one request spoil llama.cpp's cache of prompts: what it scores beside and after is wrong.
+        if not server.many and not server.llamacpp:
             server.many = await self._gives_many(server)
         return server
 
@@ -253,9 +268,7 @@ class OpenAILM:
             if lacks and self._name_is_given:  # a server that has no list
                 return self._names[0]
             if lacks and not self.connection.url.endswith("/v1"):
-                raise WrongSetting(
-                    f"{error}; does its address end with /v1, as in lm.url={self.connection.url}/v1?"
-                ) from None
+                raise self._lacks_v1(str(error)) from None
             raise
         for name in self._names:
             if name in served:
@@ -263,6 +276,10 @@ class OpenAILM:
         if len(served) == 1 and not self._name_is_given:
             return served[0]  # by what name, does not matter: the probes say whether it is the one
         raise Outage(self._serves(served))
+
+    def _lacks_v1(self, problem: str) -> WrongSetting:
+        url = self.connection.url
+        return WrongSetting(f"{problem}; does its address end with /v1, as in lm.url={url}/v1?")
 
     def _serves(self, names: Sequence[str]) -> str:
         return (
@@ -311,6 +328,18 @@ class VllmLM(OpenAILM):
         if not is_loopback(url):
             return super()._hint(model, url)
         return f"If none runs, `llmrl serve {model}` starts one, and lm.serve={model} does for as long as the run"
+
+
+def _kind(server: Server) -> str:
+    if server.llamacpp:
+        return f"llama.cpp {server.llamacpp}"
+    return f"vllm {server.version}" if server.version else "OpenAI-compatible"
+
+
+def _props(raw: Any) -> tuple[str, int, int]:
+    """Of llama.cpp: its build, the tokens that one answer has room for, and how many answers are computed at once."""
+    room, slots = int(raw["default_generation_settings"]["n_ctx"]), int(raw["total_slots"])
+    return str(raw["build_info"]), room, max(1, slots)
 
 
 def _names(raw: Any) -> list[str]:

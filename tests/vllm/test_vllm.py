@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from chances import CHANCE, goodness_of_fit, homogeneity
 
 import llmrl
 from llmrl.ask import distinct_states
@@ -28,7 +28,6 @@ pytestmark = pytest.mark.skipif("LLMRL_VLLM" not in os.environ, reason="needs a 
 
 MODEL, STATES, REFERENCE_STATES, DRAWS = "tiny-1", 500, 50, 300
 TOLERANCE = 1e-3  # nats, of a whole continuation
-CHANCE = 1e-3  # of a verdict against two that are the same
 
 
 @pytest.fixture(scope="module")
@@ -120,30 +119,3 @@ def test_dqn_prior_learns_over_the_server_as_it_does_in_this_process(server: Ser
     assert curves["vllm"] == pytest.approx(curves["tiny"], abs=0.02)
     assert curves["vllm"][-1] > 0.9 > curves["vllm"][0]
     assert [row["lm/distinct_prompts"] for row in rows["vllm"]] == [row["lm/distinct_prompts"] for row in rows["tiny"]]
-
-
-def goodness_of_fit(seen: Counter[str], expected: dict[str, float]) -> float:
-    """p-value of counts against chances; what is named by none, and what is too rare to tell, is one class."""
-    n = seen.total()
-    common = {text: n * p for text, p in expected.items() if n * p >= 5}
-    rest = n - sum(common.values()), n - sum(seen[text] for text in common)
-    cells = [(seen[text], mean) for text, mean in common.items()]
-    cells += [(rest[1], rest[0])] if rest[0] >= 5 else []
-    return p_value(sum((count - mean) ** 2 / mean for count, mean in cells), len(cells) - 1)
-
-
-def homogeneity(a: Counter[str], b: Counter[str]) -> float:
-    """p-value of two samples of one size having one distribution."""
-    common = [text for text in a | b if a[text] + b[text] >= 10]
-    pairs = [(a[text], b[text]) for text in common]
-    rest = a.total() - sum(x for x, _ in pairs), b.total() - sum(y for _, y in pairs)
-    pairs += [rest] if sum(rest) >= 10 else []
-    assert a.total() == b.total()
-    return p_value(sum((x - y) ** 2 / (x + y) for x, y in pairs), len(pairs) - 1)
-
-
-def p_value(statistic: float, freedom: int) -> float:
-    if freedom < 1:
-        return 1.0
-    half = torch.tensor([freedom / 2, statistic / 2], dtype=torch.float64)
-    return float(torch.special.gammaincc(half[0], half[1]))
