@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from llmrl.config import compose as compose
+    from llmrl.config.compose import compose as compose
     from llmrl.run.load import load_runs as load_runs
     from llmrl.train import train as train
 
@@ -23,7 +23,7 @@ __version__ = "0.1.0"
 __all__ = ["__version__", "compose", "load_runs", "train"]
 
 # Nothing heavy is loaded for those who only import llmrl.
-_LAZY = {"train": "llmrl.train", "compose": "llmrl.config", "load_runs": "llmrl.run.load"}
+_LAZY = {"train": "llmrl.train", "compose": "llmrl.config.compose", "load_runs": "llmrl.run.load"}
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,7 @@ def main() -> None:
     """The `llmrl` command, which Ctrl-C ends quietly even while Python still reads its modules."""
     gc.set_threshold(OBJECTS)
     try:
-        from llmrl.cli import main as command
+        from llmrl.cli.main import main as command
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     command()

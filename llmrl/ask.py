@@ -19,17 +19,17 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from llmrl.answers.answers import AnswerCache, Answers
 from llmrl.build import build_env, build_model, build_prompt
-from llmrl.checks import refuse_keyless
-from llmrl.config import ConfigError
-from llmrl.envs.state import TextState
+from llmrl.config.checks import refuse_keyless
+from llmrl.config.compose import ConfigError
+from llmrl.core.secrets import without_secrets
+from llmrl.core.seeding import integer, stream
+from llmrl.core.state import TextState
 from llmrl.lm.language_model import LanguageModel, Sampling, stopping
-from llmrl.priors.cache import AnswerCache, Answers
-from llmrl.priors.project import PROJECTIONS
-from llmrl.priors.prompt import Prompt
-from llmrl.priors.thinking import Thinking, asked_first
-from llmrl.run.seeding import integer, stream
-from llmrl.secrets import without_secrets
+from llmrl.prompts.project import PROJECTIONS
+from llmrl.prompts.prompt import Prompt
+from llmrl.prompts.thinking import Thinking, asked_first
 
 STEPS = 100_000  # at most so many random decisions to find states that differ
 

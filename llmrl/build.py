@@ -19,27 +19,27 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from llmrl.checks import plain_settings
-from llmrl.config import ConfigError, chat_template_of, model_identity
+from llmrl.answers.answers import AnswerCache, Answers, KeptRows
+from llmrl.answers.file import cache_path
+from llmrl.config.checks import plain_settings
+from llmrl.config.compose import ConfigError, chat_template_of, model_identity
+from llmrl.config.unread import USES, unread
+from llmrl.core.files import to_json
+from llmrl.core.state import TextState
+from llmrl.core.targets import imported
 from llmrl.encoders.encoder import Encoder, FeatureTable, render
 from llmrl.encoders.hash import HashEncoder
 from llmrl.encoders.model import ModelEncoder
 from llmrl.envs.pool import EnvPool, TextWorld
-from llmrl.envs.state import TextState
-from llmrl.exact import Exact
-from llmrl.labels import collect_labels, train_world
 from llmrl.learners.learner import Learner
 from llmrl.lm.language_model import LanguageModel
-from llmrl.priors.cache import AnswerCache, Answers, KeptRows
-from llmrl.priors.cache_file import cache_path
-from llmrl.priors.examples import Examples, NoExamples
 from llmrl.priors.head import Head, Label, bias_features
 from llmrl.priors.prior import Prior
-from llmrl.priors.prompt import Prompt
-from llmrl.ready import imported
-from llmrl.run.files import to_json
+from llmrl.prompts.examples import Examples, NoExamples
+from llmrl.prompts.prompt import Prompt
+from llmrl.rollout.exact import Exact
+from llmrl.rollout.labels import collect_labels, train_world
 from llmrl.schema import SCHEMAS, EncoderConfig, ModelEncoderConfig, TrainConfig, TransformersLMConfig
-from llmrl.unread import USES, unread
 
 LEARNED = "prior/"  # begins the names of what a prior learned, among those of weights
 HASHED = EncoderConfig("llmrl.encoders.hash.HashEncoder", "hash")  # of prior.head=hash

@@ -18,18 +18,18 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from llmrl.build import build, build_pool
-from llmrl.config import ConfigError, check, named_settings
+from llmrl.config.compose import ConfigError, check, named_settings
+from llmrl.core.files import to_json
+from llmrl.core.seeding import integer, stream
+from llmrl.core.state import TextState
 from llmrl.data.files import read, write
 from llmrl.data.frames import FrameWriter
 from llmrl.data.parquet import read_about
 from llmrl.envs.pool import EnvPool, Outcome, Reset, Step
-from llmrl.envs.state import TextState
-from llmrl.progress import Speaker
+from llmrl.lm.serve import served, served_by, wants, with_url
+from llmrl.report.progress import Speaker
 from llmrl.run.checkpoint import checkpoint_steps, read_weights
-from llmrl.run.files import to_json
 from llmrl.run.load import find_run
-from llmrl.run.seeding import integer, stream
-from llmrl.serve import served, served_by, wants, with_url
 
 PATIENCE = 3000  # episodes in a row that the share of successes leaves out, before it is given up
 Experts = Sequence[frozenset[str] | None]

@@ -7,13 +7,16 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import llmrl
-from llmrl.run.files import unwritable
+from llmrl.core.files import unwritable
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 Status = Literal["ok", "note", "broken"]
 
@@ -76,7 +79,7 @@ def _torch() -> Iterator[Finding]:
 
 
 def _configs() -> Iterator[Finding]:
-    from llmrl.config import compose, config_folder
+    from llmrl.config.compose import compose, config_folder
 
     compose([])
     yield Finding("configs", "ok", str(config_folder()))
@@ -101,7 +104,7 @@ def _verified(folder: Path) -> Finding:
 
 
 def _cache() -> Iterator[Finding]:
-    from llmrl.priors.cache_file import cache_path
+    from llmrl.answers.file import cache_path
 
     path = cache_path()
     files = (path, path.with_name(f"{path.name}-wal"))  # with the log beside it
@@ -165,3 +168,18 @@ def _writable(what: str, folder: Path, text: str, remedy: str) -> Finding:
 
 def _size(n: int) -> str:
     return f"{n / 1e9:.1f} GB" if n >= 1e9 else f"{n / 1e6:.1f} MB" if n >= 1e6 else f"{n / 1e3:.0f} kB"
+
+
+def findings_table(found: Sequence[Finding]) -> Table:
+    """All findings for a terminal."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    colours = {"ok": "green", "note": "yellow", "broken": "red"}
+    for finding in found:
+        table.add_row(finding.what, Text(finding.status, style=colours[finding.status]), Text(finding.text))
+    return table

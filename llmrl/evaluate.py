@@ -1,141 +1,181 @@
-"""Evaluation: whole episodes on streams of its own, with the behaviour policy and with the greedy one."""
+"""`llmrl evaluate`: what a trained agent does in other games, or with another model. Nothing is learned there.
+
+Success is computed where a run computes it (evaluation.exact_up_to), else every task of the world is played as often,
+so that there are at least 100 episodes. An evaluation is named by a hash of all that its result depends
+on: the settings, the run and its checkpoint, the policy, and how many episodes. It is kept in the run's folder, whole
+or not at all:
+
+    RUN/evaluations/WORLD-POLICY-HASH/  config.yaml  episodes.jsonl  summary.json  provenance.json  cost.json
+
+Runs of different learners with one seed play the same games with the same resets, so that they can be paired.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+from omegaconf import DictConfig, OmegaConf
 
-from llmrl.envs.pool import EnvPool
-from llmrl.envs.state import TextState
-from llmrl.learners.learner import Learner
-from llmrl.priors.candidates import ActionPrior, Candidates
-from llmrl.rollout import Episode, Rollout
-from llmrl.run.seeding import stream
+from llmrl.build import Parts, build, build_exact, build_pool
+from llmrl.config.checks import refuse_keyless
+from llmrl.config.compose import named_settings
+from llmrl.core.files import publish_folder, to_json
+from llmrl.lm.serve import served
+from llmrl.report.progress import Speaker
+from llmrl.rollout.episodes import Evaluation, Policy, play_out
+from llmrl.rollout.rollout import Episode
+from llmrl.run.checkpoint import checkpoint_steps
+from llmrl.run.evaluations import FOLDER, Judged
+from llmrl.run.folder import read_object
+from llmrl.run.load import RunInfo
+from llmrl.run.provenance import provenance
+from llmrl.training.base import EVALUATION_ENVS
+from llmrl.training.record import episode_row
+from llmrl.training.trained import changed_config, load_weights
+
+FORMAT = 1  # raised when the same settings would give other episodes
+ENOUGH = 100  # episodes, where nothing is computed
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """Means over episodes."""
+class Asked:
+    """How a run is to be evaluated."""
 
-    ret: float
-    success: float  # a share, 0 to 1
-    length: float  # decisions
-    episodes: int | None  # None: computed, not sampled
+    overrides: tuple[str, ...] = ()
+    per_task: int | None = None  # episodes of each task; None: computed, or at least ENOUGH episodes in all
+    policy: Policy = "behaviour"
 
-    @classmethod
-    def of(cls, episodes: Sequence[Episode]) -> Evaluation:
-        return cls(
-            float(np.mean([e.ret for e in episodes])),
-            float(np.mean([e.success for e in episodes])),
-            float(np.mean([e.decisions for e in episodes])),
-            len(episodes),
+
+@dataclass(frozen=True)
+class Planned:
+    """An evaluation, before anything is played."""
+
+    run: RunInfo
+    asked: Asked
+    cfg: DictConfig
+    checkpoint: int
+    id: str
+
+    @property
+    def path(self) -> Path:
+        return self.run.path / FOLDER / f"{self.cfg.env.name}-{self.asked.policy}-{self.id[:8]}"
+
+    def known(self) -> Judged | None:
+        """What it came to, where it was played before."""
+        summary = read_object(self.path / "summary.json")
+        return Judged(self.run, self.path, summary) if summary.get("evaluation_id") == self.id else None
+
+
+def plan(run: RunInfo, asked: Asked, config_dir: Path | None = None) -> Planned:
+    """Raises ConfigError and ValueError for what a person can mend."""
+    cfg = changed_config(run, asked.overrides, config_dir)
+    if cfg.data is not None:  # what it learned from is not looked at any more, and may be elsewhere
+        OmegaConf.set_readonly(cfg, False)
+        cfg.data = None
+        OmegaConf.set_readonly(cfg, True)
+    steps = checkpoint_steps(run.path)
+    if not steps:
+        raise ValueError(f"{run.name} has no checkpoint yet, so that nothing is there to evaluate")
+    what = {
+        "format": FORMAT, "settings": named_settings(cfg), "run": run.summary["run_id"], "checkpoint": steps[-1],
+        "policy": asked.policy, "per_task": asked.per_task,
+    }  # fmt: skip
+    return Planned(run, asked, cfg, steps[-1], hashlib.sha256(to_json(what).encode()).hexdigest())
+
+
+def plan_all(runs: Sequence[RunInfo], asked: Asked, config_dir: Path | None = None) -> list[Planned]:
+    """Before the first is played. Raises ValueError that names the runs that have no checkpoint."""
+    without = [run.name for run in runs if not checkpoint_steps(run.path)]
+    if without and len(runs) > 1:
+        raise ValueError(
+            f"{len(without)} of {len(runs)} runs have no checkpoint yet, such as {without[0]}: train them further, or "
+            "name the others alone"
         )
-
-    def metrics(self, prefix: str) -> dict[str, float]:
-        means = {f"{prefix}/return": self.ret, f"{prefix}/success": self.success, f"{prefix}/length": self.length}
-        return means if self.episodes is not None else means | {f"{prefix}/exact": True}
+    return [plan(run, asked, config_dir) for run in runs]
 
 
-# expert: it knows the way and takes the best of what the prior proposes: what a learner could reach with these
-# candidates, at least. (Where none is good it takes any, and one that plans around that may do better.)
-Policy = Literal["behaviour", "greedy", "expert"]
+def evaluate_run(planned: Planned, tell: Callable[[str], None] = lambda text: None) -> Judged:
+    """Plays what is asked, or reads it where it was played before. Raises what a model or a world raises."""
+    return planned.known() or _played(planned, tell)
 
 
-@dataclass
-class Played:
-    """Whole episodes, in the order in which they ended."""
-
-    episodes: list[Episode]
-    covered: int = 0  # decisions at which an expert's action was among the candidates
-    with_expert: int = 0  # decisions at which the expert's actions were known
-
-
-def evaluate(
-    pool: EnvPool,
-    prior: ActionPrior,
-    learner: Learner,
-    *,
-    seed: int,
-    step: int,
-    episodes: int,
-    greedy: bool,
-    history_turns: int,
-    first_task: int = 0,
-    told: Callable[[int, int], None] = lambda done, total: None,
-) -> Evaluation:
-    """`episodes` episodes as of decision `step`. Nothing of the training is touched.
-
-    Tasks take turns from number `first_task` on: where there are more tasks than episodes, later evaluations go on with
-    the others. `told` hears how many are done of how many.
-    """
-    told(0, episodes)
-    policy: Policy = "greedy" if greedy else "behaviour"
-    name = ("evaluation", policy, step)
-    played = play_out(
-        pool, prior, learner, name, seed=seed, episodes=episodes, policy=policy, history_turns=history_turns,
-        first_task=first_task, told=lambda done: told(done, episodes),
-    )  # fmt: skip
-    return Evaluation.of(played.episodes)
-
-
-def play_out(
-    pool: EnvPool,
-    prior: ActionPrior,
-    learner: Learner,
-    name: tuple[str | int, ...],
-    *,
-    seed: int,
-    episodes: int,
-    policy: Policy,
-    history_turns: int,
-    first_task: int = 0,
-    told: Callable[[int], None] = lambda done: None,
-) -> Played:
-    """Episodes with tasks in turn, on the streams of `name`. `told` hears how many are done."""
-    rng = stream(seed, *name)
-    prior.start_evaluation(*name)
-    active: list[int] = []
-
-    def choose(states: Sequence[TextState], candidates: Sequence[Candidates]) -> np.ndarray:
-        if policy == "expert":
-            return _best_of(states, candidates, rollout.experts(active), rng)
-        return learner.evaluate(states, candidates, rng, policy == "greedy")
-
-    rollout = Rollout(pool, prior, seed, *name, history_turns=history_turns, use="evaluation", first_in_turn=first_task)
-    played = Played([])
-    while len(played.episodes) < episodes:
-        rollout.start()
-        active = list(range(min(pool.num_envs, episodes - len(played.episodes))))
-        while active:
-            tick = rollout.tick(choose, active, learning=False)
-            played.episodes += tick.episodes
-            played.covered += tick.covered
-            played.with_expert += tick.with_expert
-            active = [e for e in active if e not in {episode.env for episode in tick.episodes}]
-            if tick.episodes:
-                told(len(played.episodes))
-    return played
+def _played(planned: Planned, tell: Callable[[str], None]) -> Judged:
+    run, asked, cfg = planned.run, planned.asked, planned.cfg
+    refuse_keyless(cfg)
+    torch.set_num_threads(cfg.threads)
+    started = time.monotonic()
+    with ExitStack() as opened:
+        speaker = opened.enter_context(Speaker(tell))
+        cfg = opened.enter_context(served(cfg, speaker.note))
+        pool = build_pool(cfg, EVALUATION_ENVS, cfg.rollout.workers)
+        opened.callback(pool.close)
+        parts = build(cfg)
+        for part in (parts.cache, parts.answers):
+            if part is not None:
+                opened.callback(part.close)
+        if parts.answers is not None:
+            parts.answers.tell(speaker.note, speaker.doing, cfg.lm.name)
+        load_weights(parts, run.path / "checkpoints" / str(planned.checkpoint))
+        names = list(pool.task_ids) or [cfg.env.name]
+        exact = _computed(cfg, parts, asked)
+        episodes: list[Episode] = []
+        how: dict[str, Any]
+        if exact is None:
+            per_task = asked.per_task or -(-ENOUGH // len(names))
+            many, what = len(names) * per_task, f"episodes of {run.name}"
+            speaker.doing(what, 0, many)
+            played = play_out(
+                pool, parts.prior, parts.learner, ("evaluate", asked.policy), seed=cfg.seed,
+                episodes=many, policy=asked.policy, history_turns=parts.history_turns,
+                told=lambda done: speaker.doing(what, done, many),
+            )  # fmt: skip
+            episodes, found = played.episodes, Evaluation.of(played.episodes)
+            how = {
+                "per_task": per_task,
+                "prior/coverage": played.covered / played.with_expert if played.with_expert else None,
+            }
+        else:
+            ret, success, length = np.mean(exact, axis=0).tolist()
+            found = Evaluation(ret, success, length, None)
+            how = {"exact": {name: each[1] for name, each in zip(names, exact, strict=True)}}
+        cost: dict[str, Any] = {"seconds": round(time.monotonic() - started, 3)}
+        if parts.answers is not None:
+            counts = parts.answers.counts
+            cost |= {"lm/computed": counts.computed, "lm/cache_hits": counts.hits}
+        origin = provenance(cfg, pool.provenance)
+    summary = {
+        "evaluation_id": planned.id,
+        "run_id": run.summary["run_id"],
+        "checkpoint": planned.checkpoint,
+        "policy": asked.policy,
+        "tasks": len(names),
+        "success": found.success,
+        "return": found.ret,
+        "length": found.length,
+        **how,
+    }
+    files = {
+        "config.yaml": OmegaConf.to_yaml(cfg),
+        "episodes.jsonl": "".join(to_json(episode_row(e)) + "\n" for e in episodes),
+        "provenance.json": to_json(origin) + "\n",
+        "cost.json": to_json(cost) + "\n",
+        "summary.json": to_json(summary) + "\n",
+    }
+    publish_folder(planned.path, files)
+    return Judged(run, planned.path, summary)
 
 
-def _best_of(
-    states: Sequence[TextState],
-    candidates: Sequence[Candidates],
-    experts: Sequence[frozenset[str] | None],
-    rng: np.random.Generator,
-) -> np.ndarray:
-    """An expert's action where one is proposed, by weight where they are several; else any, by weight."""
-    chosen = []
-    for state, c, known in zip(states, candidates, experts, strict=True):
-        if known is None:
-            raise ValueError(
-                f"--policy expert: this world names no expert's actions at {state.observation[:60]!r}; choose "
-                "--policy behaviour or greedy"
-            )
-        weights = np.exp(c.log_weights)
-        good = weights * np.array([state.actions[i] in known for i in c.actions])
-        weights = good if good.sum() > 0 else weights
-        chosen.append(int(c.actions[rng.choice(weights.size, p=weights / weights.sum())]))
-    return np.array(chosen)
+def _computed(cfg: DictConfig, parts: Parts, asked: Asked) -> list[tuple[float, float, float]] | None:
+    """(return, success, decisions) of each task, where they can be computed, and nothing else was asked for."""
+    if asked.per_task is not None or asked.policy == "expert":
+        return None
+    exact = build_exact(cfg, parts.history_turns)
+    return exact.each(parts.prior, parts.learner, asked.policy == "greedy") if exact else None

@@ -23,17 +23,17 @@ from rich.table import Table
 from rich.text import Text
 
 from llmrl.build import build, build_env
-from llmrl.changes import changed_config, load_weights
-from llmrl.config import ConfigError, compose
+from llmrl.config.compose import ConfigError, compose
+from llmrl.core.candidates import Candidates
+from llmrl.core.seeding import integer, stream
+from llmrl.core.state import TextState
 from llmrl.envs.pool import EnvPool, Outcome, Reset, Step
-from llmrl.envs.state import TextState
 from llmrl.learners.learner import Learner
-from llmrl.priors.candidates import Candidates
 from llmrl.priors.prior import Explanation
-from llmrl.progress import Speaker
+from llmrl.report.progress import Speaker
 from llmrl.run.checkpoint import checkpoint_steps
 from llmrl.run.load import find_run
-from llmrl.run.seeding import integer, stream
+from llmrl.training.trained import changed_config, load_weights
 
 BAR = 12  # columns of a full bar
 VIEWS = ("f", "a", "m", "?")  # as much as fits on the terminal; all; the world's drawing; help

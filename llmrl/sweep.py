@@ -16,10 +16,10 @@ from typing import Any, Protocol
 
 from omegaconf import DictConfig
 
-from llmrl.config import ConfigError, cells, compose, run_id, run_name
-from llmrl.ready import refuse_unready
+from llmrl.config.compose import ConfigError, cells, compose, run_id, run_name
 from llmrl.run.folder import Paused, is_complete, own_folder
 from llmrl.run.load import RunInfo, is_run
+from llmrl.training.ready import refuse_unready
 
 
 class Watch(Protocol):

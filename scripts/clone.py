@@ -28,18 +28,18 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from llmrl.config import compose
-from llmrl.data.transitions import Transition
+from llmrl.config.compose import compose
+from llmrl.core.candidates import Candidates
+from llmrl.core.state import TextState
+from llmrl.core.transitions import Transition
 from llmrl.encoders.encoder import FeatureTable, render
 from llmrl.encoders.hash import HashEncoder
 from llmrl.envs.kitchen import text
 from llmrl.envs.kitchen.layouts import random_kitchen
 from llmrl.envs.kitchen.pay import NOTHING_PAID, Pay
 from llmrl.envs.kitchen.world import Kitchen
-from llmrl.envs.state import TextState
 from llmrl.learners.dqn import DQN
 from llmrl.learners.weights import network, write_weights
-from llmrl.priors.candidates import Candidates
 from scripts.tiny.corpus import CorpusConfig, Decision, generator, kitchens, walkthroughs
 
 TINY = Path("llmrl/lm/tiny/tiny-1")

@@ -23,10 +23,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from llmrl.config import ConfigError
-from llmrl.evaluate import Policy
-from llmrl.evaluations import Asked, Planned, evaluate_run, plan
+from llmrl.config.compose import ConfigError
+from llmrl.evaluate import Asked, Planned, evaluate_run, plan
 from llmrl.report.statistics import Estimate
+from llmrl.rollout.episodes import Policy
 from llmrl.run.load import RunInfo
 from scripts.study import Study, finished
 

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmrl.collect import parse_order
-from llmrl.config import run_id, run_name
-from llmrl.run.files import publish
+from llmrl.config.compose import run_id, run_name
+from llmrl.core.files import publish
 from llmrl.run.folder import is_complete, own_folder
 from scripts import offline
 from scripts.study import Study, table

@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from llmrl.config import compose, run_id
-from llmrl.report.comparison import between
-from llmrl.report.samples import LEVELS, Arm, claim, common, needed, ratio
+from llmrl.config.compose import compose, run_id
+from llmrl.report.compare_tables import between
+from llmrl.report.transitions import LEVELS, Arm, claim, common, needed, ratio
 from llmrl.run.load import RunInfo, load_runs
 from scripts.study import Cell, Study
 

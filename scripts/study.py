@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from llmrl.config import ConfigError, compose, run_id, run_name
+from llmrl.config.compose import ConfigError, compose, run_id, run_name
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -128,7 +128,7 @@ def table(study: Study, runs: Path, against: str, only: list[str] | None = None)
     Decisions are medians of seeds, with their interval; what is censored is printed as a bound.
     """
     from llmrl.report.compare import compare
-    from llmrl.report.comparison import between
+    from llmrl.report.compare_tables import between
 
     arms = finished(study, runs, None if only is None else [*only, against])
     if against not in arms:

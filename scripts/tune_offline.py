@@ -29,7 +29,7 @@ from typing import Any
 
 import yaml
 
-from llmrl.config import ConfigError, config_folder
+from llmrl.config.compose import ConfigError, config_folder
 from llmrl.tune.space import Space
 from scripts.study import collected
 
@@ -147,7 +147,7 @@ def _space(name: str) -> Space:
 
 def _kept(out: Path) -> list[dict[str, Any]]:
     """The trials that were run with more seeds; where there are none, all."""
-    from llmrl.run.files import read_lines
+    from llmrl.core.files import read_lines
     from llmrl.tune.search import CONFIRMED
 
     return list(read_lines(out / CONFIRMED)) or list(read_lines(out / "trials.jsonl"))

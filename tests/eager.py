@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from llmrl import progress
+from llmrl.report import progress
 
 
 class Eager(progress.Speaker):

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from llmrl.core.seeding import stream
 from llmrl.lm.language_model import ModelIdentity, Sampling, Score
-from llmrl.run.seeding import stream
 
 ANY = random.Random()  # seeded by the system
 

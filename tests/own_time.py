@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
-from llmrl.lm.connection import Clock
+from llmrl.lm.http.connection import Clock
 
 
 class OwnTime(Clock):

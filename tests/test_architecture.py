@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -31,61 +32,49 @@ HEAVY = {
     "rich",
 }
 
-# layer -> the parts of llmrl it may import:
-# cli -> train, evaluate -> learners, rollout -> priors, encoders, envs, data -> lm
-ALLOWED = {
-    "llmrl.envs": {"llmrl.envs"},
-    "llmrl.schema": set(),
-    "llmrl.lm": {"llmrl.lm", "llmrl.secrets"},
-    "llmrl.models": {"llmrl.models", "llmrl.lm", "llmrl.overrides", "llmrl.schema"},
-    "llmrl.encoders": {
-        "llmrl.encoders", "llmrl.envs", "llmrl.schema", "llmrl.run.seeding", "llmrl.lm.identify", "llmrl.lm.load",
-        "llmrl.lm.language_model", "llmrl.lm.proof",
+# A folder, or build, and the folders it may import. A file at the top is a verb of the command line.
+PARTS = {
+    "core": set(),
+    "schema": set(),
+    "envs": {"core"},
+    "lm": {"core"},
+    "data": {"core"},
+    "answers": {"core", "lm"},
+    "models": {"core", "schema", "lm"},
+    "encoders": {"core", "schema", "lm"},
+    "prompts": {"core", "schema", "envs", "lm", "answers"},
+    "learners": {"core", "schema", "data", "encoders"},
+    "priors": {"core", "schema", "lm", "answers", "prompts"},
+    "config": {"core", "schema", "lm", "models", "prompts", "answers", "data"},
+    "rollout": {"core", "schema", "envs", "data", "learners", "priors"},
+    "run": {"core", "config"},
+    "report": {"core", "config", "run", "data", "answers", "lm"},
+    "build": {
+        "core", "schema", "config", "envs", "lm", "answers", "encoders", "prompts", "priors", "learners", "data",
+        "rollout",
     },
-    "llmrl.priors": {"llmrl", "llmrl.priors", "llmrl.lm", "llmrl.envs", "llmrl.schema", "llmrl.run.seeding"},
-    "llmrl.data": {
-        "llmrl.data", "llmrl.envs", "llmrl.priors.candidates", "llmrl.run.files", "llmrl.run.seeding",
-    },
-    "llmrl.learners": {
-        "llmrl.learners", "llmrl.data", "llmrl.encoders", "llmrl.envs", "llmrl.priors.candidates", "llmrl.schema",
-        "llmrl.run.seeding",
-    },
-    "llmrl.rollout": {"llmrl.envs", "llmrl.data", "llmrl.priors.candidates", "llmrl.run.seeding"},
-    "llmrl.pipeline": {"llmrl.data", "llmrl.rollout"},
-    "llmrl.evaluate": {
-        "llmrl.envs", "llmrl.rollout", "llmrl.priors.candidates", "llmrl.learners.learner", "llmrl.run.seeding",
-    },
-    "llmrl.secrets": set(),
-    "llmrl.near": set(),
-    "llmrl.overrides": {"llmrl.near", "llmrl.secrets"},
-    "llmrl.unread": {"llmrl.schema", "llmrl.run.files", "llmrl.priors.prompt", "llmrl.data.files"},
-    "llmrl.checks": {"llmrl.overrides", "llmrl.schema", "llmrl.unread", "llmrl.priors.prompt", "llmrl.lm.address"},
-    "llmrl.config": {
-        "llmrl.checks", "llmrl.overrides", "llmrl.unread", "llmrl.schema", "llmrl.lm.identify",
-        "llmrl.lm.language_model", "llmrl.models.get", "llmrl.priors.cache_file", "llmrl.priors.kept",
-        "llmrl.data.files", "llmrl.run.files",
-    },
-    "llmrl.progress": set(),
-    "llmrl.run": {"llmrl", "llmrl.run", "llmrl.config", "llmrl.near", "llmrl.secrets"},
-    "llmrl.tune": {
-        "llmrl", "llmrl.tune", "llmrl.train", "llmrl.checks", "llmrl.config", "llmrl.overrides", "llmrl.unread",
-        "llmrl.run", "llmrl.report.tables", "llmrl.progress",
-    },
-    "llmrl.report": {
-        "llmrl.report", "llmrl.run", "llmrl.config", "llmrl.near", "llmrl.overrides", "llmrl.unread", "llmrl.progress",
-        "llmrl.doctor", "llmrl.lm.identify", "llmrl.priors.kept", "llmrl.data",
+    "training": {
+        "core", "schema", "config", "envs", "lm", "answers", "encoders", "prompts", "priors", "learners", "data",
+        "rollout", "run", "report", "build",
     },
 }  # fmt: skip
+VERBS = {"train", "evaluate", "collect", "play", "ask", "sweep", "doctor"}
+ABOVE = {"tune": {*PARTS, "train"}, "cli": {*PARTS, *VERBS, "tune"}, **{verb: {*PARTS, *VERBS} for verb in VERBS}}
+ALLOWED = PARTS | ABOVE
 
 
-def imports(file: Path, at_the_top: bool = False) -> Iterator[str]:
-    """The modules a file imports; `at_the_top`: only those that importing the file loads."""
+def part(module: str) -> str:
+    """The folder, or the file at the top, that a module is in."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def imports(file: Path, at_the_top: bool = False, types: bool = True) -> Iterator[str]:
+    """The modules a file imports; `at_the_top`: only those that importing the file loads; `types`: for types, too."""
     todo: list[ast.AST] = [ast.parse(file.read_text())]
     while todo:
         node = todo.pop()
-        if at_the_top and (
-            isinstance(node, ast.FunctionDef) or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test))
-        ):
+        for_types = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        if (at_the_top and (isinstance(node, ast.FunctionDef) or for_types)) or (for_types and not types):
             continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -97,27 +86,26 @@ def imports(file: Path, at_the_top: bool = False) -> Iterator[str]:
         todo += ast.iter_child_nodes(node)
 
 
-def within(module: str, parts: set[str]) -> bool:
-    """`llmrl` alone stands for the package itself, not for all that is in it."""
-    return any(module == part or (part != "llmrl" and module.startswith(f"{part}.")) for part in parts)
+@pytest.mark.parametrize("module", [module for module in FILES if module not in ("llmrl", "llmrl.__main__")])
+def test_folders_import_one_way(module: str) -> None:
+    """`llmrl` itself is its version and what a script imports."""
+    ours = {part(name) for name in imports(FILES[module]) if name.split(".")[0] == "llmrl"} - {"", part(module)}
+    assert ours - ALLOWED[part(module)] == set()
 
 
-@pytest.mark.parametrize("module", FILES)
-def test_dependencies_point_one_way(module: str) -> None:
-    layer = next((name for name in sorted(ALLOWED, key=len, reverse=True) if within(module, {name})), None)
-    ours = {name for name in imports(FILES[module]) if name.split(".")[0] == "llmrl"}
-    if layer is not None:
-        assert {name for name in ours if not within(name, ALLOWED[layer])} == set()
-    # Nothing imports the command line.
-    assert module == "llmrl.__main__" or "llmrl.cli" not in ours
-    assert within(module, {"llmrl.cli", "llmrl.commands"}) or not any(within(n, {"llmrl.commands"}) for n in ours)
+def test_the_rules_are_acyclic_and_about_every_part() -> None:
+    verbs_alone = {name: parts - VERBS if name in VERBS else parts for name, parts in ALLOWED.items()}
+    list(TopologicalSorter(verbs_alone).static_order())  # raises CycleError
+    assert set(ALLOWED) == {part(module) for module in FILES} - {"", "__main__"}
 
 
-def test_the_rules_are_about_layers_that_exist() -> None:
-    assert {layer for layer in ALLOWED if not any(within(module, {layer}) for module in FILES)} == set()
+def test_no_file_imports_itself_by_a_detour() -> None:
+    """Imports within functions count, those for types alone do not."""
+    edges = {module: set(imports(file, types=False)) & set(FILES) - {"llmrl"} for module, file in FILES.items()}
+    list(TopologicalSorter({module: found - {module} for module, found in edges.items()}).static_order())
 
 
-@pytest.mark.parametrize("module", ["llmrl", "llmrl.cli", "llmrl.schema", "llmrl.envs", "llmrl.overrides"])
+@pytest.mark.parametrize("module", ["llmrl", "llmrl.cli.main", "llmrl.schema", "llmrl.envs", "llmrl.core.overrides"])
 def test_nothing_heavy_is_imported_at_the_top(module: str) -> None:
     light = {name.split(".")[0] for name in imports(FILES[module], at_the_top=True)} & HEAVY
     assert light <= ({"gymnasium"} if module == "llmrl.envs" else set())
@@ -127,15 +115,15 @@ def test_nothing_heavy_is_imported_at_the_top(module: str) -> None:
     ("module", "absent"),
     [
         ("llmrl", HEAVY),
-        ("llmrl.cli", HEAVY - {"rich"}),
-        ("llmrl.config", HEAVY - {"omegaconf"}),
+        ("llmrl.cli.main", HEAVY - {"rich"}),
+        ("llmrl.config.compose", HEAVY - {"omegaconf"}),
         ("llmrl.envs", {"torch", "transformers", "matplotlib", "hydra"}),
         ("llmrl.report.tables", {"torch", "transformers", "matplotlib", "hydra"}),
         ("llmrl.run.load", {"torch", "transformers", "matplotlib", "hydra"}),
         ("llmrl.report.kept", HEAVY - {"rich"}),
         ("llmrl.sweep", {"torch", "transformers", "matplotlib"}),
         ("llmrl.report.plots", {"torch", "transformers", "hydra"}),
-        ("llmrl.report.comparison", {"torch", "transformers", "matplotlib", "hydra"}),
+        ("llmrl.report.compare_tables", {"torch", "transformers", "matplotlib", "hydra"}),
     ],
 )
 def test_importing_loads_nothing_heavy(module: str, absent: set[str]) -> None:
@@ -174,7 +162,7 @@ def test_a_model_that_is_not_asked_yet_imports_no_transformers(tmp_path: Path) -
     """A run that has all its answers never asks, and the import takes about two seconds."""
     code = """
 import sys
-import llmrl.train
+import llmrl.training.online
 from llmrl.build import build_answers
 
 build_answers(llmrl.compose(["env=frozen_lake", "learner=dqn_prior", f"paths.cache={sys.argv[1]}"]))

@@ -13,7 +13,7 @@ from eager import make_eager
 import llmrl
 import llmrl.collect
 from llmrl.collect import Order, collect, parse_order
-from llmrl.config import ConfigError, compose
+from llmrl.config.compose import ConfigError, compose
 from llmrl.data.dataset import UNKNOWN, DataSet
 from llmrl.data.files import read
 from llmrl.data.frames import FrameWriter

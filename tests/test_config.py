@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ReadonlyConfigError
 
-from llmrl.config import ConfigError, cells, check, compose, config_folder, run_id, run_name
-from llmrl.run.files import flatten
+from llmrl.config.compose import ConfigError, cells, check, compose, config_folder, run_id, run_name
+from llmrl.core.files import flatten
 from llmrl.schema import (
     CHOICES,
     NAMES,

@@ -11,14 +11,14 @@ import pytest
 import worlds
 
 import llmrl
-from llmrl.config import compose
+from llmrl.config.compose import compose
+from llmrl.core.candidates import Candidates
+from llmrl.core.files import read_lines
+from llmrl.core.state import TextState
 from llmrl.envs.pool import EnvPool
-from llmrl.envs.state import TextState
-from llmrl.evaluate import Evaluation, evaluate
 from llmrl.learners.prior_only import PriorOnly
-from llmrl.priors.candidates import Candidates
 from llmrl.priors.prior import Prior
-from llmrl.run.files import read_lines
+from llmrl.rollout.episodes import Evaluation, evaluate
 from llmrl.schema import NoLearnerConfig, PriorConfig
 
 
@@ -146,6 +146,6 @@ def test_the_greedy_policy_plays_each_task_once_where_nothing_is_random(
         found[greedy] = result.episodes
         return result
 
-    monkeypatch.setattr(importlib.import_module("llmrl.train"), "evaluate", counted)
+    monkeypatch.setattr(importlib.import_module("llmrl.training.base"), "evaluate", counted)
     trained(tmp_path, 96, *choice)
     assert found == {False: 2, True: episodes}

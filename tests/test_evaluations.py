@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from eager import make_eager
 
-from llmrl import evaluations
-from llmrl.config import ConfigError, compose
+from llmrl import evaluate as evaluations
+from llmrl.config.compose import ConfigError, compose
+from llmrl.core.files import read_lines
 from llmrl.envs.pool import EnvPool, Outcome, Reset, Step
-from llmrl.evaluations import Asked, plan, plan_all
-from llmrl.evaluations import evaluate_run as evaluate_planned
-from llmrl.run.files import read_lines
-from llmrl.run.judged import FOLDER, Judged
+from llmrl.evaluate import Asked, plan, plan_all
+from llmrl.evaluate import evaluate_run as evaluate_planned
+from llmrl.run.evaluations import FOLDER, Judged
 from llmrl.run.load import RunInfo, load_runs
 
 

@@ -13,11 +13,11 @@ from omegaconf import OmegaConf
 
 from llmrl import build
 from llmrl.build import build_env, build_exact
-from llmrl.config import compose, config_folder
+from llmrl.config.compose import compose, config_folder
+from llmrl.core.candidates import Proposal
+from llmrl.core.state import TextState
 from llmrl.envs.model import Outcome, Shown
-from llmrl.envs.state import TextState
-from llmrl.exact import Exact
-from llmrl.priors.candidates import Proposal
+from llmrl.rollout.exact import Exact
 
 WALK = ("left", "right")
 OWN = config_folder()

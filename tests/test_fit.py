@@ -14,12 +14,12 @@ from typer.testing import CliRunner
 
 import llmrl
 from llmrl.build import build_exact
-from llmrl.cli import app
-from llmrl.config import compose
+from llmrl.cli.main import app
+from llmrl.config.compose import compose
 from llmrl.data.files import read
-from llmrl.fit import complaint, data_fit, prior_fit
-from llmrl.progress import Silent
+from llmrl.report.progress import Silent
 from llmrl.run.load import load_runs
+from llmrl.training.fit import complaint, data_fit, prior_fit
 
 GOLDEN = Path(__file__).parent / "golden"
 FILE = GOLDEN / "tomato.parquet"
@@ -117,7 +117,7 @@ def test_looking_asks_a_model_nothing_more(tmp_path: Path, monkeypatch: pytest.M
         trained(root, *ASKING)
         (run,) = load_runs(root / "runs")
         computed.append(json.loads((run.path / "cost.json").read_text())["lm/computed"])
-        monkeypatch.setattr(import_module("llmrl.train"), "prior_fit", lambda prior, world: {})
+        monkeypatch.setattr(import_module("llmrl.training.online"), "prior_fit", lambda prior, world: {})
     assert computed[0] == computed[1] > 0
 
 

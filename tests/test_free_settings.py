@@ -16,11 +16,11 @@ from omegaconf import DictConfig, OmegaConf
 from small_server import SmallServer
 
 import llmrl
-from llmrl.config import compose, run_name
+from llmrl.config.compose import compose, run_name
+from llmrl.core.files import read_lines
 from llmrl.encoders.hash import HashEncoder
 from llmrl.learners.weights import network, write_weights
 from llmrl.lm.transformers_lm import TransformersLM
-from llmrl.run.files import read_lines
 from llmrl.run.load import RunInfo, load_runs
 from llmrl.run.provenance import machine, provenance
 from llmrl.schema import SCHEMAS, EncoderConfig, TrainConfig

@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
 import llmrl
-from llmrl.config import compose
+from llmrl.config.compose import compose
 from llmrl.encoders.hash import HashEncoder
 from llmrl.learners.weights import What, network, write_weights
 from llmrl.run.load import load_runs

@@ -2,7 +2,7 @@
 
 Bases are the presets, with a prior of each source that they take, and what no preset is. Each is a tiny run, of which
 one setting after the other is changed. By default every setting of every schema is changed in one base that reads it,
-and in one base for each rule of `llmrl/unread.py` that leaves it out; `make test-names` changes all in all.
+and in one base for each rule of `llmrl/config/unread.py` that leaves it out; `make test-names` changes all in all.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 import llmrl
-from llmrl.checks import plain_settings
-from llmrl.config import ConfigError, check, compose, config_folder, free_settings, run_id
+from llmrl.config.checks import plain_settings
+from llmrl.config.compose import ConfigError, check, compose, config_folder, free_settings, run_id
+from llmrl.config.unread import UNREAD, USES, unread
+from llmrl.core.files import flatten
 from llmrl.encoders.hash import HashEncoder
 from llmrl.learners.weights import network, write_weights
 from llmrl.report import plots
-from llmrl.run.files import flatten
 from llmrl.run.load import load_runs
 from llmrl.schema import CHOICES, OF_SCHEMA, EncoderConfig
-from llmrl.unread import UNREAD, USES, unread
 
 ALL = "LLMRL_ALL_NAMES" in os.environ
 pytestmark = [pytest.mark.timeout(0)] if ALL else []  # all settings of one base may take many minutes
@@ -205,7 +205,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (root / "own" / "env" / "corridor.yaml").write_text("_target_: worlds.Corridor\nname: corridor\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plots, "run_curve", lambda path: None)
-        patch.setattr(import_module("llmrl.offline"), "STEPS_AT_ONCE", 2)  # evaluations are between ticks
+        patch.setattr(import_module("llmrl.training.offline"), "STEPS_AT_ONCE", 2)  # evaluations are between ticks
         patch.setattr(os, "fsync", lambda handle: None)
         yield root
 

@@ -13,13 +13,13 @@ from report.test_tables import lines
 from rich.console import Console
 
 import llmrl
-from llmrl.config import ConfigError, compose, run_id
+from llmrl.config.compose import ConfigError, compose, run_id
+from llmrl.core.candidates import Proposal
 from llmrl.data.files import convert, read, write
 from llmrl.data.offline import OfflineData, Supports
-from llmrl.priors.candidates import Proposal
-from llmrl.progress import Silent
 from llmrl.report import listing
 from llmrl.report.compare import compare
+from llmrl.report.progress import Silent
 from llmrl.report.tables import run_table
 from llmrl.run.load import RunInfo, load_runs
 
@@ -80,7 +80,7 @@ def test_the_content_names_the_run_and_not_the_path(tmp_path: Path) -> None:
 
 
 def test_a_person_hears_how_many_states_have_candidates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llmrl.offline.STATES_AT_ONCE", 5)
+    monkeypatch.setattr("llmrl.training.offline.STATES_AT_ONCE", 5)
     cfg = compose([*SMALL, "learner=cql", f"data={FILE}", "data.size=60", f"paths.runs={tmp_path}"])
     heard = Heard()
     llmrl.train(cfg, heard)

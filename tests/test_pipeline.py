@@ -14,19 +14,19 @@ from own_time import OwnTime
 from small_server import SmallServer
 
 import llmrl
-from llmrl.config import ConfigError, compose, run_id
-from llmrl.data.transitions import Transition
+from llmrl.answers.answers import AnswerCache, Answers
+from llmrl.config.compose import ConfigError, compose, run_id
+from llmrl.core.candidates import Candidates
+from llmrl.core.state import TextState
+from llmrl.core.transitions import Transition
 from llmrl.envs.pool import EnvPool
-from llmrl.envs.state import TextState
-from llmrl.lm import connection
+from llmrl.lm.http import connection
 from llmrl.lm.language_model import ModelIdentity, Sampling, Score
 from llmrl.lm.transformers_lm import TransformersLM
-from llmrl.pipeline import Pipeline
-from llmrl.priors.cache import AnswerCache, Answers
-from llmrl.priors.candidates import Candidates
 from llmrl.priors.prior import Prior
-from llmrl.priors.prompt import Prompt
-from llmrl.rollout import Rollout
+from llmrl.prompts.prompt import Prompt
+from llmrl.rollout.pipeline import Pipeline
+from llmrl.rollout.rollout import Rollout
 from llmrl.run.folder import read_object
 from llmrl.run.load import load_runs
 from llmrl.schema import PriorConfig, PromptConfig, SupportConfig

@@ -20,12 +20,12 @@ from rich.console import Console
 from rich.text import Text
 
 import llmrl.play
-from llmrl.changes import changed_config
-from llmrl.config import ConfigError, compose
+from llmrl.config.compose import ConfigError, compose
 from llmrl.lm.language_model import Sampling
 from llmrl.play import BAR, Game, bar, open_game, play, typed
-from llmrl.priors.project import project
+from llmrl.prompts.project import project
 from llmrl.run.load import RunInfo, load_runs
+from llmrl.training.trained import changed_config
 
 WIDTH = 80
 MENU = ["fetch the tomato", "take the empty bowl", "go to the board", "serve nothing", "chop nothing"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from llmrl.progress import Live, Plain, Progress, Silent, Speaker, UnderWay, duration, evaluation_line, reporter
+from llmrl.report.progress import Live, Plain, Progress, Silent, Speaker, UnderWay, duration, evaluation_line, reporter
 
 ROW = {
     "env_steps": 123_250,

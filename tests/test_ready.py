@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 import llmrl
-from llmrl.config import ConfigError, compose, unread_overrides
+from llmrl.config.compose import ConfigError, compose, unread_overrides
 from llmrl.envs.alfworld import packages
-from llmrl.ready import refuse_output, refuse_unready
 from llmrl.sweep import plan, refuse_unready_cells
+from llmrl.training.ready import refuse_output, refuse_unready
 
 DATA = Path(__file__).parent / "golden" / "tomato.parquet"
 MODULE = """

@@ -21,23 +21,23 @@ from omegaconf import DictConfig, OmegaConf
 from run.manifests import change
 
 import llmrl
-from llmrl.config import compose
+from llmrl.answers.answers import AnswerCache
+from llmrl.config.compose import compose
+from llmrl.core import files
+from llmrl.core.files import read_lines
 from llmrl.encoders.hash import HashEncoder
 from llmrl.envs.pool import EnvPool
-from llmrl.exact import Exact
-from llmrl.fit import complaint
 from llmrl.learners.weights import What, network, write_weights
-from llmrl.offline import STEPS_AT_ONCE, OfflineTraining
-from llmrl.priors.cache import AnswerCache
-from llmrl.progress import Silent
 from llmrl.report import plots
-from llmrl.rollout import Rollout
-from llmrl.run import files
+from llmrl.report.progress import Silent
+from llmrl.rollout.exact import Exact
+from llmrl.rollout.rollout import Rollout
 from llmrl.run.checkpoint import MANIFEST, WEIGHTS, checkpoint_steps, read_about, read_state
-from llmrl.run.files import read_lines
 from llmrl.run.folder import CannotResume, RunFolder
 from llmrl.run.load import RunInfo, load_runs
-from llmrl.train import Training
+from llmrl.training.fit import complaint
+from llmrl.training.offline import STEPS_AT_ONCE, OfflineTraining
+from llmrl.training.online import OnlineTraining
 
 TESTS = Path(__file__).parent
 THREADS = os.environ.get("OMP_NUM_THREADS", "1")
@@ -135,7 +135,7 @@ class Heard(Silent):
 # ---- stopping --------------------------------------------------------------------------------------------------------
 
 POINTS: dict[str, list[tuple[Any, str]]] = {
-    "tick": [(Training, "tick"), (OfflineTraining, "tick")],
+    "tick": [(OnlineTraining, "tick"), (OfflineTraining, "tick")],
     "world": [(EnvPool, "run")],  # of the training, of an evaluation, and of replaying
     "evaluation": [(Rollout, "tick"), (Exact, "evaluate")],  # within one: in the training's ticks it is not counted
     "log": [(RunFolder, "append_bytes")],

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import worlds
 
+from llmrl.core.candidates import Candidates
+from llmrl.core.state import TextState
 from llmrl.envs.pool import EnvPool, Outcome, Reset, Step, WorldError
-from llmrl.envs.state import TextState
-from llmrl.priors.candidates import Candidates
 from llmrl.priors.prior import Prior
-from llmrl.rollout import Rollout, Tick
+from llmrl.rollout.rollout import Rollout, Tick
 from llmrl.schema import PriorConfig
 
 

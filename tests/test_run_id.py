@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
 import llmrl.lm.identify
-from llmrl.config import ConfigError, compose, free_settings, result_settings, run_id, run_name, unread_overrides
+from llmrl.config.compose import (
+    ConfigError,
+    compose,
+    free_settings,
+    result_settings,
+    run_id,
+    run_name,
+    unread_overrides,
+)
 from llmrl.lm.language_model import ModelIdentity
 from llmrl.schema import PromptConfig
 

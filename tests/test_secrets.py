@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from llmrl.config import ConfigError, compose
+from llmrl.config.compose import ConfigError, compose
+from llmrl.core.secrets import found_in, names_secret, names_variable_of_secret, without_secrets
 from llmrl.run.folder import RunFolder
 from llmrl.schema import SCHEMAS, TrainConfig
-from llmrl.secrets import found_in, names_secret, names_variable_of_secret, without_secrets
 
 LONG = "x9x9" * 12
 PROVIDERS = f"sk-proj-{LONG}"

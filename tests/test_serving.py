@@ -18,13 +18,13 @@ from small_server import ModelBackend, SmallServer
 from typer.testing import CliRunner, Result
 
 import llmrl
-from llmrl import serve
-from llmrl.cli import app
-from llmrl.config import ConfigError, compose
+from llmrl.cli.main import app
+from llmrl.config.compose import ConfigError, compose
 from llmrl.data.files import read
-from llmrl.lm import connection
-from llmrl.lm.server import Server, Serving
+from llmrl.lm import serve
+from llmrl.lm.http import connection
 from llmrl.lm.transformers_lm import TransformersLM
+from llmrl.lm.vllm import Server, Serving
 from llmrl.report import plots
 from llmrl.run.checkpoint import checkpoint_steps
 from llmrl.run.folder import Paused, read_object

@@ -11,11 +11,11 @@ import pytest
 from omegaconf import OmegaConf
 from typer.testing import CliRunner
 
-from llmrl.cli import app
-from llmrl.config import ConfigError, compose, dataclass_in
-from llmrl.run.files import flatten
+from llmrl.cli.main import app
+from llmrl.config.compose import ConfigError, compose, dataclass_in
+from llmrl.config.settings import Catalogue, meanings
+from llmrl.core.files import flatten
 from llmrl.schema import SCHEMAS, KitchenConfig, TrainConfig
-from llmrl.settings import Catalogue, meanings
 
 
 def said(*arguments: str, columns: int = 80) -> str:

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from llmrl import sweep
-from llmrl.config import compose, run_id
+from llmrl.config.compose import compose, run_id
 from llmrl.report.sweeps import Screen
 from llmrl.sweep import Cell, launch
 

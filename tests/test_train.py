@@ -11,17 +11,17 @@ import worlds
 from omegaconf import OmegaConf
 
 import llmrl
-from llmrl.config import compose
+from llmrl.config.compose import compose
+from llmrl.core.files import read_lines
 from llmrl.encoders.encoder import FeatureTable
 from llmrl.encoders.hash import HashEncoder
 from llmrl.envs.pool import WorldError
 from llmrl.learners.dqn import DQN
-from llmrl.progress import Progress, Silent
+from llmrl.report.progress import Progress, Silent
 from llmrl.run.checkpoint import WEIGHTS, checkpoint_steps, read_about
-from llmrl.run.files import read_lines
 from llmrl.run.load import RunInfo, load_runs
 from llmrl.schema import EvaluationConfig
-from llmrl.train import evaluation_grid
+from llmrl.training.base import evaluation_grid
 
 GOLDEN_LM = Path(__file__).parent / "golden" / "lm"
 SAME = ("metrics.jsonl", "episodes.jsonl", "summary.json")
@@ -140,7 +140,7 @@ def test_a_finished_run_returns_its_summary_without_computing(
 ) -> None:
     run, heard = reference["sampled"], Heard()
     before = {p: p.stat().st_mtime_ns for p in run.path.rglob("*") if p.is_file()}
-    monkeypatch.setattr("llmrl.rollout.Rollout.tick", lambda *_: pytest.fail("computed"))
+    monkeypatch.setattr("llmrl.rollout.rollout.Rollout.tick", lambda *_: pytest.fail("computed"))
     kept = run.path.parent / "kept.sqlite3"
     cfg = compose([*SMALL, *KINDS["sampled"], f"paths.runs={run.path.parent}", f"paths.cache={kept}"])
     summary = llmrl.train(cfg, heard)

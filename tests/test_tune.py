@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import llmrl.tune.search
-from llmrl.config import ConfigError, compose, config_folder, named_settings, run_id, run_name
+from llmrl.config.compose import ConfigError, compose, config_folder, named_settings, run_id, run_name
 from llmrl.run.folder import METRICS, RunFolder
 from llmrl.run.load import RunInfo, load_runs
 from llmrl.tune.log import OtherSearch, best

@@ -24,8 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from llmrl.envs.state import TextState
-from llmrl.run.seeding import stream
+from llmrl.core.seeding import stream
+from llmrl.core.state import TextState
 
 TEXTS = ("task", "observation", "next_observation", "task_id", "agent")
 MENUS = ("actions", "next_actions")

@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from llmrl.core.files import to_json
 from llmrl.data.dataset import COLUMNS, MENUS, OF_EPISODE, TEXTS, DataError
-from llmrl.run.files import to_json
 
 MAGIC = b"llmrl data 1\n"
 _HEAD = struct.Struct("<II")

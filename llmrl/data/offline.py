@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmrl.envs.state import TextState
-from llmrl.priors.candidates import Proposal
+from llmrl.core.candidates import Proposal
+from llmrl.core.state import TextState
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from llmrl.core.files import publish, to_json
 from llmrl.data.dataset import COLUMNS, MENUS, NUMBERS, TEXTS, UNKNOWN, DataError, DataSet, check
-from llmrl.run.files import publish, to_json
 
 if TYPE_CHECKING:
     import pyarrow

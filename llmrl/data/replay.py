@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from llmrl.core.transitions import Transition
 from llmrl.data.sum_tree import SumTree
-from llmrl.data.transitions import Transition
 
 SMALLEST_ERROR = 1e-6  # what was learned perfectly is still drawn some time
 

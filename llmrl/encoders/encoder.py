@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from llmrl.envs.state import TextState
+from llmrl.core.state import TextState
 
 
 class Encoder(Protocol):

@@ -1,6 +1,6 @@
 """Worlds that can be enumerated: what may happen, and how likely, as a pure function of a hashable state.
 
-A world that has such a model lets a policy's success be computed instead of sampled (`llmrl.exact`).
+A world that has such a model lets a policy's success be computed instead of sampled (`llmrl.rollout.exact`).
 """
 
 from __future__ import annotations

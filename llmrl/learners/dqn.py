@@ -41,18 +41,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from llmrl.core.candidates import Candidates, Proposal, draw
+from llmrl.core.seeding import integer, stream
+from llmrl.core.state import TextState
+from llmrl.core.transitions import Transition
 from llmrl.data.replay import Batch, NStepWindow, Replay
-from llmrl.data.transitions import Transition
 from llmrl.encoders.encoder import FeatureTable
-from llmrl.envs.state import TextState
 from llmrl.learners import backups
 from llmrl.learners.adamw import AdamW
 from llmrl.learners.learner import refuse_divergence
 from llmrl.learners.posterior import choice_probabilities
 from llmrl.learners.visits import Visits
 from llmrl.learners.weights import network, read_weights
-from llmrl.priors.candidates import Candidates, Proposal, draw
-from llmrl.run.seeding import integer, stream
 from llmrl.schema import DQNConfig
 
 

@@ -28,15 +28,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
+from llmrl.core.candidates import Candidates, Proposal
+from llmrl.core.seeding import integer, stream
+from llmrl.core.state import TextState
+from llmrl.core.transitions import Transition
 from llmrl.data.replay import NStepWindow
-from llmrl.data.transitions import Transition
 from llmrl.encoders.encoder import FeatureTable
-from llmrl.envs.state import TextState
 from llmrl.learners.adamw import AdamW
 from llmrl.learners.learner import refuse_divergence
 from llmrl.learners.posterior import choice_probabilities, choose, posterior
-from llmrl.priors.candidates import Candidates, Proposal
-from llmrl.run.seeding import integer, stream
 from llmrl.schema import DRRNConfig
 
 ROWS = 1 << 12  # embeddings of words

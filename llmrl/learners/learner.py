@@ -8,9 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from llmrl.data.transitions import Transition
-from llmrl.envs.state import TextState
-from llmrl.priors.candidates import Candidates, Proposal
+from llmrl.core.candidates import Candidates, Proposal
+from llmrl.core.state import TextState
+from llmrl.core.transitions import Transition
 
 LARGEST = 1e30  # Q divided by the smallest alpha is still a float32
 

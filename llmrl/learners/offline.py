@@ -9,16 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from llmrl.core.candidates import Candidates, Proposal
+from llmrl.core.seeding import integer, stream
+from llmrl.core.state import TextState
+from llmrl.core.transitions import Transition
 from llmrl.data.offline import OfflineData
-from llmrl.data.transitions import Transition
 from llmrl.encoders.encoder import FeatureTable
-from llmrl.envs.state import TextState
 from llmrl.learners.adamw import AdamW
 from llmrl.learners.learner import refuse_divergence
 from llmrl.learners.posterior import choice_probabilities, choose
 from llmrl.learners.weights import network
-from llmrl.priors.candidates import Candidates, Proposal
-from llmrl.run.seeding import integer, stream
 
 ROWS_AT_ONCE = 4096
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from llmrl.priors.candidates import Candidates, Proposal, draw, greedy_over_draws, posterior_over_draws
+from llmrl.core.candidates import Candidates, Proposal, draw, greedy_over_draws, posterior_over_draws
 
 
 def posterior(values: np.ndarray, candidates: Candidates, alpha: float) -> Candidates:

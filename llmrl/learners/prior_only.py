@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from llmrl.data.transitions import Transition
+from llmrl.core.candidates import Candidates, Proposal, draw
+from llmrl.core.seeding import stream
+from llmrl.core.state import TextState
+from llmrl.core.transitions import Transition
 from llmrl.encoders.encoder import FeatureTable
-from llmrl.envs.state import TextState
-from llmrl.priors.candidates import Candidates, Proposal, draw
-from llmrl.run.seeding import stream
 from llmrl.schema import NoLearnerConfig
 
 

@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llmrl.envs.state import TextState
+from llmrl.core.candidates import Candidates, Proposal
+from llmrl.core.state import TextState
 from llmrl.learners.offline import FromData, on_menus
 from llmrl.learners.posterior import choice_probabilities, choose
-from llmrl.priors.candidates import Candidates, Proposal
 
 
 class ProductOfExperts(FromData):
-    """w is of every action: `llmrl/checks.py` refuses draws of candidates."""
+    """w is of every action: `llmrl/config/checks.py` refuses draws of candidates."""
 
     acting = "policy"
     sharpens_both = True  # else f alone

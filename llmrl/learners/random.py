@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from llmrl.envs.state import TextState
+from llmrl.core.candidates import Candidates, Proposal
+from llmrl.core.state import TextState
 from llmrl.learners.prior_only import PriorOnly
-from llmrl.priors.candidates import Candidates, Proposal
 
 
 class Random(PriorOnly):

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from llmrl.lm.choices import LACKS, Said, read_said
-from llmrl.lm.completions import Completions, Server, choices_of
-from llmrl.lm.connection import Refused
+from llmrl.lm.http.choices import LACKS, Said, read_said
+from llmrl.lm.http.completions import Completions, Server, choices_of
+from llmrl.lm.http.connection import Refused
+from llmrl.lm.http.loop import together
 from llmrl.lm.language_model import Conversation, LanguageModelError, Sampling, WrongSetting, stops
-from llmrl.lm.loop import together
 
 JUDGED = 4  # answers without text, and none with one: that is the model, and not chance
 # A text is cut here, too, and a record repeats an answer; a server does the next by itself where they are 1; the last

@@ -55,7 +55,7 @@ def convert(file: Path, folder: Path, bos: bool | None = None) -> None:
     import torch
     import transformers
 
-    from llmrl.lm.load import quiet
+    from llmrl.lm.quiet import quiet
 
     tokenizer: Any
     loaded: Any

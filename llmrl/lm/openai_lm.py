@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 
 import httpx2
 
-from llmrl.lm.address import is_loopback
-from llmrl.lm.completions import Completions, Server, checked
-from llmrl.lm.connection import BadAnswer, Clock, Connection, Refused
 from llmrl.lm.generations import Generations
+from llmrl.lm.http.address import is_loopback
+from llmrl.lm.http.completions import Completions, Server, checked
+from llmrl.lm.http.connection import BadAnswer, Clock, Connection, Refused
 from llmrl.lm.identify import identify_served
 from llmrl.lm.language_model import (
     PROBES,

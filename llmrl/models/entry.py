@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from llmrl.overrides import ConfigError, ConfigFolders, first_line, one_of
+from llmrl.core.overrides import ConfigError, ConfigFolders, first_line, one_of
 from llmrl.schema import CHOICES as OF_RUNS
 
 CHOICES = {

@@ -10,10 +10,10 @@ from pathlib import Path, PurePosixPath
 
 from rich.filesize import decimal
 
+from llmrl.core.overrides import ConfigError, ConfigFolders
 from llmrl.lm.store import making, models_folder, stored, write_notice
 from llmrl.models.entry import Entry, read_entry
 from llmrl.models.fetch import fetch
-from llmrl.overrides import ConfigError, ConfigFolders
 
 
 def get(entry: Entry, accept_terms: bool, say: Callable[[str], None]) -> Path:

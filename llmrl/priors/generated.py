@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from llmrl.answers.answers import Answers
 from llmrl.lm.language_model import Sampling
-from llmrl.priors.cache import Answers
-from llmrl.priors.project import PROJECTIONS, Projection
-from llmrl.priors.thinking import Thinking
+from llmrl.prompts.project import PROJECTIONS, Projection
+from llmrl.prompts.thinking import Thinking
 
 Question = tuple[str, tuple[str, ...]]  # the rendered prompt and the menu
 

@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llmrl.envs.state import TextState
+from llmrl.core.state import TextState
 
 Features = Callable[[Sequence[TextState]], list[np.ndarray]]  # of each state, float [actions, features]
 

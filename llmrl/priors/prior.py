@@ -33,17 +33,17 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from llmrl.envs.state import TextState
+from llmrl.answers.answers import Answers
+from llmrl.core.candidates import Candidates, Proposal, Use
+from llmrl.core.seeding import stream
+from llmrl.core.state import TextState
 from llmrl.lm.language_model import Sampling, Score, stopping
-from llmrl.priors.cache import Answers
-from llmrl.priors.candidates import Candidates, Proposal, Use
 from llmrl.priors.generated import FreeAnswers
 from llmrl.priors.head import Head
-from llmrl.priors.project import Projection
-from llmrl.priors.prompt import Prompt
-from llmrl.priors.thinking import Thinking, asked_first
 from llmrl.priors.trust import MIX, Trust
-from llmrl.run.seeding import stream
+from llmrl.prompts.project import Projection
+from llmrl.prompts.prompt import Prompt
+from llmrl.prompts.thinking import Thinking, asked_first
 from llmrl.schema import PriorConfig, SupportConfig
 
 Experts = Sequence[frozenset[str] | None]

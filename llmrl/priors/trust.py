@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from llmrl.run.seeding import stream
+from llmrl.core.seeding import stream
 
 MIX = 0.05  # of an episode that uses the prior: the default of prior.mix
 GAMMA = 0.98  # of an episode: what is 50 episodes old counts 1/e

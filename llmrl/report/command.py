@@ -12,9 +12,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from llmrl.config import ConfigError, check, compose, config_folder
-from llmrl.overrides import ConfigFolders
-from llmrl.run.files import flatten
+from llmrl.config.compose import ConfigError, check, compose, config_folder
+from llmrl.core.files import flatten
+from llmrl.core.overrides import ConfigFolders
 
 GROUPS = ("learner", "env", "prior", "lm", "prompt", "encoder")  # a learner chooses for others, so it comes first
 TRIED = 3  # options of a group that look alike

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmrl.config import ConfigError
+from llmrl.config.compose import ConfigError
 from llmrl.report.groups import TITLES, grouped, settings
 from llmrl.report.pretraining import pretrainings
 from llmrl.run.load import RunInfo

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from llmrl.config import ConfigError
-from llmrl.near import did_you_mean
+from llmrl.config.compose import ConfigError
+from llmrl.core.near import did_you_mean
 from llmrl.report import statistics
 from llmrl.report.comparable import SIZES, Refused, prepare, seed_of
 from llmrl.report.groups import TITLES, rows, settings

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from llmrl.report.groups import grouped
 from llmrl.report.statistics import RESAMPLES, Estimate, estimate
-from llmrl.run.judged import Judged
+from llmrl.run.evaluations import Judged
 
 
 def shares(judged: Sequence[Judged]) -> tuple[list[str], np.ndarray]:

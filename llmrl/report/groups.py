@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from llmrl.config import ConfigError, check, free_settings
-from llmrl.run.files import flatten, read_lines
+from llmrl.config.compose import ConfigError, check, free_settings
+from llmrl.config.unread import unread
+from llmrl.core.files import flatten, read_lines
 from llmrl.run.load import RunInfo
-from llmrl.unread import unread
 
 TITLES = {
     "env_steps": "decisions",

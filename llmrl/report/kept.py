@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from llmrl.priors.kept import Group, Info, Merged, Pruned, Verified
+from llmrl.answers.scan import Group, Info, Merged, Pruned, Verified
 
 SHOWN = 20  # problems
 

@@ -11,12 +11,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from llmrl.config import ConfigError
-from llmrl.near import did_you_mean
-from llmrl.progress import percent
+from llmrl.config.compose import ConfigError
+from llmrl.core.files import to_json
+from llmrl.core.near import did_you_mean
 from llmrl.report.groups import settings, telling
+from llmrl.report.progress import percent
 from llmrl.report.tables import COLOURS, age, far_titles, latest
-from llmrl.run.files import to_json
 from llmrl.run.folder import ASIDE
 from llmrl.run.load import RunInfo
 

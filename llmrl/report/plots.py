@@ -14,15 +14,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
-from llmrl.near import did_you_mean
+from llmrl.core.files import publish
+from llmrl.core.near import did_you_mean
 from llmrl.report.groups import TITLES, grouped, points, rows
 from llmrl.report.statistics import common_grid
-from llmrl.run.files import publish
 from llmrl.run.load import RunInfo
 
 if TYPE_CHECKING:
     from llmrl.report.compare import Comparison
-    from llmrl.report.samples import Arm
+    from llmrl.report.transitions import Arm
 
 # Okabe and Ito's palette, told apart with any colour vision; yellow, too pale for a line on white, is left out
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

@@ -10,10 +10,10 @@ from glob import glob
 from pathlib import Path
 from typing import Any
 
-from llmrl.config import ConfigError
-from llmrl.near import nearest
+from llmrl.config.compose import ConfigError
+from llmrl.core.files import flatten
+from llmrl.core.near import nearest
 from llmrl.report.groups import settings
-from llmrl.run.files import flatten
 from llmrl.run.folder import ASIDE
 from llmrl.run.load import RunInfo, is_run, load_runs
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llmrl.config import ConfigError
+from llmrl.config.compose import ConfigError
 from llmrl.report.comparable import Refused, cell_of, prepare
 from llmrl.report.groups import grouped, settings
 from llmrl.report.select import filters_of, same_key, sides, two_sides, typed_filter

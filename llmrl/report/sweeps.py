@@ -16,12 +16,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from llmrl.progress import Pace, evaluation_line, percent, time_left
+from llmrl.core.files import publish, to_json
 from llmrl.report import statistics
 from llmrl.report.groups import grouped
+from llmrl.report.progress import Pace, evaluation_line, percent, time_left
 from llmrl.report.statistics import Estimate, SeedCurve
 from llmrl.report.tables import COLOURS
-from llmrl.run.files import publish, to_json
 from llmrl.run.load import RunInfo
 
 FOLDER = "sweeps"  # in the folder of runs
@@ -86,7 +86,7 @@ class Screen:
             self.say(f"{self._number(i)} {self.names[i]}")
 
     def heard(self, i: int, event: Mapping[str, Any]) -> None:
-        """What the reporter of cell `i` said (`llmrl.progress.Events`)."""
+        """What the reporter of cell `i` said (`llmrl.report.progress.Events`)."""
         cell = self._cells[i]
         for name in ("at", "total", "rate", "success", "doing"):
             if event.get(name) is not None:

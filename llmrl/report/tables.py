@@ -8,8 +8,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from llmrl.doctor import Finding
-from llmrl.progress import percent
+from llmrl.report.progress import percent
 from llmrl.run.load import RunInfo
 
 COLOURS = {  # of what a run, or a cell of a sweep, stands at
@@ -86,18 +85,6 @@ def _resumed(entries: Sequence[Mapping[str, Any]], unit: str) -> str:
     if lost := sum(entry["lost_episodes"] for entry in entries):
         told += f"; {lost} EPISODES LOST, since the world does not replay"
     return told
-
-
-def findings_table(found: Sequence[Finding]) -> Table:
-    """What `llmrl doctor` found."""
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    colours = {"ok": "green", "note": "yellow", "broken": "red"}
-    for finding in found:
-        table.add_row(finding.what, Text(finding.status, style=colours[finding.status]), Text(finding.text))
-    return table
 
 
 def latest(run: RunInfo) -> tuple[dict[str, int], float | None]:

@@ -19,7 +19,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from llmrl.run.files import publish_folder, to_json
+from llmrl.core.files import publish_folder, to_json
 
 WEIGHTS, STATE, ARRAYS, MANIFEST = "weights.safetensors", "state.json", "arrays.safetensors", "manifest.json"
 

@@ -20,8 +20,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from llmrl.run.files import publish, sync_folder, to_json
-from llmrl.secrets import without_secrets
+from llmrl.core.files import publish, sync_folder, to_json
+from llmrl.core.secrets import without_secrets
 
 if TYPE_CHECKING:
     from torch import Tensor

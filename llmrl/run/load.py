@@ -12,9 +12,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from llmrl.config import ConfigError
-from llmrl.near import nearest
-from llmrl.run.files import read_lines
+from llmrl.config.compose import ConfigError
+from llmrl.core.files import read_lines
+from llmrl.core.near import nearest
 from llmrl.run.folder import ASIDE, in_use, read_object, read_summary
 
 

@@ -14,7 +14,7 @@ import torch
 from omegaconf import DictConfig
 
 import llmrl
-from llmrl.config import data_contents, model_identity, weights_contents
+from llmrl.config.compose import data_contents, model_identity, weights_contents
 from llmrl.run.versions import git_state, package_versions
 
 COMPUTING = ("numpy", "tokenizers", "torch", "transformers")  # packages whose numbers a run is made of

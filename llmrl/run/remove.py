@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from llmrl.config import ConfigError
+from llmrl.config.compose import ConfigError
 from llmrl.run.folder import in_use, opening
 from llmrl.run.load import RunInfo
 

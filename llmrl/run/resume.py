@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llmrl.core.files import flatten
 from llmrl.run.checkpoint import TornCheckpoint, checkpoint_steps, read_manifest
-from llmrl.run.files import flatten
 from llmrl.run.folder import CannotResume, RunFolder
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 import llmrl
-from llmrl.run.files import flatten, publish, read_lines, to_json
+from llmrl.core.files import flatten, publish, read_lines, to_json
 from llmrl.run.folder import read_object
 from llmrl.run.versions import package_versions
 from llmrl.tune.plan import Plan

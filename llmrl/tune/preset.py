@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from llmrl.run.files import publish
+from llmrl.core.files import publish
 from llmrl.tune.plan import Plan
 
 PRESET = "preset"  # a folder for --config-dir, in that of the search

@@ -9,11 +9,11 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from llmrl.checks import plain_settings
-from llmrl.overrides import ConfigError, ConfigFolders, parse
-from llmrl.run.files import flatten
+from llmrl.config.checks import plain_settings
+from llmrl.config.unread import Settings, unread
+from llmrl.core.files import flatten
+from llmrl.core.overrides import ConfigError, ConfigFolders, parse
 from llmrl.tune.space import Parameter, Space
-from llmrl.unread import Settings, unread
 
 DRAWS = 200  # of all parameters, before a parameter that none of them reads is called unread
 

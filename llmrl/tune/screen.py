@@ -13,8 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from llmrl.overrides import shown
-from llmrl.progress import Speaker, duration, percent
+from llmrl.core.overrides import shown
+from llmrl.report.progress import Speaker, duration, percent
 from llmrl.tune.log import ranked
 from llmrl.tune.plan import Plan
 from llmrl.tune.preset import PRESET, option

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from llmrl.config import ConfigError, run_name
-from llmrl.run.files import publish, to_json
+from llmrl.config.compose import ConfigError, run_name
+from llmrl.core.files import publish, to_json
 from llmrl.run.folder import RunInUse
 from llmrl.run.load import RunInfo
 from llmrl.run.versions import git_state

@@ -13,8 +13,8 @@ from omegaconf.errors import OmegaConfBaseException
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, Trial
 
-from llmrl.overrides import ConfigError, first_line, one_of, shown
-from llmrl.run.seeding import integer
+from llmrl.core.overrides import ConfigError, first_line, one_of, shown
+from llmrl.core.seeding import integer
 
 STARTUP = 10  # trials drawn at random before the sampler learns from them
 AHEAD = 4  # trials that may be under way at once: each is proposed without the results of the AHEAD - 1 before it

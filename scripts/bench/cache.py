@@ -27,13 +27,13 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
+from llmrl.answers.answers import AnswerCache, Answers
 from llmrl.build import build_env
-from llmrl.config import compose, model_identity
-from llmrl.envs.state import TextState
+from llmrl.config.compose import compose, model_identity
+from llmrl.core.state import TextState
 from llmrl.lm.language_model import LanguageModel, ModelIdentity, Sampling, Score
-from llmrl.priors.cache import AnswerCache, Answers
 from llmrl.priors.prior import Prior
-from llmrl.priors.prompt import Prompt
+from llmrl.prompts.prompt import Prompt
 from llmrl.schema import TrainConfig
 from scripts.bench.calibration import interpreter
 

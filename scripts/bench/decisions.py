@@ -27,8 +27,8 @@ from typing import Any, TypeVar
 from omegaconf import DictConfig
 
 import llmrl
-from llmrl.config import compose
-from llmrl.lm.connection import Connection
+from llmrl.config.compose import compose
+from llmrl.lm.http.connection import Connection
 from llmrl.lm.language_model import PROBES
 from llmrl.train import EVALUATION_ENVS
 from scripts.bench.calibration import told

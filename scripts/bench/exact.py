@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 
 from llmrl.build import build, build_exact, build_pool
-from llmrl.config import compose
-from llmrl.evaluate import evaluate
+from llmrl.config.compose import compose
+from llmrl.rollout.episodes import evaluate
 from scripts.bench.calibration import told
 
 EPISODES = 100

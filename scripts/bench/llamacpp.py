@@ -14,11 +14,11 @@ import gguf
 import httpx2
 import numpy as np
 
-from llmrl.config import config_folder
+from llmrl.config.compose import config_folder
+from llmrl.core.overrides import ConfigFolders
 from llmrl.lm.store import models_folder
 from llmrl.models.entry import read_entry
 from llmrl.models.fetch import fetch
-from llmrl.overrides import ConfigFolders
 
 FLOAT32 = ("-ctk", "f32", "-ctv", "f32", "-fa", "off")  # keys and values are kept in float16 otherwise
 SLOTS = 4

@@ -20,10 +20,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from llmrl.config import compose
+from llmrl.answers.answers import Answers
+from llmrl.config.compose import compose
 from llmrl.envs.pool import EnvPool
 from llmrl.learners.dqn import DQN
-from llmrl.priors.cache import Answers
 from llmrl.run.folder import RunFolder
 from llmrl.train import Training
 from scripts.bench.calibration import told

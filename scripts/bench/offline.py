@@ -20,11 +20,11 @@ from statistics import median
 
 import torch
 
-from llmrl.config import compose, run_id, run_name
+from llmrl.config.compose import compose, run_id, run_name
 from llmrl.learners.offline import steps_of
-from llmrl.offline import OfflineTraining
-from llmrl.progress import Silent
+from llmrl.report.progress import Silent
 from llmrl.run.folder import RunFolder
+from llmrl.training.offline import OfflineTraining
 from scripts.bench.calibration import told
 
 LEARNERS = ("bc", "bc_prior", "cql", "cql_prior", "iql")

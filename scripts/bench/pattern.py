@@ -33,10 +33,10 @@ from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, BertTo
 from transformers.utils.logging import disable_progress_bar
 
 from llmrl.build import build, build_env
-from llmrl.config import compose, run_id, run_name
+from llmrl.config.compose import compose, run_id, run_name
+from llmrl.core.state import TextState
 from llmrl.encoders.model import pair_text
-from llmrl.envs.state import TextState
-from llmrl.progress import Silent
+from llmrl.report.progress import Silent
 from llmrl.run.folder import RunFolder
 from llmrl.train import Training
 from scripts.bench.calibration import products

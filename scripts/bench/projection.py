@@ -21,11 +21,11 @@ from omegaconf import OmegaConf
 
 from llmrl.ask import distinct_states
 from llmrl.build import build_model, build_prompt
-from llmrl.config import compose
+from llmrl.config.compose import compose
+from llmrl.core.seeding import integer
 from llmrl.lm.language_model import LanguageModel, Sampling
-from llmrl.priors.project import project
-from llmrl.priors.prompt import Prompt
-from llmrl.run.seeding import integer
+from llmrl.prompts.project import project
+from llmrl.prompts.prompt import Prompt
 
 WORLDS = ("overcooked_tomato", "household/pick")
 HOW = ("named", "ambiguous", "negated", "nothing")

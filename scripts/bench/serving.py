@@ -20,11 +20,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from llmrl.ask import distinct_states
-from llmrl.config import compose
+from llmrl.config.compose import compose
 from llmrl.lm.language_model import Sampling, distance
 from llmrl.lm.openai_lm import VllmLM
-from llmrl.lm.server import Serving, find_vllm, serving
-from llmrl.priors.prompt import Prompt
+from llmrl.lm.vllm import Serving, find_vllm, serving
+from llmrl.prompts.prompt import Prompt
 from scripts.bench.calibration import told
 from scripts.bench.decisions import between_evaluations
 

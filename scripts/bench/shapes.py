@@ -12,8 +12,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, PreTrainedTokenizerFast
 
 from llmrl.ask import distinct_states
-from llmrl.config import compose
-from llmrl.priors.prompt import Prompt
+from llmrl.config.compose import compose
+from llmrl.prompts.prompt import Prompt
 
 VOCABULARY = 32_000
 SHAPES = {  # width, of the feed-forward layer, layers, heads

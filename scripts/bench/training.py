@@ -16,8 +16,8 @@ from pathlib import Path
 
 import torch
 
-from llmrl.config import compose, run_id, run_name
-from llmrl.progress import Silent
+from llmrl.config.compose import compose, run_id, run_name
+from llmrl.report.progress import Silent
 from llmrl.run.folder import RunFolder
 from llmrl.train import Training
 from scripts.bench.calibration import products

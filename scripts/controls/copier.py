@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from llmrl.core.candidates import Use
+from llmrl.core.state import TextState
 from llmrl.envs.kitchen.env import overcooked_random
-from llmrl.envs.state import TextState
-from llmrl.priors.candidates import Use
-from llmrl.priors.examples import Examples
+from llmrl.prompts.examples import Examples
 
 
 class Copier:

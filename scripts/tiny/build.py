@@ -28,8 +28,8 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from torch.nn import functional as F
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from llmrl.config import compose
-from llmrl.priors.prompt import Prompt
+from llmrl.config.compose import compose
+from llmrl.prompts.prompt import Prompt
 from scripts.tiny.corpus import CorpusConfig, Example, examples
 from scripts.tiny.homes import HomesConfig
 from scripts.tiny.quality import Exam, exam, homes_exam, measure

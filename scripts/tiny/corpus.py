@@ -13,12 +13,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from llmrl.core.state import TextState
 from llmrl.envs.kitchen import text
 from llmrl.envs.kitchen.expert import expert_actions
 from llmrl.envs.kitchen.layouts import random_kitchen
 from llmrl.envs.kitchen.world import Effect, Kitchen
-from llmrl.envs.state import TextState
-from llmrl.priors.prompt import Prompt
+from llmrl.prompts.prompt import Prompt
 from scripts.tiny import homes
 from scripts.tiny.homes import HomesConfig
 

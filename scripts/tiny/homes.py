@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from llmrl.core.state import TextState
 from llmrl.envs.household.expert import Expert
 from llmrl.envs.household.game import Game
 from llmrl.envs.household.generate import random_game
 from llmrl.envs.household.home import Home, HomeState
 from llmrl.envs.household.text import Memory, Words
 from llmrl.envs.household.text import task as instruction
-from llmrl.envs.state import TextState
 
 MEMORIES: tuple[Memory, ...] = ("wanted", "wanted", "wanted", "none")  # what observations tell, drawn per walkthrough
 

@@ -46,7 +46,7 @@ from llmrl.envs.kitchen import text
 from llmrl.envs.kitchen.expert import enumerate_states, expert_actions
 from llmrl.envs.kitchen.layouts import FOODS, TOMATO, TOMATO_LETTUCE, overcooked_a, random_kitchen
 from llmrl.envs.kitchen.world import Kitchen, KitchenState
-from llmrl.priors.prompt import Prompt
+from llmrl.prompts.prompt import Prompt
 from llmrl.schema import PromptConfig
 from scripts.tiny.corpus import CorpusConfig, Example, examples
 

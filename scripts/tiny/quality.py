@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from llmrl.config import compose
+from llmrl.config.compose import compose
+from llmrl.core.state import TextState
 from llmrl.envs.household.expert import Expert
 from llmrl.envs.household.generate import random_game
 from llmrl.envs.household.home import Home
@@ -24,9 +25,8 @@ from llmrl.envs.kitchen import text
 from llmrl.envs.kitchen.expert import expert_actions
 from llmrl.envs.kitchen.layouts import random_kitchen
 from llmrl.envs.kitchen.world import Kitchen, KitchenState
-from llmrl.envs.state import TextState
 from llmrl.lm.transformers_lm import TransformersLM
-from llmrl.priors.prompt import Prompt
+from llmrl.prompts.prompt import Prompt
 from scripts.tiny.homes import HomesConfig, walkthrough
 from scripts.tiny.overlap import on_the_way, reachable
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from llmrl.priors.cache import AnswerCache, canonical
+from llmrl.answers.answers import AnswerCache, canonical
 from scripts.bench import kill
 
 SMALL = [

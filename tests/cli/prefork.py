@@ -17,11 +17,11 @@ import torch._dynamo  # noqa: F401  # which an optimiser loads
 import typer.core  # noqa: F401
 
 import llmrl.__main__
-import llmrl.cli
+import llmrl.cli.main
 import llmrl.play
 import llmrl.report.compare
 import llmrl.report.plots
-import llmrl.train
+import llmrl.training.online
 
 
 def child(request: dict[str, Any]) -> None:

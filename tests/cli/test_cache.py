@@ -86,7 +86,7 @@ def test_a_run_is_exported_and_repeated_without_a_model(llmrl: Llmrl, tmp_path: 
 
 
 def test_prune_asks_for_yes_and_for_something_to_remove(llmrl: Llmrl, tmp_path: Path) -> None:
-    from llmrl.priors.cache import AnswerCache
+    from llmrl.answers.answers import AnswerCache
 
     cache = AnswerCache(tmp_path / "kept.sqlite3")
     cache.add_rows('{"model":"m","revision":"r","dtype":"float32","pooling":"cls"}', {"t": b"1234"}, {})
@@ -102,7 +102,7 @@ def test_prune_asks_for_yes_and_for_something_to_remove(llmrl: Llmrl, tmp_path: 
 
 
 def test_a_damaged_cache_is_verified_set_aside_and_brought_back(llmrl: Llmrl, tmp_path: Path) -> None:
-    from llmrl.priors.cache import AnswerCache
+    from llmrl.answers.answers import AnswerCache
 
     path = tmp_path / "kept.sqlite3"
     cache = AnswerCache(path)
@@ -125,6 +125,6 @@ def test_a_damaged_cache_is_verified_set_aside_and_brought_back(llmrl: Llmrl, tm
 
 
 def test_no_command_of_the_cache_loads_what_is_heavy(tmp_path: Path) -> None:
-    code = "import llmrl.priors.kept, llmrl.report.kept, llmrl.run.load, sys; print(*sys.modules)"
+    code = "import llmrl.answers.scan, llmrl.report.kept, llmrl.run.load, sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
     assert not {"torch", "transformers", "numpy", "hydra", "gymnasium"} & set(done.stdout.split())

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 import llmrl
-from llmrl.cli import app
+from llmrl.cli.main import app
 
 REPOSITORY = Path(__file__).parent.parent.parent
 

@@ -8,7 +8,7 @@ import pytest
 from report.runs_on_disk import make_run
 from typer.testing import CliRunner
 
-from llmrl.cli import app
+from llmrl.cli.main import app
 
 
 @pytest.fixture

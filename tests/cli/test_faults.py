@@ -16,9 +16,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from llmrl.core.files import read_lines
 from llmrl.learners.weights import network
 from llmrl.run.checkpoint import read_about, read_state, read_weights, write_checkpoint
-from llmrl.run.files import read_lines
 
 pytestmark = pytest.mark.slow
 

@@ -174,9 +174,9 @@ POINTS = {
     "a checkpoint published": ends("os:rename", 3, late=True),
     "a checkpoint too many": ends("llmrl.run.folder:RunFolder._prune", 4),
     "half a line": HALF.format(nth=12),
-    "an evaluation": ends("llmrl.exact:Exact.evaluate", 4),
-    "an answer": ends("llmrl.priors.cache:AnswerCache.extend", 20),
-    "answers": ends("llmrl.priors.cache:AnswerCache.add", 1, late=True),
+    "an evaluation": ends("llmrl.rollout.exact:Exact.evaluate", 4),
+    "an answer": ends("llmrl.answers.answers:AnswerCache.extend", 20),
+    "answers": ends("llmrl.answers.answers:AnswerCache.add", 1, late=True),
     "a world": ends("llmrl.envs.pool:EnvPool.run", 20),
     "a gradient step": ends("llmrl.learners.dqn:DQN._gradient_step", 14),
     "the last summary": ends("llmrl.run.folder:RunFolder.finish", 1),
@@ -195,12 +195,12 @@ def test_a_kill_costs_time_and_nothing_else(point: str, llmrl: Llmrl, tmp_path: 
 def test_kill_after_kill_with_a_model_that_never_says_the_same_twice(llmrl: Llmrl, tmp_path: Path) -> None:
     train = [o for o in TRAIN if not o.startswith(("env=", "env.", "lm="))] + ["env=diary", "lm=moody"]
     points = [
-        ends("llmrl.priors.cache:AnswerCache.add", 2, late=True),
-        ends("llmrl.priors.cache:AnswerCache.extend", 9),  # within a transaction
+        ends("llmrl.answers.answers:AnswerCache.add", 2, late=True),
+        ends("llmrl.answers.answers:AnswerCache.extend", 9),  # within a transaction
         HALF.format(nth=1),
         ends("os:rename", 2),
-        ends("llmrl.priors.cache:AnswerCache.add", 5),
-        ends("llmrl.train:Training.tick", 7),
+        ends("llmrl.answers.answers:AnswerCache.add", 5),
+        ends("llmrl.training.online:OnlineTraining.tick", 7),
     ]
     for point in points:
         llmrl(*train, code=-9, before=point)
@@ -221,7 +221,7 @@ def test_what_is_asked_to_stop_says_so_and_can_go_on(
     by: str, code: int, llmrl: Llmrl, tmp_path: Path, whole: dict[str, bytes]
 ) -> None:
     for nth in (9, 4):
-        done = llmrl(*TRAIN, code=code, before=ends("llmrl.train:Training.tick", nth, by))
+        done = llmrl(*TRAIN, code=code, before=ends("llmrl.training.online:OnlineTraining.tick", nth, by))
         assert done.err == "stopped; the same command goes on from the last checkpoint\n"
     run = the_run(tmp_path)
     step = checkpoint_steps(run)[-1]
@@ -276,7 +276,7 @@ def test_fresh_begins_anew(llmrl: Llmrl, tmp_path: Path) -> None:
 
 
 def test_other_conditions_are_named_and_may_be_allowed(llmrl: Llmrl, tmp_path: Path) -> None:
-    llmrl(*QUICK, code=143, before=ends("llmrl.train:Training.tick", 6, "SIGTERM"))
+    llmrl(*QUICK, code=143, before=ends("llmrl.training.online:OnlineTraining.tick", 6, "SIGTERM"))
     run = the_run(tmp_path)
     before = change(run / "checkpoints" / "16", **{"machine.torch": "1.0", "settings.numerics": 1})
     kept = contents(tmp_path)
@@ -291,7 +291,7 @@ def test_other_conditions_are_named_and_may_be_allowed(llmrl: Llmrl, tmp_path: P
 
 
 def test_a_run_that_another_process_works_on(llmrl: Llmrl, tmp_path: Path) -> None:
-    llmrl(*QUICK, code=130, before=ends("llmrl.train:Training.tick", 6, "SIGINT"))
+    llmrl(*QUICK, code=130, before=ends("llmrl.training.online:OnlineTraining.tick", 6, "SIGINT"))
     run = the_run(tmp_path)
     run_id = read_object(run / "summary.json")["run_id"]
     with RunFolder.open(tmp_path / "runs", run.name, run_id):
@@ -305,7 +305,7 @@ def test_a_run_that_another_process_works_on(llmrl: Llmrl, tmp_path: Path) -> No
 
 def test_a_world_that_does_not_replay_is_named(llmrl: Llmrl, tmp_path: Path) -> None:
     restless = [o for o in QUICK if not o.startswith("env")] + ["env=restless", "env_steps=48"]
-    llmrl(*restless, code=-9, before=ends("llmrl.train:Training.tick", 8))
+    llmrl(*restless, code=-9, before=ends("llmrl.training.online:OnlineTraining.tick", 8))
     told = llmrl(*restless).out
     assert "world restless does not replay" in told
     (resumed,) = read_object(the_run(tmp_path) / "provenance.json")["resumed"]
@@ -318,7 +318,9 @@ def test_a_world_that_does_not_replay_is_named(llmrl: Llmrl, tmp_path: Path) -> 
 def test_a_killed_sweep_runs_only_what_is_missing(llmrl: Llmrl, tmp_path: Path) -> None:
     sweep = [*(o for o in QUICK if o not in ("--config-dir", "mine")), "-m", "seed=0,1,2"]
     one = [*(o for o in QUICK if o not in ("--config-dir", "mine")), "seed=1"]
-    llmrl(*one, code=143, before=ends("llmrl.train:Training.tick", 6, "SIGTERM"))  # one that is half done
+    llmrl(
+        *one, code=143, before=ends("llmrl.training.online:OnlineTraining.tick", 6, "SIGTERM")
+    )  # one that is half done
     llmrl(*(o for o in one if o != "seed=1"), "seed=2")  # and one that is complete
     llmrl(*sweep, code=-9, before=ends("subprocess:Popen.__exit__", 1, late=True))  # after its first cell
     kept = contents(tmp_path)

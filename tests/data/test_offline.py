@@ -8,11 +8,11 @@ from data.datasets import any_rows, built
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmrl.core.candidates import Candidates, Proposal
+from llmrl.core.state import TextState
+from llmrl.core.transitions import Transition
 from llmrl.data.offline import OfflineData, Supports, joined
 from llmrl.data.replay import NStepWindow
-from llmrl.data.transitions import Transition
-from llmrl.envs.state import TextState
-from llmrl.priors.candidates import Candidates, Proposal
 
 
 def uniform(size: int) -> Proposal:

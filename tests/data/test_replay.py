@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmrl.core.candidates import Candidates
+from llmrl.core.state import TextState
+from llmrl.core.transitions import Transition
 from llmrl.data.replay import SMALLEST_ERROR, NStepWindow, Replay
-from llmrl.data.transitions import Transition
-from llmrl.envs.state import TextState
-from llmrl.priors.candidates import Candidates
 
 STATES = [TextState("t", str(i), ("a", "b")) for i in range(60)]
 BOTH = Candidates(np.arange(2), np.log([0.5, 0.5]))

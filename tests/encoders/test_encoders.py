@@ -12,9 +12,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmrl.core.state import TextState
 from llmrl.encoders.encoder import FeatureTable, render
 from llmrl.encoders.hash import HashEncoder
-from llmrl.envs.state import TextState
 from llmrl.schema import EncoderConfig
 
 TEXTS = [

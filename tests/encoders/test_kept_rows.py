@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from fixture_lm import ACTIONS, PROMPTS
 
+from llmrl.answers.answers import AnswerCache, AnswerCacheError, KeptRows
 from llmrl.build import build
-from llmrl.config import compose
+from llmrl.config.compose import compose
 from llmrl.encoders import model as module
 from llmrl.encoders.model import ModelEncoder
-from llmrl.priors.cache import AnswerCache, AnswerCacheError, KeptRows
 from llmrl.schema import ModelEncoderConfig
 
 TEXTS = [(prompt, tuple(ACTIONS[i : i + 3])) for i, prompt in enumerate(PROMPTS[:3])]

@@ -13,7 +13,7 @@ import torch
 from fixture_lm import ACTIONS, PROMPTS
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertForMaskedLM, BertModel, BertTokenizerFast
 
-from llmrl.config import ConfigError, compose, model_identity, run_id
+from llmrl.config.compose import ConfigError, compose, model_identity, run_id
 from llmrl.encoders.model import BertEncoder, ModelEncoder, pair_text
 from llmrl.run.provenance import provenance
 from llmrl.schema import ModelEncoderConfig

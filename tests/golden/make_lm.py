@@ -14,10 +14,10 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from llmrl.config import compose
+from llmrl.config.compose import compose
+from llmrl.core.state import TextState
 from llmrl.envs.kitchen.env import overcooked_tomato
-from llmrl.envs.state import TextState
-from llmrl.priors.prompt import Prompt
+from llmrl.prompts.prompt import Prompt
 
 FOLDER = Path(__file__).parent / "lm"
 EPISODES, UPDATES, BATCH = 80, 400, 24

@@ -11,16 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from priors.table_model import HALL, MENU, Model, make
 
+from llmrl.core.candidates import Candidates, Proposal
+from llmrl.core.state import TextState
+from llmrl.core.transitions import Transition
 from llmrl.data.offline import OfflineData, Supports
-from llmrl.data.transitions import Transition
 from llmrl.encoders.encoder import FeatureTable
 from llmrl.encoders.hash import HashEncoder
-from llmrl.envs.state import TextState
 from llmrl.learners import backups
 from llmrl.learners.cql import CQL
 from llmrl.learners.dqn import DQN
 from llmrl.learners.drrn import DRRN
-from llmrl.priors.candidates import Candidates, Proposal
 from llmrl.schema import CQLConfig, DQNConfig, DRRNConfig, EncoderConfig, SupportConfig
 
 INF = float("inf")

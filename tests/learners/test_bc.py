@@ -10,12 +10,12 @@ import pytest
 import safetensors.torch
 import torch
 
+from llmrl.core.candidates import Candidates, Proposal
+from llmrl.core.state import TextState
 from llmrl.encoders.encoder import FeatureTable
 from llmrl.encoders.hash import HashEncoder
-from llmrl.envs.state import TextState
 from llmrl.learners.bc import BC
 from llmrl.learners.weights import network, read_about, read_weights, write_weights
-from llmrl.priors.candidates import Candidates, Proposal
 from llmrl.schema import BCConfig, EncoderConfig
 
 STATE = TextState("Find the door.", "A corridor.", ("left", "right", "up"))

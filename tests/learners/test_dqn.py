@@ -11,14 +11,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmrl.data.transitions import Transition
+from llmrl.core.candidates import Candidates, Proposal
+from llmrl.core.state import TextState
+from llmrl.core.transitions import Transition
 from llmrl.encoders.encoder import FeatureTable
 from llmrl.encoders.hash import HashEncoder
-from llmrl.envs.state import TextState
 from llmrl.learners.dqn import DQN
 from llmrl.learners.learner import Diverged
 from llmrl.learners.weights import network, write_weights
-from llmrl.priors.candidates import Candidates, Proposal
 from llmrl.schema import DQNConfig, EncoderConfig
 
 ACTIONS = ("left", "right", "up", "down")

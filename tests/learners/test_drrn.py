@@ -10,11 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmrl.data.transitions import Transition
-from llmrl.envs.state import TextState
+from llmrl.core.candidates import Candidates, Proposal
+from llmrl.core.state import TextState
+from llmrl.core.transitions import Transition
 from llmrl.learners.drrn import DRRN, _hashed, _Kept, _Memory
 from llmrl.learners.learner import Diverged
-from llmrl.priors.candidates import Candidates, Proposal
 from llmrl.schema import DRRNConfig
 
 ACTIONS = ("go left", "go right", "look around")

@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from llmrl.core.candidates import Candidates, Proposal
+from llmrl.core.state import TextState
 from llmrl.data.offline import OfflineData, Supports
 from llmrl.encoders.encoder import FeatureTable
 from llmrl.encoders.hash import HashEncoder
-from llmrl.envs.state import TextState
 from llmrl.learners.bc import BC
 from llmrl.learners.cql import CQL
 from llmrl.learners.iql import IQL
 from llmrl.learners.offline import OfflineLearner
 from llmrl.learners.product import ProductOfExperts
-from llmrl.priors.candidates import Candidates, Proposal
 from llmrl.schema import BCConfig, CQLConfig, EncoderConfig, IQLConfig
 
 ROOMS = [TextState("Go.", f"room {i}", ("east", "west", "wait")) for i in range(3)]

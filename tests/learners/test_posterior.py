@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmrl.core.candidates import Candidates, Proposal
 from llmrl.learners.posterior import choice_probabilities, choose, posterior
-from llmrl.priors.candidates import Candidates, Proposal
 
 VALUES = st.lists(st.floats(-5, 5), min_size=4, max_size=4).map(np.array)
 COUNTS = st.lists(st.integers(0, 3), min_size=4, max_size=4).filter(any)

@@ -7,10 +7,10 @@ from itertools import product
 import numpy as np
 import pytest
 
-from llmrl.envs.state import TextState
+from llmrl.core.candidates import Candidates, Proposal
+from llmrl.core.state import TextState
 from llmrl.learners.prior_only import PriorOnly
 from llmrl.learners.random import Random
-from llmrl.priors.candidates import Candidates, Proposal
 from llmrl.schema import NoLearnerConfig
 
 STATE = TextState("Find the door.", "A corridor.", ("left", "right", "up"))

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmrl.lm.choices import LACKS, Said, read_said
-from llmrl.lm.connection import BadAnswer
+from llmrl.lm.http.choices import LACKS, Said, read_said
+from llmrl.lm.http.connection import BadAnswer
 from llmrl.lm.language_model import LanguageModelError
 
 

@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from own_time import OwnTime
 from small_server import FAULTS, ModelBackend, SmallServer
 
-from llmrl.lm import connection
-from llmrl.lm.address import check_url
+from llmrl.core.secrets import without_secrets
+from llmrl.lm.http import connection
+from llmrl.lm.http.address import check_url
+from llmrl.lm.http.limiter import Limiter
+from llmrl.lm.http.token_trie import MOST_IDS, MOST_ROWS, Row, requests, total, trie_nodes
 from llmrl.lm.language_model import PROBES, LanguageModelError, ModelIdentity, Outage, Sampling, Score, distance
-from llmrl.lm.limiter import Limiter
 from llmrl.lm.openai_lm import OpenAILM, VllmLM
-from llmrl.lm.token_trie import MOST_IDS, MOST_ROWS, Row, requests, total, trie_nodes
 from llmrl.lm.transformers_lm import TransformersLM
-from llmrl.secrets import without_secrets
 
 TEXTS = [f" {action}\n" for action in ACTIONS]
 SAMPLING = Sampling(max_tokens=8)
@@ -523,7 +523,7 @@ def test_what_no_header_carries_is_no_key(client: Client, monkeypatch: pytest.Mo
 
 
 def test_what_could_not_be_sent_is_not_shown(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llmrl.lm.connection.read_key", lambda name: "first-line\nsecond-line")
+    monkeypatch.setattr("llmrl.lm.http.connection.read_key", lambda name: "first-line\nsecond-line")
     with pytest.raises(Outage, match="LocalProtocolError") as error:
         client().probe()
     assert "line" not in str(error.value)

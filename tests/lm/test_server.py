@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from llmrl.config import compose, run_id
-from llmrl.lm import connection
-from llmrl.lm import server as module
+from llmrl.config.compose import compose, run_id
+from llmrl.lm import vllm as module
+from llmrl.lm.http import connection
 from llmrl.lm.language_model import Outage
 from llmrl.lm.openai_lm import VllmLM
-from llmrl.lm.server import Server, ServerError, Serving, Vllm, command, find_vllm, serving
-from llmrl.serve import PROCESSES, URLS, served, served_for
+from llmrl.lm.serve import PROCESSES, URLS, served, served_for
+from llmrl.lm.vllm import Server, ServerError, Serving, Vllm, command, find_vllm, serving
 
 FAKE = """
 import http.server, json, os, signal, subprocess, sys

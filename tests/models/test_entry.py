@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from llmrl.config import compose, config_folder
+from llmrl.config.compose import compose, config_folder
+from llmrl.core.overrides import ConfigError, ConfigFolders
 from llmrl.models.entry import read_entries, read_entry
-from llmrl.overrides import ConfigError, ConfigFolders
 
 PLAIN: dict[str, Any] = {
     "about": "a test",

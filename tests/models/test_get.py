@@ -17,13 +17,13 @@ from models.conftest import write_entry, write_wheel, zipped
 from tiny_gguf import write_llama
 
 import llmrl.models.fetch as fetching
-from llmrl.config import compose, config_folder, run_id
+from llmrl.config.compose import compose, config_folder, run_id
+from llmrl.core.overrides import ConfigError, ConfigFolders
 from llmrl.lm.identify import identify
 from llmrl.lm.store import read_notice, stored
 from llmrl.models.entry import Entry, read_entry
 from llmrl.models.fetch import OutOfReach
 from llmrl.models.get import get
-from llmrl.overrides import ConfigError, ConfigFolders
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from llmrl.envs.state import TextState
+from llmrl.answers.answers import AnswerCache, Answers
+from llmrl.core.candidates import Candidates, Use
+from llmrl.core.state import TextState
 from llmrl.lm.language_model import ModelIdentity, Sampling, Score
-from llmrl.priors.cache import AnswerCache, Answers
-from llmrl.priors.candidates import Candidates, Use
 from llmrl.priors.prior import Prior
-from llmrl.priors.prompt import Prompt
+from llmrl.prompts.prompt import Prompt
 from llmrl.schema import PriorConfig, PromptConfig, SupportConfig
 
 MENU = ("go north", "open the red door", "wait")

@@ -16,10 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmrl.lm.language_model import LanguageModelError, ModelIdentity, Sampling, Score
-from llmrl.priors import cache as module
-from llmrl.priors import cache_file
-from llmrl.priors.cache import (
+from llmrl.answers import answers as module
+from llmrl.answers import file as cache_file
+from llmrl.answers.answers import (
     AnswerCache,
     AnswerCacheError,
     Answers,
@@ -29,6 +28,7 @@ from llmrl.priors.cache import (
     record_key,
     row_key,
 )
+from llmrl.lm.language_model import LanguageModelError, ModelIdentity, Sampling, Score
 
 IDENTITY = ModelIdentity("small", "0123", "float32", "4567")
 ACTIONS = [" take the cup\n", " put down the cup\n", " go north\n"]
@@ -374,7 +374,7 @@ def test_processes_that_race_agree(tmp_path: Path):
 
 WRITER = """
 import sys
-from llmrl.priors.cache import AnswerCache
+from llmrl.answers.answers import AnswerCache
 cache, first = AnswerCache(sys.argv[1]), int(sys.argv[2])
 for i in range(first, first + 10**9):
     for part in (0, 1):

@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from priors.table_model import CELLAR, HALL, MENU, TOKENS, Model, at, make
 
-from llmrl.config import ConfigError, compose, run_id, unread_overrides
-from llmrl.envs.state import TextState
+from llmrl.config.compose import ConfigError, compose, run_id, unread_overrides
+from llmrl.core.state import TextState
 
 BLANK = "Leave. "
 OTHER_MENU = TextState("Leave.", "A hall.", MENU[:2])

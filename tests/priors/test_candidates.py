@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmrl.priors.candidates import Proposal, greedy_over_draws, posterior_over_draws
+from llmrl.core.candidates import Proposal, greedy_over_draws, posterior_over_draws
 from llmrl.schema import LARGEST_K
 
 ACTIONS = st.integers(1, 4)

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from priors.table_model import CELLAR, HALL, MENU, USES, Model, at, make
 
-from llmrl.envs.state import TextState
-from llmrl.priors.candidates import Use
+from llmrl.core.candidates import Use
+from llmrl.core.seeding import stream
+from llmrl.core.state import TextState
 from llmrl.priors.prior import Prior
-from llmrl.run.seeding import stream
 from llmrl.schema import PriorConfig, SupportConfig
 
 SCORED = np.exp([-1, -2, -4]) / np.exp([-1, -2, -4]).sum()  # of MENU, in every state

@@ -15,13 +15,13 @@ from worlds import Corridor
 
 import llmrl
 from llmrl.build import build_env, build_prompt
-from llmrl.config import ConfigError, compose, run_id
+from llmrl.config.compose import ConfigError, compose, run_id
+from llmrl.core.state import TextState
 from llmrl.envs.base import TextEnv
 from llmrl.envs.kitchen.layouts import dish_of
-from llmrl.envs.state import TextState
 from llmrl.lm.language_model import Conversation
-from llmrl.priors.examples import Examples, NoExamples, Step, played
-from llmrl.priors.prompt import Prompt
+from llmrl.prompts.examples import Examples, NoExamples, Step, played
+from llmrl.prompts.prompt import Prompt
 from llmrl.schema import PromptConfig
 
 WORLDS = ["env=overcooked_tomato", "env=overcooked_salad", "env=household/pick", "env=frozen_lake"]

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrl.build import build
-from llmrl.config import ConfigError, compose
-from llmrl.envs.state import TextState
+from llmrl.config.compose import ConfigError, compose
+from llmrl.core.state import TextState
 from llmrl.priors.head import Head, Label, _Problem, bias_features, minimum
 
 MENU = ("go north", "open the red door", "wait", "open it")

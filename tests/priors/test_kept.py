@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmrl.answers.answers import AnswerCache, AnswerCacheError, canonical, record_key, row_key
+from llmrl.answers.scan import Selection, export, import_, info, moment, prune, verify
 from llmrl.lm.language_model import ModelIdentity
-from llmrl.priors.cache import AnswerCache, AnswerCacheError, canonical, record_key, row_key
-from llmrl.priors.kept import Selection, export, import_, info, moment, prune, verify
 
 SMALL = ModelIdentity("small", "0123", "float32", "4567")
 LARGE = ModelIdentity("large", "89ab", "float32", "4567")

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from priors.table_model import CELLAR, HALL, LOGPROBS, MENU, USES, Model, at, make, weights
 
-from llmrl.envs.state import TextState
-from llmrl.priors.candidates import Use
+from llmrl.core.candidates import Use
+from llmrl.core.state import TextState
 from llmrl.priors.prior import Prior
 from llmrl.schema import PriorConfig, SupportConfig
 

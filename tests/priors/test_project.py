@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmrl.priors.project import project, project_last
+from llmrl.prompts.project import project, project_last
 
 KITCHEN = (
     "fetch the tomato",

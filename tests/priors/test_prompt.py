@@ -5,9 +5,9 @@ from pathlib import Path
 import jinja2
 import pytest
 
-from llmrl.config import compose
-from llmrl.envs.state import TextState
-from llmrl.priors.prompt import Prompt
+from llmrl.config.compose import compose
+from llmrl.core.state import TextState
+from llmrl.prompts.prompt import Prompt
 from llmrl.schema import PromptConfig
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "tomato.parquet"

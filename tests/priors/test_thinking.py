@@ -12,14 +12,14 @@ from fixture_lm import ACTIONS, PROMPTS, build_llama
 from rich.console import Console
 from small_server import SmallServer
 
-from llmrl.config import ConfigError, compose, run_id
+from llmrl.answers.answers import AnswerCache, Answers
+from llmrl.config.compose import ConfigError, compose, run_id
 from llmrl.lm.identify import chat_template
 from llmrl.lm.language_model import Conversation, ModelIdentity, Sampling, Score, distance
 from llmrl.lm.openai_lm import OpenAILM, VllmLM
 from llmrl.lm.transformers_lm import TransformersLM
 from llmrl.play import open_game, play
-from llmrl.priors.cache import AnswerCache, Answers
-from llmrl.priors.thinking import Thinking
+from llmrl.prompts.thinking import Thinking
 
 GOLDEN_LM = Path(__file__).parent.parent / "golden" / "lm"
 TEMPLATE = (

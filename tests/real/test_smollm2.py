@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 import llmrl
-from llmrl.config import config_folder
+from llmrl.config.compose import config_folder
+from llmrl.core.overrides import ConfigFolders
 from llmrl.lm.transformers_lm import TransformersLM
 from llmrl.models.entry import read_entry
 from llmrl.models.get import get
-from llmrl.overrides import ConfigFolders
 
 pytestmark = pytest.mark.skipif("LLMRL_REAL_MODELS" not in os.environ, reason="downloads real models: make test-models")
 

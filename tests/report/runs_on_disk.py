@@ -9,7 +9,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from llmrl.config import compose, run_id, run_name
+from llmrl.config.compose import compose, run_id, run_name
 from llmrl.run.folder import RunFolder
 from llmrl.run.load import RunInfo
 

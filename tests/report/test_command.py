@@ -10,8 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from llmrl.config import ConfigError, compose, config_folder
-from llmrl.overrides import ConfigFolders, parse
+from llmrl.config.compose import ConfigError, compose, config_folder
+from llmrl.core.overrides import ConfigFolders, parse
 from llmrl.report.command import command_of, override, shell_word
 
 DATA = Path(__file__).parent.parent / "golden" / "tomato.parquet"

@@ -16,13 +16,13 @@ from omegaconf import OmegaConf
 from report.runs_on_disk import make_runs
 from rich.console import Console
 
-from llmrl.config import ConfigError, check
+from llmrl.config.compose import ConfigError, check
+from llmrl.core.files import publish
 from llmrl.report.compare import Comparison, compare, percentages
-from llmrl.report.comparison import as_json, escaped, markdown, shown, write
+from llmrl.report.compare_tables import as_json, escaped, markdown, shown, write
 from llmrl.report.groups import grouped, settings
 from llmrl.report.pretraining import Pretraining, cost, pretrainings
 from llmrl.report.select import select, sides
-from llmrl.run.files import publish
 from llmrl.run.load import RunInfo
 from llmrl.run.provenance import provenance
 

@@ -11,7 +11,7 @@ from report.runs_on_disk import make_run
 from llmrl.report import plots
 from llmrl.report.compare import compare
 from llmrl.report.plots import _curve, curve, grouped, interval, run_curve
-from llmrl.report.samples import Arm
+from llmrl.report.transitions import Arm
 from llmrl.run.load import RunInfo
 
 DQN = ["learner=dqn", "env=overcooked_tomato"]

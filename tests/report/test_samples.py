@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmrl.report.samples import Arm, claim, common, monotone, needed, ratio, reached
 from llmrl.report.statistics import Estimate
+from llmrl.report.transitions import Arm, claim, common, monotone, needed, ratio, reached
 
 SIZES = np.array([100.0, 1000.0, 10000.0])
 

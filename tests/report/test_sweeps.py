@@ -12,7 +12,7 @@ import pytest
 from report.runs_on_disk import make_runs
 from rich.console import Console
 
-from llmrl.progress import Events
+from llmrl.report.progress import Events
 from llmrl.report.sweeps import Screen, arms, keep
 from llmrl.sweep import _event
 

@@ -8,10 +8,10 @@ import pytest
 from report.runs_on_disk import make_run
 from rich.console import Console, RenderableType
 
-from llmrl.config import compose, run_id
-from llmrl.doctor import Finding
+from llmrl.config.compose import compose, run_id
+from llmrl.doctor import Finding, findings_table
 from llmrl.report import listing
-from llmrl.report.tables import age, findings_table, run_table, sweep_table
+from llmrl.report.tables import age, run_table, sweep_table
 from llmrl.run.folder import RunFolder
 from llmrl.run.load import RunInfo, load_runs
 

@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from llmrl.core.files import to_json
 from llmrl.run.checkpoint import MANIFEST
-from llmrl.run.files import to_json
 
 
 def change(checkpoint: Path, **values: Any) -> dict[str, Any]:

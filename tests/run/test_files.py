@@ -13,12 +13,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmrl.run.files import publish, publish_folder, read_lines, to_json
+from llmrl.core.files import publish, publish_folder, read_lines, to_json
 
 KILLED_WRITER = """
 import sys
 from pathlib import Path
-from llmrl.run.files import publish
+from llmrl.core.files import publish
 path, n = Path(sys.argv[1]), 0
 while True:
     n += 1

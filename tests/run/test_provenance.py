@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import llmrl
-from llmrl.config import compose
+from llmrl.config.compose import compose
 from llmrl.run.provenance import machine, provenance
 from llmrl.run.versions import git_state
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import yaml
 
-from llmrl.config import ConfigError
-from llmrl.run.files import read_lines
+from llmrl.config.compose import ConfigError
+from llmrl.core.files import read_lines
 from llmrl.run.load import load_runs
 from llmrl.tune.log import ranked
 from llmrl.tune.search import CONFIRMED

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llmrl.config import compose
+from llmrl.config.compose import compose
 from llmrl.encoders.encoder import FeatureTable
 from llmrl.encoders.hash import HashEncoder
 from llmrl.envs.kitchen import text
 from llmrl.envs.kitchen.env import KitchenEnv
 from llmrl.learners.weights import What, read_about, read_weights
-from llmrl.priors.prompt import Prompt
+from llmrl.prompts.prompt import Prompt
 from llmrl.schema import EncoderConfig
 from scripts import clone
 from scripts.tiny.corpus import CorpusConfig, examples, kitchens

@@ -13,7 +13,7 @@ from typing import Any, get_args
 import pytest
 
 import llmrl
-from llmrl.config import compose
+from llmrl.config.compose import compose
 from llmrl.envs.kitchen import text
 from llmrl.envs.kitchen.layouts import (
     MAX_INGREDIENTS,
@@ -27,7 +27,7 @@ from llmrl.envs.kitchen.layouts import (
     random_kitchen,
 )
 from llmrl.envs.kitchen.world import Kitchen
-from llmrl.priors.prompt import Prompt
+from llmrl.prompts.prompt import Prompt
 from scripts.tiny.corpus import CorpusConfig, Example, examples, kitchens
 
 EMBEDDED = Path(llmrl.__file__).parent / "lm" / "tiny"

@@ -13,11 +13,11 @@ import pytest
 
 import llmrl
 from llmrl.build import build_answers
-from llmrl.config import compose
+from llmrl.config.compose import compose
 from llmrl.envs.kitchen import text
 from llmrl.envs.kitchen.layouts import random_kitchen
 from llmrl.lm.language_model import Score
-from llmrl.priors.prompt import Prompt
+from llmrl.prompts.prompt import Prompt
 from scripts.tiny import ladder, quality
 from scripts.tiny.build import Training, build
 from scripts.tiny.corpus import CorpusConfig, Example, examples

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmrl.config import compose
+from llmrl.config.compose import compose
 from llmrl.envs.household.expert import Expert
 from llmrl.envs.household.game import Game
 from llmrl.envs.household.generate import Asked, random_game
@@ -23,7 +23,7 @@ from llmrl.envs.kitchen import text
 from llmrl.envs.kitchen.expert import distance, expert_actions
 from llmrl.envs.kitchen.layouts import FOODS, TOMATO, TOMATO_LETTUCE, overcooked_a
 from llmrl.envs.kitchen.world import Kitchen
-from llmrl.priors.prompt import Prompt
+from llmrl.prompts.prompt import Prompt
 from scripts.tiny import overlap as overlap_module
 from scripts.tiny.corpus import CorpusConfig, Example, examples
 from scripts.tiny.homes import HomesConfig

@@ -16,12 +16,12 @@ from chances import CHANCE, goodness_of_fit, homogeneity
 
 import llmrl
 from llmrl.ask import distinct_states
-from llmrl.config import compose
+from llmrl.config.compose import compose
 from llmrl.lm.language_model import Sampling, distance
 from llmrl.lm.openai_lm import VllmLM
-from llmrl.lm.server import Server, Serving, find_vllm, serving
 from llmrl.lm.transformers_lm import TransformersLM
-from llmrl.priors.prompt import Prompt
+from llmrl.lm.vllm import Server, Serving, find_vllm, serving
+from llmrl.prompts.prompt import Prompt
 from llmrl.run.load import load_runs
 
 pytestmark = pytest.mark.skipif("LLMRL_VLLM" not in os.environ, reason="needs a vLLM: make test-vllm")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from llmrl.config import compose
+from llmrl.config.compose import compose
 from llmrl.envs.alfworld import packages
 from llmrl.envs.alfworld.packages import MissingPackages
 

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmrl.config import compose, run_id
+from llmrl.config.compose import compose, run_id
+from llmrl.core.overrides import ConfigError
 from llmrl.envs.household import instructions
 from llmrl.envs.household.env import household
 from llmrl.envs.household.generate import Asked, Split, game_name, random_game
 from llmrl.envs.household.instructions import first_games
 from llmrl.envs.household.text import task as instruction
-from llmrl.overrides import ConfigError
 
 MOST = 42  # instructions, from the first on; `examine` has hardly more
 examples = settings(max_examples=30, deadline=None)

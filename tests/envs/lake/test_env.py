@@ -9,7 +9,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv
 from gymnasium.utils.env_checker import check_env
 
-from llmrl.config import compose
+from llmrl.config.compose import compose
 from llmrl.envs.lake.env import LakeEnv, frozen_lake
 from llmrl.envs.lake.lake import standard_lake
 from llmrl.envs.lake.text import ACTIONS

@@ -1,0 +1,104 @@
+"""`llmrl cache`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llmrl.cli.shell import RUN, Runs, explained, show
+
+app = typer.Typer(help="Look after what language models said, and share it.", no_args_is_help=True)
+
+
+Cache = Annotated[
+    Path | None,
+    typer.Option(help="The cache; by default $LLMRL_CACHE, or the one in your cache folder.", show_default=False),
+]
+
+
+@app.command("info")
+def cache_info(cache: Cache = None) -> None:
+    """What is kept: of which models, how much, since when."""
+    with explained():
+        from llmrl.answers.file import cache_path
+        from llmrl.answers.scan import info
+        from llmrl.report.kept import info_tables
+
+        for part in info_tables(info(cache_path(cache))):
+            show(part)
+
+
+@app.command("verify")
+def cache_verify(cache: Cache = None) -> None:
+    """Hold everything that is kept to what it should be; exit code 1 where something is wrong. Changes nothing."""
+    with explained():
+        from llmrl.answers.file import cache_path
+        from llmrl.answers.scan import verify
+        from llmrl.report.kept import verified
+
+        found = verify(cache_path(cache))
+        for line in verified(found):
+            typer.echo(line)
+        if found.problems:
+            raise typer.Exit(1)
+
+
+@app.command("prune")
+def cache_prune(
+    cache: Cache = None,
+    model: Annotated[list[str] | None, typer.Option(help="What this model said; may be given more than once.")] = None,
+    mode: Annotated[str | None, typer.Option(help="score, generate, or rows: feature rows.")] = None,
+    before: Annotated[str | None, typer.Option(help="What was stored before 2026-01-31, or 2026-01-31T12:00.")] = None,
+    damaged: Annotated[bool, typer.Option("--damaged", help="What `llmrl cache verify` finds wrong.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without, only say what would go.")] = False,
+) -> None:
+    """Remove what all the options given hold for."""
+    with explained():
+        from llmrl.answers.file import cache_path
+        from llmrl.answers.scan import Selection, moment, prune
+        from llmrl.report.kept import pruned
+
+        selection = Selection(model or (), mode, moment(before) if before else None, damaged)
+        typer.echo(pruned(prune(cache_path(cache), selection, yes), yes))
+
+
+@app.command("export")
+def cache_export(
+    out: Annotated[Path, typer.Argument(help="The file to write; it must not exist.")],
+    cache: Cache = None,
+    model: Annotated[list[str] | None, typer.Option(help="What this model said; may be given more than once.")] = None,
+    run: Annotated[list[str] | None, typer.Option(help=f"What the models of this run said. {RUN}")] = None,
+    runs: Runs = Path("runs"),
+) -> None:
+    """Write answers and feature rows to a file of their own: to share, or to publish with a run."""
+    with explained():
+        from llmrl.answers.file import cache_path
+        from llmrl.answers.scan import export
+        from llmrl.report.kept import exported
+        from llmrl.run.load import models_of
+
+        source = cache_path(cache)
+        for line in exported(out, export(source, out, model or (), models_of(run or [], runs))):
+            typer.echo(line)
+
+
+@app.command("import")
+def cache_import(
+    file: Annotated[Path, typer.Argument(help="An export, another cache, or one that was set aside.")],
+    cache: Cache = None,
+) -> None:
+    """Add what is missing here; what is kept already stays. Of a damaged file, what can be read."""
+    with explained():
+        from llmrl.answers.answers import AnswerCache
+        from llmrl.answers.file import cache_path
+        from llmrl.answers.scan import import_
+        from llmrl.report.kept import imported
+
+        into = AnswerCache(cache_path(cache))
+        if into.note:
+            typer.echo(into.note, err=True)
+        for line in imported(file, into.path, import_(into, file)):
+            typer.echo(line)
+        into.close()

@@ -1,0 +1,68 @@
+"""`llmrl data`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llmrl.cli.shell import explained
+
+app = typer.Typer(help="Look at data sets of transitions, and bring them in.", no_args_is_help=True)
+
+
+DataFile = Annotated[Path, typer.Argument(metavar="FILE", help="A data set: .parquet, .jsonl or .part.")]
+
+
+@app.command("info")
+def data_info(file: DataFile) -> None:
+    """How much there is, of what, how good it is, and where it comes from."""
+    with explained():
+        from llmrl.data.files import read
+        from llmrl.report.datasets import info
+
+        for line in info(file, read(file)):
+            typer.echo(line)
+
+
+@app.command("head")
+def data_head(file: DataFile, rows: Annotated[int, typer.Option("--rows", "-n", min=1, help="How many.")] = 5) -> None:
+    """The first transitions."""
+    with explained():
+        from llmrl.data.files import read
+        from llmrl.report.datasets import head
+
+        for line in head(read(file), rows):
+            typer.echo(line)
+
+
+@app.command("verify")
+def data_verify(file: DataFile) -> None:
+    """Hold every row to what a data set is; the first thing that is wrong is named, and the exit code is 1."""
+    with explained():
+        from llmrl.data.dataset import DataError
+        from llmrl.data.files import read
+
+        try:
+            typer.echo(f"{file}: {len(read(file)):,} transitions, nothing wrong")
+        except DataError as error:
+            error.exit_code = 1 if file.is_file() else 2  # type: ignore[attr-defined]
+            raise
+
+
+@app.command("convert")
+def data_convert(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A data set: .parquet, .jsonl, .part; .pkl, .pt of the paper's code.")
+    ],
+    out: Annotated[Path, typer.Argument(help="The file to write, .parquet or .jsonl; it must not exist.")],
+    cut: Annotated[
+        int | None, typer.Option(min=1, help="For .pkl: decisions after which an episode was cut (51 for salad).")
+    ] = None,
+) -> None:
+    """Write a data set in another form. All of it is checked first; nothing is written of one that is wrong."""
+    with explained():
+        from llmrl.data.files import convert
+
+        typer.echo(f"{out}: {convert(file, out, cut):,} transitions")

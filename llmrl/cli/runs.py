@@ -1,0 +1,101 @@
+"""`llmrl runs`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llmrl.cli.completion import run_names
+from llmrl.cli.shell import RUN, Runs, explained, show
+
+app = typer.Typer(help="Look at runs, and remove them.", no_args_is_help=True)
+
+
+@app.command("list")
+def runs_list(
+    filters: Annotated[
+        list[str] | None, typer.Option("--filter", metavar="KEY=VALUE", help="Only runs with this setting; repeatable.")
+    ] = None,
+    sort: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="By a column; -COLUMN in descending order.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For a program.")] = False,
+    runs: Runs = Path("runs"),
+) -> None:
+    """All runs: what tells them apart, how far they are, and how well they do."""
+    with explained():
+        from rich.console import Console
+
+        from llmrl.config.compose import ConfigError
+        from llmrl.report import listing
+        from llmrl.report.select import select
+        from llmrl.run.load import load_runs
+
+        for word in filters or []:
+            if "=" not in word:
+                raise ConfigError(f"--filter {word}: write KEY=VALUE, as in --filter learner=dqn")
+        everything = load_runs(runs, aside=True)
+        found = listing.rows(select(filters, runs, aside=True) if filters else everything, sort)
+        if as_json:
+            typer.echo(listing.as_json(found))
+            return
+        if not found:
+            typer.echo(f"no runs in {runs}/; `llmrl train` makes one")
+            return
+        console = Console()
+        own, aside = [row for row in found if not row.aside], [row for row in found if row.aside]
+        if own:
+            console.print(listing.shown(own, console))
+        if aside:
+            typer.echo("set aside (`llmrl runs rm --aside NAME` removes them):")
+            console.print(listing.shown(aside, console))
+
+
+@app.command("rm")
+def runs_rm(
+    words: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN... [KEY=VALUE]...", help="Runs: folders, globs, parts of names, settings."),
+    ],
+    aside: Annotated[bool, typer.Option("--aside", help="Also what was set aside of them.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    runs: Runs = Path("runs"),
+) -> None:
+    """Remove runs. They are named first; nothing outside the folder of runs is touched."""
+    with explained():
+        from llmrl.report.select import select
+        from llmrl.run.remove import check_removable, remove, size
+
+        found = select(words, runs, aside)
+        check_removable(found, runs)
+        for run in found:
+            typer.echo(f"{run.path}  {run.status}, {size(run.path) / 1e6:.1f} MB")
+        one = len(found) == 1
+        if not (yes or typer.confirm(f"remove {'this run' if one else f'these {len(found)} runs'} for good?")):
+            typer.echo("nothing was removed")
+            raise typer.Exit(1)
+        remove(found, runs)
+        typer.echo(f"removed {len(found)} run{'' if one else 's'}")
+
+
+@app.command("show")
+def runs_show(
+    run: Annotated[str, typer.Argument(help=RUN, autocompletion=run_names)], runs: Runs = Path("runs")
+) -> None:
+    """One run: its results, its cost, where it comes from, and the command that makes it."""
+    with explained():
+        from llmrl.report.command import shell_line
+        from llmrl.report.tables import run_table
+        from llmrl.run.load import find_run
+        from llmrl.run.versions import git_state
+
+        git = git_state()
+        found = find_run(run, runs)
+        show(run_table(found, git["commit"] if git else None))
+        try:
+            if found.config:
+                typer.echo(shell_line(found.config))
+        except ValueError as error:
+            typer.echo(f"its command is not known: {error}")

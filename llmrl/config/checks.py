@@ -1,0 +1,371 @@
+"""What a typed config may not be: values out of range, parts that do not fit together, settings that nothing reads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import is_dataclass
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from llmrl.config.unread import USES, Settings, asks_a_model, informed, unread
+from llmrl.core.overrides import ConfigError, ConfigFolders, closest_first, one_of, shown
+from llmrl.lm.http.address import check_url, read_key
+from llmrl.schema import (
+    CHOICES,
+    OF_SCHEMA,
+    RANGES,
+    SCHEMAS,
+    WORDS,
+    BCConfig,
+    CQLConfig,
+    DQNConfig,
+    DRRNConfig,
+    HouseholdConfig,
+    IQLConfig,
+    KitchenConfig,
+    OpenAILMConfig,
+    RandomKitchenConfig,
+    TrainConfig,
+    TransformersLMConfig,
+)
+
+OFFLINE = (BCConfig, CQLConfig, IQLConfig)  # learn from data
+STOPS = 4  # texts that end an answer, at most
+SMALLEST_ALPHA = 1e-6  # Q/alpha is a float32
+
+
+def refuse(cfg: DictConfig, folders: ConfigFolders) -> None:
+    """Raises ConfigError where `cfg`, typed and resolved, cannot run as it was meant."""
+    _refuse_missing(cfg, folders)
+    _refuse_values(cfg)
+    _refuse_combinations(cfg, folders)
+
+
+def plain_settings(cfg: DictConfig) -> dict[str, Any]:
+    """A typed config as plain data."""
+    plain: Any = OmegaConf.to_container(cfg)
+    return dict(plain)
+
+
+def refuse_keyless(cfg: DictConfig) -> None:
+    """Raises ConfigError where a run that may ask a server could not show it a key. What is finished needs none."""
+    if OmegaConf.get_type(cfg.lm) is OpenAILMConfig and not cfg.cached_only:
+        _explained(lambda: read_key(cfg.lm.api_key_env))
+
+
+def _explained(look: Callable[[], object]) -> None:
+    """What a part of llmrl finds wrong with its settings is wrong with what was typed."""
+    try:
+        look()
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _refuse_missing(cfg: DictConfig, folders: ConfigFolders) -> None:
+    missing = sorted(OmegaConf.missing_keys(cfg))
+    if "lm.model" in missing:
+        raise ConfigError(f"lm={cfg.lm.name} needs a model: add lm.model=FOLDER_OR_HUB_ID")
+    if "learner.weights" in missing:
+        raise ConfigError(
+            f"learner={cfg.learner.name} needs a trained network: add learner.weights=FILE, or data=FILE to learn from"
+        )
+    for part in ("env", "learner"):
+        if part in missing or cfg[part] is None:
+            raise ConfigError(f"{part} is missing: add {part}={_an_option(folders, part)}")
+    if missing:
+        raise ConfigError(f"no value for {', '.join(missing)}: add {missing[0]}=VALUE")
+
+
+def _an_option(folders: ConfigFolders, group: str) -> str:
+    return "|".join(folders.groups[group])
+
+
+def _refuse_values(cfg: DictConfig) -> None:
+    for key, choices in CHOICES.items():
+        value = _select(cfg, key)
+        schema = OmegaConf.get_type(OmegaConf.select(cfg, key.partition(".")[0]))
+        allowed = OF_SCHEMA.get(schema, {}).get(key, choices)
+        if value is not None and value not in allowed:
+            raise ConfigError(one_of(key, value, allowed))
+    for key, numbers in RANGES.items():
+        value = _select(cfg, key)
+        for number in value if isinstance(value, ListConfig) else [value]:
+            if number is not None and number not in numbers and (key not in WORDS or number != WORDS[key]):
+                raise ConfigError(f"{key}={shown(number)}: it must be {numbers}{_or_a_word(key)}")
+    if cfg.numerics != TrainConfig.numerics:
+        raise ConfigError(
+            f"numerics={cfg.numerics}: this llmrl computes with numerics {TrainConfig.numerics}; "
+            "it names the version of the arithmetic and is not chosen"
+        )
+    for part in ("env", "learner", "prior"):
+        name = cfg[part].get("name")
+        if not isinstance(name, str) or not re.fullmatch(r"[\w.+]+(-[\w.+]+)*", name):
+            raise ConfigError(
+                f"{part}.name={name}: it becomes part of a folder's name; use letters, digits, _ . + and -"
+            )
+
+
+def _or_a_word(key: str) -> str:
+    return f", or {WORDS[key]}" if key in WORDS else ""
+
+
+def _select(cfg: DictConfig, key: str) -> Any:
+    """The value of a dotted key that a schema of ours vouches for, else None."""
+    part, _, rest = key.rpartition(".")
+    parent = OmegaConf.select(cfg, part) if part else cfg
+    if not isinstance(parent, DictConfig) or not is_dataclass(OmegaConf.get_type(parent)) or rest not in parent:
+        return None
+    return parent[rest]
+
+
+def _refuse_combinations(cfg: DictConfig, folders: ConfigFolders) -> None:
+    learner, prior = cfg.learner, cfg.prior
+    if cfg.data is None and cfg.rollout.pipeline and cfg.rollout.num_envs < 2:
+        raise ConfigError("rollout.pipeline=true: one environment has no halves; add rollout.num_envs=2 or more")
+    allowed = learner.get("priors")
+    if allowed is not None and prior.name not in allowed:
+        others = closest_first(
+            learner.name, (name for name, priors in _learners(folders).items() if prior.name in priors)
+        )
+        instead = (
+            f"use learner={' or '.join(others)}"
+            if others
+            else f"say learner.priors=[{','.join([*allowed, prior.name])}]"
+        )
+        raise ConfigError(f"{learner.name} takes prior={' or '.join(allowed)}; for prior={prior.name} {instead}")
+    settings = Settings.of(plain_settings(cfg))
+    _refuse_prior(prior, informed(settings))
+    _refuse_trust(cfg, informed(settings))
+    _refuse_labels(cfg, informed(settings))
+    asks = asks_a_model(settings)
+    if asks and cfg.lm is None:
+        raise ConfigError(
+            f"prior={prior.name} asks a language model and there is none: add lm=tiny, "
+            "or lm=hf lm.model=FOLDER_OR_HUB_ID"
+        )
+    if asks and cfg.prompt is None:
+        raise ConfigError(f"prior={prior.name} asks a language model and there is no prompt: add prompt=plain")
+    if OmegaConf.get_type(cfg.lm) is OpenAILMConfig and cfg.lm.serve is None:
+        _explained(lambda: check_url(cfg.lm.url, cfg.lm.allow_http))
+    if cfg.prompt is not None:
+        if cfg.prompt.think == "each" and prior.source != "generated":
+            raise ConfigError(
+                f"prompt.think=each: prior={prior.name} scores actions after one thought; use prompt.think=shared, or "
+                "prior=generated"
+            )
+        if cfg.prompt.think is not None and cfg.prompt.shots:
+            raise ConfigError(
+                f"prompt.shots={cfg.prompt.shots}: examples show actions and no thoughts; use prompt.shots=0, or "
+                "prompt.think=null"
+            )
+        from llmrl.prompts.prompt import Prompt
+
+        _explained(lambda: Prompt(cfg.prompt))
+        _refuse_nothing_left(cfg)
+    schema = OmegaConf.get_type(learner)
+    _refuse_data(cfg, schema, folders)
+    _refuse_unread(cfg, settings)
+    _refuse_misnamed(prior, folders)
+    if schema in (DQNConfig, *OFFLINE) and cfg.encoder is None:
+        raise ConfigError(f"learner={learner.name} reads encoded texts and there is no encoder: add encoder=hash")
+    if schema in (DQNConfig, DRRNConfig) and learner.batch > learner.buffer:
+        raise ConfigError(f"learner.batch={learner.batch}: a buffer of {learner.buffer} never holds that many")
+    if schema in (DQNConfig, CQLConfig):
+        _refuse_alpha(cfg)
+    if schema is DQNConfig:
+        _refuse_learner(cfg)
+
+
+def _refuse_unread(cfg: DictConfig, settings: Settings) -> None:
+    """A person who sets what nothing reads would think that they had tried it."""
+    for key, rule in unread(settings).items():
+        part, _, name = key.rpartition(".")
+        default = getattr(OmegaConf.get_type(OmegaConf.select(cfg, part) or cfg), name, None)
+        if rule.refused and (value := OmegaConf.select(cfg, key)) != default:
+            raise ConfigError(f"{key}={shown(value)}: {rule.why}")
+
+
+def _refuse_prior(prior: DictConfig, informed_uses: list[str]) -> None:
+    """What says the same as another prior that has a name, or contradicts itself."""
+    if (prior.source == "own") != (prior._target_ is not None):
+        raise ConfigError(
+            f"prior.source={prior.source} and prior._target_={prior._target_}: a prior of your own has "
+            "source: own, and a _target_ that names its class (docs/how-to/extend.md); no other prior has one"
+        )
+    if prior.source == "generated" and informed_uses and all(prior[use].k is None for use in informed_uses):
+        raise ConfigError(f"prior=generated counts k answers: say how many, as in prior.{informed_uses[0]}.k=5")
+    if prior.stop is not None and (len(prior.stop) > STOPS or not all(prior.stop)):
+        raise ConfigError(
+            f"prior.stop={shown(list(prior.stop))}: {STOPS} texts at most, as servers take, and none that is empty; "
+            "[] where only the model ends an answer"
+        )
+    for use in USES:
+        if prior.source == "uniform" and prior[use].uniform:
+            raise ConfigError(
+                f"prior.{use}.uniform=true: prior={prior.name} is uniform anyway; for all admissible actions in this "
+                f"use, say prior.{use}.k=null"
+            )
+        grows = prior[use].redraw == "union" and use in informed_uses
+        if prior.source == "generated" and prior[use].k is None and grows:
+            raise ConfigError(
+                f"prior.{use}.redraw=union: all admissible actions are considered, and no set of them can grow; add "
+                f"prior.{use}.k=5, or say prior.{use}.redraw=visit"
+            )
+    if prior.uniform_after is not None:
+        known = prior.source != "uniform" or prior.behaviour.k is not None
+        if prior.behaviour.uniform or not known:
+            what = "prior.behaviour.uniform=true" if prior.behaviour.uniform else f"prior={prior.name}"
+            raise ConfigError(
+                f"prior.uniform_after={prior.uniform_after}: with {what} the behaviour knows no prior from the start; "
+                "leave prior.uniform_after out"
+            )
+
+
+def _refuse_nothing_left(cfg: DictConfig) -> None:
+    """All that a prompt without a state says, taken off what it says: every action would have the same weight."""
+    from llmrl.prompts.prompt import names_in
+
+    prior, prompt = cfg.prior, cfg.prompt
+    names = names_in(prompt.template)
+    shows = "observation" in names or ("history" in names and prompt.history_turns > 0)
+    if prior.calibrate == "pmi" and prior.calibrate_weight == 1 and (prior.control == "marginal" or not shows):
+        what = f"prior={prior.name}" if prior.control == "marginal" else f"the template of prompt {prompt.id!r}"
+        raise ConfigError(
+            f"prior.calibrate=pmi: {what} shows no observation, so that nothing is left once all of it is taken off; "
+            "say prior.calibrate=none, or a prior.calibrate_weight other than 1"
+        )
+
+
+def _refuse_trust(cfg: DictConfig, informed_uses: list[str]) -> None:
+    """`prior.mix=auto` learns from episodes what the prior's candidates are worth to the acting agent."""
+    prior = cfg.prior
+    if prior.mix != "auto" or prior.source == "uniform" or not informed_uses:
+        return
+    wrong = (
+        (cfg.data is not None, "it learns from the run's episodes, and with data there are none"),
+        (prior.behaviour.uniform, "with prior.behaviour.uniform=true no episode shows what the prior is worth"),
+        (prior.uniform_after is not None, "with prior.uniform_after later episodes do not show what it is worth"),
+    )
+    for holds, why in wrong:
+        if holds:
+            raise ConfigError(f"prior.mix=auto: {why}; or choose a number, as in prior.mix=0.05")
+
+
+def _refuse_labels(cfg: DictConfig, informed_uses: list[str]) -> None:
+    """Labels come from games that have an expert, and never from those that the run is judged in."""
+    prior, schema = cfg.prior, OmegaConf.get_type(cfg.env)
+    if prior.source == "learned" and not prior.labels:
+        raise ConfigError("prior.labels=0: prior=learned is made of labels alone; say how many, or use prior=uniform_k")
+    if not prior.labels or not informed_uses:
+        return
+    if schema not in (KitchenConfig, RandomKitchenConfig, HouseholdConfig):
+        raise ConfigError(
+            f"prior.labels={prior.labels}: env={cfg.env.name} has no games of its own split to be labelled; kitchens "
+            "(overcooked_*) and homes (household/*) have; or say prior.labels=0"
+        )
+    if cfg.env.get("split") == "train":
+        raise ConfigError(
+            f"prior.labels={prior.labels}: labels are taken from games of env.split=train, and the run would be judged "
+            "in the same; choose another split, as in env.split=dev"
+        )
+    if prior.head == "hidden" and OmegaConf.get_type(cfg.lm) is not TransformersLMConfig:
+        raise ConfigError(
+            "prior.head=hidden: it reads the hidden states of a model in this process, as lm=tiny or lm=hf has them; "
+            "use prior.head=bias or hash"
+        )
+
+
+def _refuse_misnamed(prior: DictConfig, folders: ConfigFolders) -> None:
+    """A run, and every table, calls its prior by this name."""
+
+    def kind(node: Any) -> str:
+        return " ".join(filter(None, (OmegaConf.select(node, "control"), OmegaConf.select(node, "source"))))
+
+    files = folders.groups.get("prior", {})
+    mine = kind(prior)
+    if prior.name in files and kind(OmegaConf.load(files[prior.name])) != mine:
+        kinds = {name: kind(OmegaConf.load(file)) for name, file in files.items()}
+        others = [name for name, other in kinds.items() if other == mine]
+        key = "control" if kinds[prior.name].endswith(prior.source) else "source"
+        raise ConfigError(
+            f"prior.{key}={shown(prior[key])}: prior={prior.name} is made from {kinds[prior.name]}; "
+            f"for {mine} use prior={' or '.join(others)}"
+        )
+
+
+def _refuse_data(cfg: DictConfig, schema: type | None, folders: ConfigFolders) -> None:
+    """What learns from data alone needs some, and nothing else takes any."""
+    learner, prior = cfg.learner, cfg.prior
+    if cfg.data is None:
+        if schema in (CQLConfig, IQLConfig):
+            raise ConfigError(
+                f"learner={learner.name} learns from data alone: add data=FILE; `llmrl collect` makes one"
+            )
+        if schema is BCConfig and learner.weights is None:
+            raise ConfigError(
+                f"learner={learner.name} learns from data, or plays what was learned before: add data=FILE (`llmrl "
+                "collect` makes one), or learner.weights=FILE"
+            )
+        return
+    if schema not in OFFLINE:
+        others = [name for name, s in _kinds(folders).items() if s in OFFLINE]
+        raise ConfigError(f"learner={learner.name} learns by acting and takes no data: use learner={'|'.join(others)}")
+    if schema is BCConfig and learner.weights is not None:
+        raise ConfigError(f"learner.weights={learner.weights}: it learns from data; leave one of the two out")
+    if prior.uniform_after is not None:
+        raise ConfigError(
+            f"prior.uniform_after={prior.uniform_after}: it counts decisions, and with data there are none"
+        )
+    target = prior.target
+    if target.redraw == "union":
+        raise ConfigError(
+            f"prior.target.redraw={target.redraw}: all candidates are asked for before training, so that none come up "
+            "on the way; use prior.target.redraw=never, or visit"
+        )
+    multiplies = schema is IQLConfig or (schema is BCConfig and learner.product)
+    draws = [target.k, prior.evaluation.k if multiplies else None]
+    if schema in (BCConfig, IQLConfig) and (draws != [None, None] or (prior.source != "uniform" and prior.mix == 0)):
+        raise ConfigError(
+            f"learner={learner.name} multiplies with what the prior says of every action: use prior=scored, or "
+            "prior.target.k=null prior.evaluation.k=null, with prior.mix above 0"
+        )
+
+
+def _kinds(folders: ConfigFolders) -> dict[str, type | None]:
+    """Learner -> its schema."""
+    files = folders.groups.get("learner", {})
+    targets = {name: OmegaConf.select(OmegaConf.load(file), "learner._target_") for name, file in files.items()}
+    return {name: SCHEMAS.get(str(target)) for name, target in targets.items()}
+
+
+def _refuse_alpha(cfg: DictConfig) -> None:
+    learner = cfg.learner
+    for key in ("alpha", "alpha_eval"):
+        if learner[key] is not None and 0 < learner[key] < SMALLEST_ALPHA:
+            raise ConfigError(
+                f"learner.{key}={learner[key]:g}: it must be 0 (greedy in Q) or at least {SMALLEST_ALPHA:g}"
+            )
+
+
+def _refuse_learner(cfg: DictConfig) -> None:
+    learner = cfg.learner
+    if (learner.epsilon_final is None) != (learner.epsilon_decay == 0):
+        raise ConfigError(
+            "learner.epsilon_final and learner.epsilon_decay go together: where epsilon ends, and after how many "
+            "decisions; leave both out for a constant epsilon"
+        )
+    if learner.combine == "product" and 0 in (learner.alpha, learner.alpha_eval):
+        raise ConfigError(
+            "learner.combine=product weighs Q/alpha against log w: learner.alpha and alpha_eval must be above 0"
+        )
+
+
+def _learners(folders: ConfigFolders) -> dict[str, list[str]]:
+    """Learner -> the priors it takes, from the config files."""
+    learners = {}
+    for name, file in folders.groups.get("learner", {}).items():
+        node = OmegaConf.load(file)
+        learners[name] = list(OmegaConf.select(node, "learner.priors") or OmegaConf.select(node, "priors") or [])
+    return learners

@@ -1,0 +1,397 @@
+"""One run from its first tick to its summary: evaluations, checkpoints, resume, cost. Its subclasses learn."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig
+
+from llmrl.answers.answers import AnswerCounts
+from llmrl.build import Parts, build, build_exact, build_pool
+from llmrl.config.compose import named_settings
+from llmrl.core.files import read_lines
+from llmrl.lm.language_model import Outage
+from llmrl.report.progress import Progress, Reporter
+from llmrl.rollout.episodes import Evaluation, evaluate
+from llmrl.run.checkpoint import checkpoint_steps, read_state, read_weights
+from llmrl.run.folder import FEATURE_ROWS, FEATURE_TEXTS, METRICS, TIMING, Paused, RunFolder, RunFolderError
+from llmrl.run.provenance import machine, provenance, resumed
+from llmrl.run.resume import find_start
+from llmrl.schema import EvaluationConfig
+from llmrl.training.fit import Misfit, complaint
+from llmrl.training.record import Since, block
+
+EVALUATION_ENVS = 32  # at most so many evaluation episodes at once
+CURVE = 3  # evaluations that are drawn as a curve, at least
+
+
+class Training(ABC):
+    """Ticks until the budget is spent, with evaluations and checkpoints on the way; how it learns is a subclass's."""
+
+    counters: tuple[str, ...]  # attributes that a checkpoint keeps
+
+    def __init__(self, cfg: DictConfig, folder: RunFolder, reporter: Reporter, allow_drift: bool = False) -> None:
+        self.cfg, self.folder, self.reporter = cfg, folder, reporter
+        self.evaluation_pool = build_pool(cfg, min(cfg.evaluation.episodes, EVALUATION_ENVS), cfg.rollout.workers)
+        try:
+            origin = provenance(cfg, self.evaluation_pool.provenance)
+            self.conditions = {"settings": named_settings(cfg), "machine": machine(origin)}
+            start = find_start(folder, self.conditions, allow_drift)
+        except BaseException:
+            self.evaluation_pool.close()
+            raise
+        for reason in start.passed_over:
+            self.note(f"a checkpoint was passed over: {reason}")
+        if start.damaged and start.checkpoint is None:
+            self.note(f"nothing is left to go on from: what was there is kept aside as {folder.set_aside()}")
+        folder.start_at(start.step, start.logs)
+        folder.write_config(cfg)
+        self.parts: Parts = build(cfg)
+        if self.parts.answers is not None:
+            self.parts.answers.tell(self.note, reporter.doing, cfg.lm.name)
+        if self.parts.cache is not None and self.parts.cache.note:
+            self.note(self.parts.cache.note)
+        if self.evaluation_pool.note:
+            self.note(self.evaluation_pool.note)
+        self.open()
+        self.exact = build_exact(cfg, self.parts.history_turns)
+        self.grid = evaluation_grid(cfg.evaluation)
+        self.evaluation_due = next(self.grid)
+        self.env_steps = self.primitive_steps = self.episodes = self.evaluations = 0
+        self.recent: deque[bool] = deque(maxlen=20)
+        self.since = Since()
+        self.last_row: dict[str, Any] = {}
+        self.fit: dict[str, Any] = {}  # of data and prior to the world
+        self.known_ceiling: float | None = None
+        self.kept_states = self.kept_rows = 0  # of the feature table
+        self.before = folder.cost  # of earlier attempts
+        self.started = time.monotonic()
+        self.evaluating = 0.0  # seconds
+        lost = self.restore(start.checkpoint) if start.checkpoint else []
+        if start.checkpoint:
+            origin = resumed(folder.provenance, origin, self.at, start.drift, lost)
+        folder.write_json("provenance.json", origin)
+
+    @property
+    @abstractmethod
+    def at(self) -> int:
+        """How far the run is; `budget`: how far it goes."""
+
+    @property
+    @abstractmethod
+    def budget(self) -> int: ...
+
+    @property
+    def over(self) -> bool:
+        return self.at >= self.budget
+
+    @abstractmethod
+    def open(self) -> None:
+        """What it learns from."""
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Before the first tick of an attempt."""
+
+    @abstractmethod
+    def tick(self) -> None:
+        """Learns for a moment."""
+
+    @abstractmethod
+    def where(self) -> dict[str, int]:
+        """What names a row."""
+
+    @abstractmethod
+    def counted(self) -> dict[str, Any]:
+        """The first columns of a row."""
+
+    @abstractmethod
+    def save_open(self) -> dict[str, Any]:
+        """Where it is in what it learns from."""
+
+    @abstractmethod
+    def restore_open(self, saved: Mapping[str, Any]) -> list[int]:
+        """Returns the environments whose episode is lost."""
+
+    @abstractmethod
+    def close_open(self) -> None: ...
+
+    @property
+    def own_encoder(self) -> Any:
+        """Somebody else's encoder that keeps a state; None for all others."""
+        encoder = self.parts.table.encoder if self.parts.table is not None else None
+        return encoder if hasattr(encoder, "save") else None
+
+    def judge(self) -> None:
+        """Says where data or prior do not fit the world. Raises Misfit where the run is strict."""
+        wrong = complaint(self.fit, self.cfg)
+        if wrong is not None and self.cfg.strict:
+            raise Misfit(f"{wrong}; nothing was learned, since the run is strict: without --strict it goes on")
+        if wrong is not None:
+            self.note(wrong)
+
+    def run(self) -> None:
+        try:
+            self.write_cost()  # this attempt counts, however it ends
+            self.begin()
+            while not self.over:
+                before = self.at
+                self.tick()
+                finished = self.over
+                if finished or self.at >= self.evaluation_due:
+                    self.evaluate()
+                while self.evaluation_due <= self.at:
+                    self.evaluation_due = next(self.grid)
+                if finished or _crossed(before, self.at, self.cfg.checkpoint_every):
+                    self.checkpoint()
+            self.write_cost()
+        except BaseException as error:
+            with suppress(RunFolderError):  # what ended the run is what a person is to be told
+                self.write_cost()
+            if isinstance(error, Outage):
+                raise Paused(self.paused(error)) from error
+            raise
+        finally:
+            self.close()
+        self.draw()
+        self.folder.finish(self.summary("complete"))  # last: nothing that fails comes after it
+
+    def evaluate(self) -> None:
+        """The behaviour policy and the greedy one, and a line of metrics."""
+        start = time.monotonic()
+        blocks: dict[str, float] = {}
+        for prefix, greedy in (("eval", False), ("eval_greedy", True)):
+            found = self.exact.evaluate(self.parts.prior, self.parts.learner, greedy) if self.exact else None
+            blocks |= (found or self.sample(greedy)).metrics(prefix)
+        blocks |= self.ceiling()
+        row = {
+            **self.counted(),
+            **self.since.metrics(),
+            **blocks,
+            **self.parts.prior.lm_metrics(),
+        }
+        self.folder.append(METRICS, row)
+        self.since, self.last_row = Since(), row
+        self.evaluations += 1
+        self.evaluating += time.monotonic() - start
+        cost = self.cost()
+        timed = {name: cost[name] for name in ("lm/tokens", "seconds", "training_seconds")}
+        self.folder.append(TIMING, {**self.where(), **timed})
+        self.reporter.evaluated(row)
+        self.report()
+
+    def ceiling(self) -> dict[str, float]:
+        """`prior/ceiling`, computed once where no learning changes it."""
+        if self.exact is not None and (self.known_ceiling is None or self.parts.prior.trust is not None):
+            self.known_ceiling = self.exact.ceiling(self.parts.prior)
+        return {} if self.known_ceiling is None else {"prior/ceiling": self.known_ceiling}
+
+    def sample(self, greedy: bool) -> Evaluation:
+        """Whole episodes; of the greedy policy one per task, where it does the same each time."""
+        cfg = self.cfg
+        repeats_itself = self.evaluation_pool.deterministic and self.parts.prior.frozen_in_evaluation
+        one_each = repeats_itself and self.parts.learner.greedy_is_deterministic
+        return evaluate(
+            self.evaluation_pool,
+            self.parts.prior,
+            self.parts.learner,
+            seed=cfg.seed,
+            step=self.at,
+            episodes=max(1, len(self.evaluation_pool.task_ids)) if greedy and one_each else cfg.evaluation.episodes,
+            greedy=greedy,
+            history_turns=self.parts.history_turns,
+            first_task=self.evaluations * cfg.evaluation.episodes,
+            told=lambda done, total: self.reporter.doing("episodes evaluated", done, total),
+        )
+
+    def checkpoint(self) -> None:
+        learner = self.parts.learner
+        resumable = hasattr(learner, "save")  # somebody else's may keep its weights alone
+        is_evaluated = self.where().items() <= self.last_row.items()
+        if resumable:
+            self.keep_features()
+        self.folder.checkpoint(
+            self.at,
+            self.parts.state_dict(),
+            self.save() if resumable else None,
+            {
+                **self.conditions,
+                "resumable": resumable,
+                "env_steps": self.env_steps,
+                "score": [self.last_row[name] for name in ("eval/success", "eval/return")] if is_evaluated else None,
+            },
+        )
+        self.write_cost()
+
+    def keep_features(self) -> None:
+        """Each row is written once, into logs that belong to all later checkpoints."""
+        table = self.parts.table
+        if table is not None:
+            texts = table.texts(self.kept_states)
+            self.folder.append(FEATURE_TEXTS, *({"state": state, "actions": actions} for state, actions in texts))
+            rows = table.features[self.kept_rows :].numpy().astype("<f4")
+            self.folder.append_bytes(FEATURE_ROWS, rows.tobytes())
+            self.kept_states += len(texts)
+            self.kept_rows += len(rows)
+
+    def draw(self) -> None:
+        """The picture, which no result depends on: a run that cannot be drawn is as good as another.
+
+        A start and an end are no curve, and not worth the second that drawing them takes.
+        """
+        if self.evaluations < CURVE:
+            return
+        try:
+            from llmrl.report.plots import run_curve  # loads matplotlib
+
+            run_curve(self.folder.path)
+        except Exception as error:
+            self.note(
+                f"curve.png could not be drawn ({type(error).__name__}: {error}); "
+                f"`llmrl plot {self.folder.path.name}` draws the run"
+            )
+
+    def save(self) -> dict[str, Any]:
+        """All that the next tick depends on, besides weights, feature rows and kept answers."""
+        return {
+            "counters": {name: getattr(self, name) for name in self.counters},
+            "recent": list(self.recent),
+            "since": self.since.save(),
+            "last_row": self.last_row,
+            "fit": self.fit,
+            "known_ceiling": self.known_ceiling,
+            **self.save_open(),
+            "prior": self.parts.prior.save(),
+            **({"encoder": self.own_encoder.save()} if self.own_encoder is not None else {}),
+            "learner": self.parts.learner.save(),
+        }
+
+    def restore(self, checkpoint: Path) -> list[int]:
+        """Everything as `save` had it. Returns the environments whose episode is lost, since their world differs."""
+        saved = read_state(checkpoint)
+        weights = read_weights(checkpoint)
+        with _fitting(checkpoint):
+            for name in self.counters:
+                setattr(self, name, saved["counters"][name])
+            self.recent.extend(saved["recent"])
+            self.since.restore(saved["since"])
+            self.last_row, self.known_ceiling = saved["last_row"], saved["known_ceiling"]
+            if (table := self.parts.table) is not None:
+                texts = [(line["state"], line["actions"]) for line in read_lines(self.folder.path / FEATURE_TEXTS)]
+                rows = np.fromfile(self.folder.path / FEATURE_ROWS, dtype="<f4").reshape(-1, table.encoder.dim)
+                table.restore(texts, rows)
+                self.kept_states, self.kept_rows = len(texts), len(rows)
+            self.fit = saved.get("fit", {})
+            self.parts.prior.restore(saved["prior"])
+            if self.own_encoder is not None:
+                self.own_encoder.restore(saved["encoder"])
+            self.parts.load_state_dict(weights)
+            self.parts.learner.restore(saved["learner"])
+        while self.evaluation_due <= self.at:
+            self.evaluation_due = next(self.grid)
+        return self.restore_open(saved)
+
+    def paused(self, outage: Outage) -> str:
+        """What to say when the model is out of reach."""
+        steps = checkpoint_steps(self.folder.path)
+        where = f"at its checkpoint at {steps[-1]:,} decisions" if steps else "at its beginning"
+        return (
+            f"{outage}. The run is paused {where}; every answer that it got is kept. When this is mended, the same "
+            "command goes on, and ends with the same bytes as if nothing had happened"
+        )
+
+    def note(self, text: str) -> None:
+        """For a person, now and later."""
+        self.reporter.note(text)
+        self.folder.log(text)
+
+    def report(self) -> None:
+        answers = self.parts.answers
+        self.reporter.progress(
+            Progress(
+                self.at,
+                self.episodes,
+                float(np.mean(self.recent)) if self.recent else None,
+                self.last_row.get("eval/success"),
+                self.parts.prior.counts.queries,
+                answers.counts.computed if answers else 0,
+                answers.counts.hits if answers else 0,
+                self.at / max(1e-9, self.cost()["training_seconds"]),
+            )
+        )
+
+    def close(self) -> None:
+        self.close_open()
+        self.evaluation_pool.close()
+        if self.parts.answers is not None:
+            self.parts.answers.close()
+        if self.parts.cache is not None:
+            self.parts.cache.close()
+
+    def cost(self) -> dict[str, Any]:
+        """Of all attempts at this run."""
+        counts = self.parts.answers.counts if self.parts.answers else AnswerCounts()
+        total = time.monotonic() - self.started
+        now = {
+            "attempts": 1,
+            "lm/calls": counts.calls,
+            "lm/computed": counts.computed,
+            "lm/cache_hits": counts.hits,
+            "lm/tokens": counts.scored_tokens,
+            "lm/outages": 0,
+            **(self.parts.answers.counters() if self.parts.answers else {}),
+            "seconds": total,
+            "training_seconds": total - self.evaluating,
+        }
+        return {name: round(self.before.get(name, 0) + value, 3) for name, value in now.items()}
+
+    def summary(self, status: str) -> dict[str, Any]:
+        row = self.last_row
+        return {
+            "status": status,
+            **self.where(),
+            "eval": block(row, "eval/"),
+            "eval_greedy": block(row, "eval_greedy/"),
+            "lm": block(row, "lm/"),
+            "fit": self.fit,
+        }
+
+    def write_cost(self) -> None:
+        self.folder.write_json("cost.json", self.cost())
+        server, origin = self.parts.answers.server() if self.parts.answers else {}, self.folder.provenance
+        if server and origin.get("server") != server:
+            self.folder.write_json("provenance.json", {**origin, "server": server})
+
+
+@contextmanager
+def _fitting(checkpoint: Path) -> Iterator[None]:
+    """What was saved is whole, but of another shape: somebody else's learner that was changed, or a foreign file."""
+    try:
+        yield
+    except (AssertionError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(
+            f"{checkpoint} does not fit this run ({reason}): move it away to go on from an earlier one, or start anew "
+            "with --fresh (what there is, is kept aside)"
+        ) from error
+
+
+def evaluation_grid(cfg: EvaluationConfig) -> Iterator[int]:
+    """After how many decisions a run is evaluated, besides at its start and at its end; never decreases.
+
+    linear: every, 2 every, 3 every, ...  log: round(every 2^(i / per_doubling)), i = 0, 1, 2, ...
+    """
+    for i in count():
+        yield (i + 1) * cfg.every if cfg.grid == "linear" else round(cfg.every * 2 ** (i / cfg.per_doubling))
+
+
+def _crossed(before: int, after: int, every: int) -> bool:
+    return before // every != after // every

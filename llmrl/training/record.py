@@ -1,0 +1,62 @@
+"""Rows of a run's logs: the means since the last evaluation, and one line for each episode."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from llmrl.rollout.rollout import Episode
+
+
+class Since:
+    """What happened since the last evaluation."""
+
+    def __init__(self) -> None:
+        self.returns: list[float] = []
+        self.successes: list[bool] = []
+        self.covered = self.with_expert = 0
+        self.values: dict[str, list[float]] = {}
+
+    def add(self, episodes: list[Episode], covered: int, with_expert: int, metrics: Mapping[str, float]) -> None:
+        self.returns += [e.ret for e in episodes]
+        self.successes += [e.success for e in episodes]
+        self.covered += covered
+        self.with_expert += with_expert
+        for name, value in metrics.items():
+            self.values.setdefault(name, []).append(value)
+
+    def save(self) -> dict[str, Any]:
+        return vars(self)
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        vars(self).update(saved)
+
+    def metrics(self) -> dict[str, float | None]:
+        return {
+            "train/return": _mean(self.returns),
+            "train/success": _mean(self.successes),
+            "prior/coverage": self.covered / self.with_expert if self.with_expert else None,
+            **{name: _mean(values) for name, values in self.values.items()},
+        }
+
+
+def episode_row(e: Episode) -> dict[str, Any]:
+    return {
+        "env": e.env,
+        "episode": e.number,
+        "task": e.task_id,
+        "return": e.ret,
+        "success": e.success,
+        "length": e.decisions,
+        "primitive_steps": e.primitive_steps,
+    }
+
+
+def block(row: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    return {name.removeprefix(prefix): value for name, value in row.items() if name.startswith(prefix)}
+
+
+def _mean(values: list[Any]) -> float | None:
+    return float(np.mean(values)) if values else None
