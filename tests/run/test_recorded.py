@@ -30,9 +30,8 @@ SETTINGS = [
 @pytest.fixture
 def cfg(tmp_path: Path) -> DictConfig:
     shutil.copytree(RECORDED, tmp_path / "runs")
-    return compose(
-        [*SETTINGS, f"paths.runs={tmp_path / 'runs'}", f"paths.cache={tmp_path / 'runs' / 'answers.sqlite3'}"]
-    )
+    paths = [f"paths.runs={tmp_path / 'runs'}", f"paths.cache={tmp_path / 'runs' / 'answers.sqlite3'}"]
+    return compose([*SETTINGS, *paths])
 
 
 def test_it_has_the_name_that_its_settings_have_today(cfg: DictConfig) -> None:
