@@ -58,7 +58,7 @@ PARTS = {
         "rollout", "run", "report", "build",
     },
 }  # fmt: skip
-VERBS = {"train", "evaluate", "collect", "play", "ask", "sweep", "doctor"}
+VERBS = {"train", "evaluate", "collect", "play", "query", "sweep", "doctor"}
 ABOVE = {"tune": {*PARTS, "train"}, "cli": {*PARTS, *VERBS, "tune"}, **{verb: {*PARTS, *VERBS} for verb in VERBS}}
 ALLOWED = PARTS | ABOVE
 
@@ -120,7 +120,7 @@ def test_nothing_heavy_is_imported_at_the_top(module: str) -> None:
         ("llmrl.envs", {"torch", "transformers", "matplotlib", "hydra"}),
         ("llmrl.report.tables", {"torch", "transformers", "matplotlib", "hydra"}),
         ("llmrl.run.load", {"torch", "transformers", "matplotlib", "hydra"}),
-        ("llmrl.report.kept", HEAVY - {"rich"}),
+        ("llmrl.report.cache_tables", HEAVY - {"rich"}),
         ("llmrl.sweep", {"torch", "transformers", "matplotlib"}),
         ("llmrl.report.plots", {"torch", "transformers", "hydra"}),
         ("llmrl.report.compare_tables", {"torch", "transformers", "matplotlib", "hydra"}),

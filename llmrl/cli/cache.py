@@ -24,7 +24,7 @@ def cache_info(cache: Cache = None) -> None:
     with explained():
         from llmrl.answers.file import cache_path
         from llmrl.answers.scan import info
-        from llmrl.report.kept import info_tables
+        from llmrl.report.cache_tables import info_tables
 
         for part in info_tables(info(cache_path(cache))):
             show(part)
@@ -36,7 +36,7 @@ def cache_verify(cache: Cache = None) -> None:
     with explained():
         from llmrl.answers.file import cache_path
         from llmrl.answers.scan import verify
-        from llmrl.report.kept import verified
+        from llmrl.report.cache_tables import verified
 
         found = verify(cache_path(cache))
         for line in verified(found):
@@ -58,7 +58,7 @@ def cache_prune(
     with explained():
         from llmrl.answers.file import cache_path
         from llmrl.answers.scan import Selection, moment, prune
-        from llmrl.report.kept import pruned
+        from llmrl.report.cache_tables import pruned
 
         selection = Selection(model or (), mode, moment(before) if before else None, damaged)
         typer.echo(pruned(prune(cache_path(cache), selection, yes), yes))
@@ -76,7 +76,7 @@ def cache_export(
     with explained():
         from llmrl.answers.file import cache_path
         from llmrl.answers.scan import export
-        from llmrl.report.kept import exported
+        from llmrl.report.cache_tables import exported
         from llmrl.run.load import models_of
 
         source = cache_path(cache)
@@ -94,7 +94,7 @@ def cache_import(
         from llmrl.answers.answers import AnswerCache
         from llmrl.answers.file import cache_path
         from llmrl.answers.scan import import_
-        from llmrl.report.kept import imported
+        from llmrl.report.cache_tables import imported
 
         into = AnswerCache(cache_path(cache))
         if into.note:

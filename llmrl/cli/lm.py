@@ -58,7 +58,7 @@ def lm_score(
 ) -> None:
     """How likely the model finds each action of a menu."""
     with explained(), served(overrides, config_dir) as cfg:
-        from llmrl.ask import score
+        from llmrl.query import score
 
         show(score(cfg, prompt, action or []))
 
@@ -73,7 +73,7 @@ def lm_sample(
 ) -> None:
     """What the model answers freely, and which action each answer names."""
     with explained(), served(overrides, config_dir) as cfg:
-        from llmrl.ask import sample
+        from llmrl.query import sample
 
         show(sample(cfg, prompt, action or [], n))
 
@@ -88,7 +88,7 @@ def lm_bench(
 ) -> None:
     """How fast the model scores and answers, asked about states of the world."""
     with explained(), served(overrides, config_dir) as cfg:
-        from llmrl.ask import bench
+        from llmrl.query import bench
 
         for line in bench(cfg, states, k, repeats):
             typer.echo(line)

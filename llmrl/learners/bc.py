@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from llmrl.data.offline import OfflineData
+from llmrl.data.training_set import OfflineData
 from llmrl.encoders.encoder import FeatureTable
 from llmrl.learners.product import ProductOfExperts
 from llmrl.learners.weights import read_weights

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from llmrl.data.offline import OfflineData, joined
+from llmrl.data.training_set import OfflineData, joined
 from llmrl.learners import backups
 from llmrl.learners.offline import FromData
 from llmrl.schema import CQLConfig

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from llmrl.data.offline import OfflineData
+from llmrl.data.training_set import OfflineData
 from llmrl.learners.product import ProductOfExperts
 from llmrl.schema import IQLConfig
 

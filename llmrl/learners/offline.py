@@ -13,7 +13,7 @@ from llmrl.core.candidates import Candidates, Proposal
 from llmrl.core.seeding import integer, stream
 from llmrl.core.state import TextState
 from llmrl.core.transitions import Transition
-from llmrl.data.offline import OfflineData
+from llmrl.data.training_set import OfflineData
 from llmrl.encoders.encoder import FeatureTable
 from llmrl.learners.adamw import AdamW
 from llmrl.learners.learner import refuse_divergence

@@ -22,7 +22,7 @@ from llmrl.core.files import to_json
 from llmrl.core.state import TextState
 from llmrl.data.dataset import DataSet
 from llmrl.data.files import read
-from llmrl.data.offline import OfflineData, Supports
+from llmrl.data.training_set import OfflineData, Supports
 from llmrl.learners.offline import OfflineLearner, steps_of
 from llmrl.training.base import Training
 from llmrl.training.fit import data_fit, prior_fit

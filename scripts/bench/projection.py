@@ -19,13 +19,13 @@ from dataclasses import replace
 import torch
 from omegaconf import OmegaConf
 
-from llmrl.ask import distinct_states
 from llmrl.build import build_model, build_prompt
 from llmrl.config.compose import compose
 from llmrl.core.seeding import integer
 from llmrl.lm.language_model import LanguageModel, Sampling
 from llmrl.prompts.project import project
 from llmrl.prompts.prompt import Prompt
+from llmrl.query import distinct_states
 
 WORLDS = ("overcooked_tomato", "household/pick")
 HOW = ("named", "ambiguous", "negated", "nothing")

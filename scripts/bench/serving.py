@@ -19,12 +19,12 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from llmrl.ask import distinct_states
 from llmrl.config.compose import compose
 from llmrl.lm.language_model import Sampling, distance
 from llmrl.lm.openai_lm import VllmLM
 from llmrl.lm.vllm import Serving, find_vllm, serving
 from llmrl.prompts.prompt import Prompt
+from llmrl.query import distinct_states
 from scripts.bench.calibration import told
 from scripts.bench.decisions import between_evaluations
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, PreTrainedTokenizerFast
 
-from llmrl.ask import distinct_states
 from llmrl.config.compose import compose
 from llmrl.prompts.prompt import Prompt
+from llmrl.query import distinct_states
 
 VOCABULARY = 32_000
 SHAPES = {  # width, of the feed-forward layer, layers, heads

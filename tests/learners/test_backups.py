@@ -14,7 +14,7 @@ from priors.table_model import HALL, MENU, Model, make
 from llmrl.core.candidates import Candidates, Proposal
 from llmrl.core.state import TextState
 from llmrl.core.transitions import Transition
-from llmrl.data.offline import OfflineData, Supports
+from llmrl.data.training_set import OfflineData, Supports
 from llmrl.encoders.encoder import FeatureTable
 from llmrl.encoders.hash import HashEncoder
 from llmrl.learners import backups

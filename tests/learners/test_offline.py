@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from llmrl.core.candidates import Candidates, Proposal
 from llmrl.core.state import TextState
-from llmrl.data.offline import OfflineData, Supports
+from llmrl.data.training_set import OfflineData, Supports
 from llmrl.encoders.encoder import FeatureTable
 from llmrl.encoders.hash import HashEncoder
 from llmrl.learners.bc import BC

@@ -17,12 +17,12 @@ import pytest
 from chances import CHANCE, goodness_of_fit
 
 import llmrl
-from llmrl.ask import distinct_states
 from llmrl.config.compose import compose
 from llmrl.lm.language_model import PROBES, Sampling, Score, distance
 from llmrl.lm.openai_lm import FORCED_AGREE, OpenAILM
 from llmrl.lm.transformers_lm import TransformersLM
 from llmrl.prompts.prompt import Prompt
+from llmrl.query import distinct_states
 from llmrl.run.load import load_runs
 from scripts.bench.llamacpp import FLOAT32, serving, smollm2, write_as
 

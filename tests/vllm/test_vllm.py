@@ -15,13 +15,13 @@ import pytest
 from chances import CHANCE, goodness_of_fit, homogeneity
 
 import llmrl
-from llmrl.ask import distinct_states
 from llmrl.config.compose import compose
 from llmrl.lm.language_model import Sampling, distance
 from llmrl.lm.openai_lm import VllmLM
 from llmrl.lm.transformers_lm import TransformersLM
 from llmrl.lm.vllm import Server, Serving, find_vllm, serving
 from llmrl.prompts.prompt import Prompt
+from llmrl.query import distinct_states
 from llmrl.run.load import load_runs
 
 pytestmark = pytest.mark.skipif("LLMRL_VLLM" not in os.environ, reason="needs a vLLM: make test-vllm")

@@ -13,7 +13,7 @@ from llmrl.envs.alfworld import packages
 from llmrl.sweep import plan, refuse_unready_cells
 from llmrl.training.ready import refuse_output, refuse_unready
 
-DATA = Path(__file__).parent / "golden" / "tomato.parquet"
+DATA = Path(__file__).parent.parent / "golden" / "tomato.parquet"
 MODULE = """
 class World:
     def __init__(self, size, kind="dry"):

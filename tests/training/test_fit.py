@@ -21,7 +21,7 @@ from llmrl.report.progress import Silent
 from llmrl.run.load import load_runs
 from llmrl.training.fit import complaint, data_fit, prior_fit
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parent.parent / "golden"
 FILE = GOLDEN / "tomato.parquet"
 OFFLINE = [
     "learner=cql", f"data={FILE}", "data.size=60", "learner.gradient_steps=20", "learner.batch=4",

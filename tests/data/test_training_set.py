@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from llmrl.core.candidates import Candidates, Proposal
 from llmrl.core.state import TextState
 from llmrl.core.transitions import Transition
-from llmrl.data.offline import OfflineData, Supports, joined
 from llmrl.data.replay import NStepWindow
+from llmrl.data.training_set import OfflineData, Supports, joined
 
 
 def uniform(size: int) -> Proposal:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from llmrl import ask
+from llmrl import query as ask
 from llmrl.config.compose import compose
 from llmrl.lm.language_model import ModelIdentity, Score
 

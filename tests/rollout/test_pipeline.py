@@ -31,7 +31,7 @@ from llmrl.run.folder import read_object
 from llmrl.run.load import load_runs
 from llmrl.schema import PriorConfig, PromptConfig, SupportConfig
 
-GOLDEN_LM = Path(__file__).parent / "golden" / "lm"
+GOLDEN_LM = Path(__file__).parent.parent / "golden" / "lm"
 
 
 def made(kind: type[Rollout], envs: int = 5, prior: Prior | None = None, **more: Any) -> Any:

@@ -16,14 +16,14 @@ import llmrl
 from llmrl.config.compose import ConfigError, compose, run_id
 from llmrl.core.candidates import Proposal
 from llmrl.data.files import convert, read, write
-from llmrl.data.offline import OfflineData, Supports
+from llmrl.data.training_set import OfflineData, Supports
 from llmrl.report import listing
 from llmrl.report.compare import compare
 from llmrl.report.progress import Silent
 from llmrl.report.tables import run_table
 from llmrl.run.load import RunInfo, load_runs
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parent.parent / "golden"
 HALL_ASKED, CELLAR_ASKED = "Leave. A hall.", "Leave. A cellar."
 FILE = GOLDEN / "tomato.parquet"
 TOMATO = ["env=overcooked_tomato", "env.max_decisions=12"]
