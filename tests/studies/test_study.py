@@ -72,6 +72,21 @@ def test_every_arm_of_ours_can_run(file: Path) -> None:
             cell.compose()
 
 
+def test_a_study_may_have_config_groups_of_its_own(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    (own / "prior").mkdir(parents=True)
+    (own / "prior" / "first_of_all.yaml").write_text("_target_: first_of_all.First\nname: first_of_all\nsource: own\n")
+    (own / "first_of_all.py").write_text(
+        "class First:\n    def __init__(self, settings, seed): ...\n"
+        "    def weights(self, states, use): return [[1.0] + [0.0] * (len(s.actions) - 1) for s in states]\n"
+    )
+    file = tmp_path / "small.yaml"
+    arm = ["prior=first_of_all", "learner=prior_only", "learner.priors=[first_of_all]", "env=overcooked_tomato"]
+    file.write_text(yaml.safe_dump({"seeds": 1, "config_dir": "own", "arms": {"one": [*arm, "env_steps=8"]}}))
+    (cell,) = Study.read(file).cells()
+    assert study.run(cell, tmp_path / "runs", own_cache=False) == ""
+
+
 def test_a_table_has_a_row_for_each_arm_that_was_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llmrl.run.provenance.git_state", lambda: {"commit": "a" * 40, "dirty": False})
     small = Study.read(written(tmp_path))
