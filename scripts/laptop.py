@@ -45,6 +45,11 @@ ORDER: dict[str, dict[str, str]] = {  # study -> its tables: how its arms begin,
     "offline_kitchen": {"": "cql"},
     "offline_home": {"": "cql"},
     "offline_home_quarter": {"": "cql"},
+    "mixing": {"salad": "salad_dqn", "tomato": "tomato_dqn"},
+    # These ask small real models: `llmrl models get smollm2`, and gemma3-270m.
+    "labels": {"": "uniform"},
+    "real_alone": {world: f"{world}_uniform" for world in ("tomato", "salad", "kitchen", "homes")},
+    "real_online": {world: f"{world}_dqn" for world in ("tomato", "salad", "kitchen")},
 }
 # That read what tiny-2 read: the width, layers and steps of each.
 READ_HOMES = {"h-s": (64, 2, 1500), "h-1000": (128, 3, 1000)}
