@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +26,7 @@ PROMPT = (
 )
 # Recorded in float32 on an x86 CPU with torch 2.13 and transformers 5.19.
 SCORES = {" fetch the tomato\n": -12.3477, " go to the knife\n": -12.6455, " take the bowl\n": -12.7460}
+README = Path(__file__).parent.parent.parent / "README.md"
 PARIS = {" Paris": -0.2581, " London": -4.3844}
 TOLERANCE = 1e-2  # nats
 
@@ -45,3 +50,14 @@ def test_a_short_run_asks_it(folder: Path, tmp_path: Path) -> None:
     (run,) = llmrl.load_runs(tmp_path)
     assert (run.config["prior"]["normalise"], run.config["prior"]["calibrate"]) == ("none", "none")
     assert (run.config["prompt"]["id"], run.config["prompt"]["select"]) == ("shots-1", "similar")
+
+
+def test_the_lines_of_the_readme(folder: Path, tmp_path: Path) -> None:
+    lines = [line for line in README.read_text().splitlines() if re.match(r"llmrl .*(models get|lm=smollm2)", line)]
+    assert len(lines) == 2
+    environ = {**os.environ, "LLMRL_CACHE": str(tmp_path / "answers.sqlite3"), "PYTHONPATH": str(README.parent)}
+    for line in lines:
+        words = shlex.split(line.replace("env_steps=1000", "env_steps=64"), comments=True)[1:]
+        subprocess.run([sys.executable, "-m", "llmrl", *words], cwd=tmp_path, env=environ, check=True)
+    (run,) = llmrl.load_runs(tmp_path / "runs")
+    assert run.summary["eval"]["success"] > 0.9
