@@ -247,11 +247,11 @@ UNREAD: tuple[Rule, ...] = (
     Rule(_keys("prior", "error"), _READS("oracle"), _not_from("oracle"), refused=True),
     Rule(_keys("prior", "labels head"), _READS("scored, sampled or learned"), _not_from("scored", "learned"),
          refused=True),
-    Rule(_keys("prior", "head"), "prior.labels=0 fits nothing", lambda s: s["prior.labels"] == 0),
     Rule(_keys("prior", "mix"), "prior={prior} is uniform anyway", lambda s: s["prior.source"] == "uniform"),
     Rule(_keys("prior", "source normalise calibrate calibrate_weight mix temperature max_tokens top_p stop projection "
                "limit draw_seed control error labels head settings _target_"),
          "no use of the prior is left that knows it", lambda s: not informed(s)),
+    Rule(_keys("prior", "head"), "prior.labels=0 fits nothing", lambda s: s["prior.labels"] == 0),
     Rule(_keys("prior.behaviour", "k redraw uniform"), "nobody acts while it learns from data", _learns_from_data),
     Rule(_keys("prior.target", "k redraw uniform"), "learner={learner} has no targets in this run", _has_no_target),
     *(Rule(_keys(f"prior.{use}", "k redraw"), f"prior.{use}.uniform=true considers all actions", _knows_nothing(use))
