@@ -245,7 +245,8 @@ def test_a_finished_run_is_shown_without_loading_what_computes(llmrl: Llmrl, tmp
     before = contents(tmp_path)
     driver = (
         "import sys\nfrom llmrl.__main__ import main\ntry:\n    main()\nfinally:\n"
-        "    print('loaded:', *sorted({'torch', 'transformers', 'matplotlib', 'llmrl.training.base'} & set(sys.modules)))"
+        "    heavy = {'torch', 'transformers', 'matplotlib', 'llmrl.training.base'}\n"
+        "    print('loaded:', *sorted(heavy & set(sys.modules)))"
     )
     environ = {**os.environ, "PYTHONPATH": str(REPOSITORY), "LLMRL_CACHE": str(tmp_path / "none"), "COLUMNS": "200"}
     done = subprocess.run(
