@@ -24,6 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from llmrl.config.compose import ConfigError
+from llmrl.core.processes import end_with_parent
 from llmrl.evaluate import Asked, Planned, evaluate_run, plan
 from llmrl.report.statistics import Estimate
 from llmrl.rollout.episodes import Policy
@@ -173,7 +174,7 @@ def main() -> None:
     judgement = Judgement(study, args.runs or Path("runs") / study.name)
     start, failed = time.monotonic(), 0
     orders = [] if args.table else [order for order in judgement.orders() if order.known() is None]
-    with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(args.jobs, get_context("spawn"), end_with_parent) as pool:
         waiting = {pool.submit(evaluated, order): order for order in orders}
         for done, future in enumerate(as_completed(waiting), 1):
             order, error = waiting[future], future.result()

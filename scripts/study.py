@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from llmrl.config.compose import ConfigError, compose, run_id, run_name
+from llmrl.core.processes import end_with_parent
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -222,7 +223,7 @@ def main() -> None:
     for words in study.collect:
         print(collected(words, runs), flush=True)
     start, failed = time.monotonic(), 0
-    with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(args.jobs, get_context("spawn"), end_with_parent) as pool:
         waiting = {pool.submit(run, cell, runs, study.empty_caches): cell for cell in cells}
         for done, future in enumerate(as_completed(waiting), 1):
             cell, error = waiting[future], future.result()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
@@ -20,6 +18,7 @@ from omegaconf import DictConfig
 
 from llmrl.config.compose import ConfigError, run_name
 from llmrl.core.files import publish, to_json
+from llmrl.core.processes import end_with_parent
 from llmrl.run.folder import RunInUse
 from llmrl.run.load import RunInfo
 from llmrl.run.versions import git_state
@@ -236,13 +235,6 @@ def _workers(jobs: int) -> Iterator[Executor]:
 
 
 def _prepare_worker() -> None:
-    """Ctrl-C reaches all processes of a terminal, and is the search's to handle; a worker never outlives the search."""
+    """Ctrl-C reaches all processes of a terminal, and is the search's to handle."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def end_with_parent() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    end_with_parent()
