@@ -277,6 +277,8 @@ def _agent(name: str, cfg: DictConfig, runs: Path, ready: Callable[[DictConfig],
     if name == "prior":
         if cfg.prior.source == "uniform":
             raise ConfigError("mix=prior: prior=uniform is nobody's; choose one, as in prior=scored, or mix=random")
+        if cfg.prior.mix == "auto":
+            raise ConfigError("mix=prior: prior.mix=auto is learned, and here nothing is; say a number: prior.mix=0.05")
         settings = named_settings(cfg)
         return _ByParts(ready(cfg), {part: settings[part] for part in ("prior", "lm", "prompt")}, learns=False)
     try:

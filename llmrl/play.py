@@ -281,7 +281,8 @@ class Game:
             shown_actions = sorted(first[: max(lines - 2, FEWEST)])
         else:
             shown_actions = list(shown)
-        informed = self.prior.cfg.source != "uniform" and not self.prior.cfg.evaluation.uniform
+        is_trusted = self.prior.trust is None or self.prior.trust.best
+        informed = self.prior.cfg.source != "uniform" and not self.prior.cfg.evaluation.uniform and is_trusted
         table = _actions_table(decision, expert, informed, shown_actions)
         others = len(shares) - len(shown_actions)
         if not others:

@@ -152,6 +152,9 @@ def test_what_cannot_act_is_named(tmp_path: Path) -> None:
         collected(tmp_path / "a.csv")
     with pytest.raises(ConfigError, match="prior=uniform is nobody's"):
         collected(tmp_path / "a.parquet", "mix=prior")
+    learned = [*TOMATO[:2], "learner=dqn_prior", "lm=tiny", "prior.mix=auto"]
+    with pytest.raises(ConfigError, match=r"prior\.mix=auto is learned, and here nothing is"):
+        collected(tmp_path / "a.parquet", "mix=prior", overrides=learned)
     with pytest.raises(
         ConfigError, match="mix=nobody: it is none of expert, random and prior, and as a run: nobody: no"
     ):

@@ -137,7 +137,6 @@ class Prior:
         informed: Sequence[bool] | None = None,
     ) -> list[Candidates]:
         """`ActionPrior.candidates`. Raises ValueError for an oracle in a world that names no expert's actions."""
-        out = [_weighted(np.ones(len(state.actions))) for state in states]
         at = self._informed(use, len(states), informed)
         keys = self._keys([states[i] for i in at], None if experts is None else [experts[i] for i in at])
         if self._asks and use != "evaluation":  # how well an agent does may be looked at as often as one likes
@@ -149,9 +148,8 @@ class Prior:
             given = self._from_answers(keys, use, use != "evaluation")
         else:
             given = self._drawn(keys, use)
-        for i, c in zip(at, given, strict=True):
-            out[i] = c
-        return out
+        told = dict(zip(at, given, strict=True))
+        return [told.get(i) or _weighted(np.ones(len(state.actions))) for i, state in enumerate(states)]
 
     def begin(self, states: Sequence[TextState]) -> None:
         """Begins to ask for what the candidates of these states will need, and does not wait. Nothing is drawn."""
@@ -223,7 +221,7 @@ class Prior:
 
     def explain(self, state: TextState, use: Use, expert: frozenset[str] | None = None) -> Explanation:
         """Of the candidates that were last given for this state and use; draws nothing, and asks for nothing new."""
-        if self._knows_nothing(use) or (self.trust is not None and not self.trust.best):
+        if self._knows_nothing(use) or (use == "evaluation" and self.trust is not None and not self.trust.best):
             return Explanation(np.full(len(state.actions), 1 / len(state.actions)), [], None)
         (key,), support = self._keys([state], [expert]), self._supports[use]
         union = self._union.get((use, key.digest))
@@ -283,14 +281,15 @@ class Prior:
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """What was learned: from the run's episodes, and from labels."""
-        theta = None if self.head is None else self.head.theta
-        learned = {} if theta is None else {"theta": theta}
+        learned = {}
+        if self.head is not None:
+            learned["theta"] = np.zeros(0) if self.head.theta is None else self.head.theta  # empty: not fitted yet
         return learned | ({} if self.trust is None else self.trust.state_dict())
 
     def load_state_dict(self, arrays: Mapping[str, np.ndarray]) -> None:
         """What a prior with other settings learned is left; KeyError where something is missing."""
         if self.head is not None:
-            self.head.theta = np.array(arrays["theta"])
+            self.head.theta = np.array(arrays["theta"]) if arrays["theta"].size else None
         if self.trust is not None:
             self.trust.load_state_dict(arrays)
 

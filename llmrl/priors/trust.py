@@ -13,8 +13,7 @@ had the arm m_i and the outcome x_i,
 
 where xbar and s^2 are the mean and the variance of all outcomes, discounted alike: no scale of returns is assumed, and
 an arm that nothing is known of is worth what the other is worth, with its spread. An arm that was not played for long
-is forgotten, and tried again. Until outcomes differ, each arm has half of the episodes: a prior that is wrong costs at
-most about twice the decisions of an agent that has none.
+is forgotten, and tried again. Until outcomes differ, each arm has half of the episodes, and a wrong prior's are long.
 
 A target's state is given the prior or not by a draw of its own, by (2) and (3). Evaluations use the arm of the larger
 mu_m. One Q is learned from all episodes: those without the prior are not lost where it is good, nor the others where it

@@ -1,7 +1,8 @@
 """Labelled states: what an expert would do in `train` games, for a prior that is fitted to few of them.
 
 Games of the split `train` of the run's kind of world are walked through by an agent who takes an expert's action as
-often as any other, and a share of the states on its way is labelled. No game of another split is looked at. The labels
+often as any other, and a share of the states on its way is labelled. No game of another split is looked at, and none
+that a prompt may show as an example. The labels
 are a function of the seed and the world; the first n of more are those of n.
 """
 
@@ -18,9 +19,11 @@ from llmrl.core.state import TextState
 from llmrl.envs.pool import EnvPool
 from llmrl.priors.head import Label
 from llmrl.priors.prior import Prior
+from llmrl.prompts.examples import POOL
 from llmrl.rollout.rollout import Rollout
 from llmrl.schema import PriorConfig
 
+FIRST = 2 * POOL  # prompts show games before it as examples
 GAMES = 200  # that labels are taken from, in a random order
 LABELLED = 0.25  # of the states on the way
 ERRS = 0.5  # the chance that the walker takes any action
@@ -33,12 +36,14 @@ def train_world(env: Any) -> Any:
     from llmrl.schema import HouseholdConfig, KitchenConfig, RandomKitchenConfig
 
     if isinstance(env, HouseholdConfig):
-        return replace(env, split="train", index=0, count=GAMES, unit="games")
+        return replace(env, split="train", index=FIRST, count=GAMES, unit="games")
     assert isinstance(env, KitchenConfig)
     shared = {f.name: getattr(env, f.name) for f in fields(KitchenConfig)}
     ingredients = env.ingredients if isinstance(env, RandomKitchenConfig) else None
     target = "llmrl.envs.kitchen.env.overcooked_random"
-    return RandomKitchenConfig(**shared | {"_target_": target}, split="train", count=GAMES, ingredients=ingredients)
+    return RandomKitchenConfig(
+        **shared | {"_target_": target}, split="train", index=FIRST, count=GAMES, ingredients=ingredients
+    )
 
 
 def collect_labels(pool: EnvPool, seed: int, count: int, history_turns: int) -> list[Label]:

@@ -1,4 +1,4 @@
-"""The spine of a run that learns from data alone: `llmrl.train`, where ticks are gradient steps and nobody acts.
+"""Training from data alone: ticks are gradient steps, and nobody acts.
 
 Its counter is `gradient_steps`; `env_steps` stays 0, and `transitions` says how much data it was given. All candidates
 are asked for before the first step. It is evaluated by its grid and at its end, not before it has learned anything:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import islice
 from math import inf
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hydra.utils import instantiate
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from llmrl.build import build
 from llmrl.config.compose import ConfigError, compose
 from llmrl.core.state import TextState
+from llmrl.envs.household.generate import random_game
 from llmrl.priors.head import Head, Label, _Problem, bias_features, minimum
+from llmrl.prompts.examples import POOL
+from llmrl.rollout.labels import train_world
 
 MENU = ("go north", "open the red door", "wait", "open it")
 
@@ -175,6 +183,43 @@ def test_what_was_fitted_is_kept_with_the_weights() -> None:
     assert again.prior.candidates([state], "evaluation")[0].log_weights.tolist() == fitted.log_weights.tolist()
     with pytest.raises(ValueError, match=r"prior\.labels are learned in training"):
         again.load_state_dict(parts.learner.state_dict())
+
+
+def test_a_checkpoint_may_come_before_the_first_labels() -> None:
+    """As where the first episodes of prior.mix=auto do not use the prior."""
+    parts, again = (build(compose([*TOMATO, "env=overcooked_tomato", "prior.labels=6"])) for _ in range(2))
+    again.load_state_dict(parts.state_dict())
+    assert again.prior.head is not None
+    assert again.prior.head.theta is None
+
+
+@pytest.mark.parametrize(
+    ("env", "more"),
+    [
+        ("overcooked_tomato", []),
+        ("overcooked_salad", []),
+        ("overcooked_random", ["env.split=dev"]),
+        ("household/pick", ["env.split=dev"]),
+    ],
+)
+def test_no_label_is_of_a_game_that_a_prompt_may_show(env: str, more: list[str]) -> None:
+    own = OmegaConf.to_object(compose([f"env={env}", "learner=dqn", *more]).env)
+    labelled, world = map(made, (train_world(own), own))
+    shown = list(islice(world.practice(), POOL))
+    assert len(shown) == POOL
+    assert not games(labelled) & set().union(*map(games, shown))
+
+
+def made(env: Any) -> Any:
+    settings = {key: value for key, value in vars(env).items() if key not in ("name", "_target_")}
+    return instantiate({"_target_": env._target_, **settings})
+
+
+def games(world: Any) -> set[str]:
+    """What its games are, whatever their names."""
+    if hasattr(world, "kitchens"):
+        return {repr(replace(kitchen, name="")) for kitchen in world.kitchens.values()}
+    return {repr(random_game(*game)) for game in world.games.values()}
 
 
 def test_without_labels_nothing_is_fitted() -> None:
