@@ -46,7 +46,7 @@ PARTS = {
     "learners": {"core", "schema", "data", "encoders"},
     "priors": {"core", "schema", "lm", "answers", "prompts"},
     "config": {"core", "schema", "lm", "models", "prompts", "answers", "data"},
-    "rollout": {"core", "schema", "envs", "data", "learners", "priors"},
+    "rollout": {"core", "schema", "envs", "data", "learners", "prompts", "priors"},
     "run": {"core", "config"},
     "report": {"core", "config", "run", "data", "answers", "lm"},
     "build": {
