@@ -22,7 +22,6 @@ cell after another and load torch once.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -35,6 +34,7 @@ import yaml
 
 from llmrl.config.compose import ConfigError, compose, run_id, run_name
 from llmrl.core.processes import end_with_parent
+from llmrl.core.targets import look_in
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -182,8 +182,8 @@ def run(cell: Cell, runs: Path, own_cache: bool) -> str:
     """Runs a cell in this process; returns what went wrong, or nothing."""
     import llmrl
 
-    if cell.config_dir is not None and str(cell.config_dir) not in sys.path:
-        sys.path.insert(0, str(cell.config_dir))  # where `_target_` is looked for, as `--config-dir` does
+    if cell.config_dir is not None:
+        look_in(cell.config_dir)
     cache = [f"paths.cache={runs}/caches/{cell.arm}-{cell.seed}.sqlite3"] if own_cache else []
     try:
         llmrl.train(cell.compose(*cache, f"paths.runs={runs}", "progress=false"))

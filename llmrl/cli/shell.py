@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from llmrl.core.targets import look_in
+
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer
     from omegaconf import DictConfig
@@ -21,9 +23,8 @@ if TYPE_CHECKING:
 
 
 def _importable(config_dir: Path | None) -> Path | None:
-    """Modules that its `_target_`s name are looked for where the command is typed, beside the folder, and inside it."""
     if config_dir is not None:
-        sys.path[:0] = [str(path.resolve()) for path in (Path.cwd(), config_dir.resolve().parent, config_dir)]
+        look_in(config_dir)
     return config_dir
 
 

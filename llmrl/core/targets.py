@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import logging
+import sys
+from pathlib import Path
 from typing import Any
+
+
+def look_in(config_dir: Path) -> None:
+    """Modules that its `_target_`s name are looked for in the working folder, beside `config_dir`, and inside it."""
+    paths = [str(path.resolve()) for path in (Path.cwd(), config_dir.resolve().parent, config_dir)]
+    sys.path[:] = [*dict.fromkeys([*paths, *sys.path])]
 
 
 def imported(path: str) -> Any:
