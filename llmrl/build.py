@@ -22,7 +22,7 @@ from torch import Tensor
 from llmrl.answers.answers import AnswerCache, Answers, KeptRows
 from llmrl.answers.file import cache_path
 from llmrl.config.checks import plain_settings
-from llmrl.config.compose import ConfigError, chat_template_of, model_identity
+from llmrl.config.compose import ConfigError
 from llmrl.config.unread import USES, unread
 from llmrl.core.files import to_json
 from llmrl.core.state import TextState
@@ -32,13 +32,14 @@ from llmrl.encoders.hash import HashEncoder
 from llmrl.encoders.model import ModelEncoder
 from llmrl.envs.pool import EnvPool, TextWorld
 from llmrl.learners.learner import Learner
-from llmrl.lm.language_model import LanguageModel
+from llmrl.lm.language_model import LanguageModel, ModelIdentity
 from llmrl.priors.head import Head, Label, bias_features
 from llmrl.priors.prior import Prior
 from llmrl.prompts.examples import Examples, NoExamples
 from llmrl.prompts.prompt import Prompt
 from llmrl.rollout.exact import Exact
 from llmrl.rollout.labels import collect_labels, train_world
+from llmrl.run.identity import RunIdentity, chat_template_of, model_identity
 from llmrl.schema import SCHEMAS, EncoderConfig, ModelEncoderConfig, TrainConfig, TransformersLMConfig
 
 LEARNED = "prior/"  # begins the names of what a prior learned, among those of weights
@@ -73,23 +74,27 @@ class Parts:
             ) from None
 
 
-def build(cfg: DictConfig) -> Parts:
-    """Prior, learner and what they stand on. Raises ValueError for settings that do not fit together."""
+def build(cfg: DictConfig, identity: RunIdentity | None = None) -> Parts:
+    """Prior, learner and their parts; `identity` of the run, where it is known, saves looking for its models again.
+
+    Raises ValueError for settings that do not fit together.
+    """
+    model = model_identity(cfg) if identity is None else identity.model
     cfg = _without_the_unread(cfg)
     run: TrainConfig = OmegaConf.to_object(cfg)  # type: ignore[assignment]
     prompt = build_prompt(cfg) if run.prompt is not None else None
     rows_are_kept = run.encoder is not None and SCHEMAS.get(_path(run.encoder)) is ModelEncoderConfig
     cache = AnswerCache(cache_path(cfg.paths.cache)) if run.lm is not None or rows_are_kept else None
-    answers = build_answers(cfg, cache) if run.lm is not None else None
+    answers = build_answers(cfg, cache, model) if run.lm is not None else None
     encoder = None
     if run.encoder is not None:
         kept: list[Any] = []
         if rows_are_kept and cache is not None:
-            kept = [KeptRows(cache, cfg.cached_only), model_identity(cfg, "encoder")]
+            kept = [KeptRows(cache, cfg.cached_only), identity.encoder if identity else model_identity(cfg, "encoder")]
         encoder = _target(run.encoder)(run.encoder, *kept)
     table = FeatureTable(encoder) if encoder is not None else None
     own = _target(run.prior)(dict(run.prior.settings or {}), run.seed) if run.prior._target_ else None
-    head = _head(cfg, run, prompt, cache) if run.prior.labels else None
+    head = _head(cfg, run, prompt, cache, model) if run.prior.labels else None
     prior = Prior(run.prior, run.seed, prompt, answers, own, head)
     learner = _target(run.learner)(run.learner, run.seed, table)
     readers = (prompt, encoder, learner, own)  # whoever reads texts itself says how much of the history it shows
@@ -97,7 +102,9 @@ def build(cfg: DictConfig) -> Parts:
     return Parts(prior, learner, table, answers, cache, turns)
 
 
-def _head(cfg: DictConfig, run: TrainConfig, prompt: Prompt | None, cache: AnswerCache | None) -> Head | None:
+def _head(
+    cfg: DictConfig, run: TrainConfig, prompt: Prompt | None, cache: AnswerCache | None, model: ModelIdentity | None
+) -> Head | None:
     """What the prior is fitted with; None where no use is told what it says."""
     prior = run.prior
     if prior.behaviour.uniform and prior.target.uniform and prior.evaluation.uniform:
@@ -119,7 +126,7 @@ def _head(cfg: DictConfig, run: TrainConfig, prompt: Prompt | None, cache: Answe
         settings = ModelEncoderConfig(
             "", "hidden", lm.model, lm.revision, lm.dtype, "last", device=lm.device, batch_size=lm.batch_size or 16
         )
-        encoder = ModelEncoder(settings, KeptRows(cache, cfg.cached_only), model_identity(cfg))
+        encoder = ModelEncoder(settings, KeptRows(cache, cfg.cached_only), model)
 
     def features(states: Sequence[TextState]) -> list[np.ndarray]:
         rows = encoder.encode([(render(state, 0), state.actions) for state in states])
@@ -182,15 +189,15 @@ def _listed(path: str, settings: str, history_turns: int, at_most: int) -> Exact
             env.close()
 
 
-def build_answers(cfg: DictConfig, cache: AnswerCache | None = None) -> Answers:
-    """The kept answers of the run's model; `cache` is where, if it is open already.
+def build_answers(cfg: DictConfig, cache: AnswerCache | None = None, identity: ModelIdentity | None = None) -> Answers:
+    """The kept answers of the run's model. `cache`: where, if it is open already; `identity`: the model's, if known.
 
     A model of ours is loaded when the first answer is missing; somebody else's at once, since only it knows who it is.
     """
     run: TrainConfig = OmegaConf.to_object(cfg)  # type: ignore[assignment]
     make = partial(build_model, cfg)
     cache = cache or AnswerCache(cache_path(cfg.paths.cache))
-    identity = model_identity(cfg)
+    identity = identity or model_identity(cfg)
     if identity is None:
         model = make()
         return Answers(cache, model.identity, model.engine, lambda: model, cfg.cached_only)

@@ -18,7 +18,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from llmrl.build import build, build_pool
-from llmrl.config.compose import ConfigError, check, named_settings
+from llmrl.config.compose import ConfigError, check
 from llmrl.core.files import to_json
 from llmrl.core.seeding import integer, stream
 from llmrl.core.state import TextState
@@ -29,6 +29,7 @@ from llmrl.envs.pool import EnvPool, Outcome, Reset, Step
 from llmrl.lm.serve import served, served_by, wants, with_url
 from llmrl.report.progress import Speaker
 from llmrl.run.checkpoint import checkpoint_steps, read_weights
+from llmrl.run.identity import identify_run
 from llmrl.run.load import find_run
 
 PATIENCE = 3000  # episodes in a row that the share of successes leaves out, before it is given up
@@ -279,7 +280,7 @@ def _agent(name: str, cfg: DictConfig, runs: Path, ready: Callable[[DictConfig],
             raise ConfigError("mix=prior: prior=uniform is nobody's; choose one, as in prior=scored, or mix=random")
         if cfg.prior.mix == "auto":
             raise ConfigError("mix=prior: prior.mix=auto is learned, and here nothing is; say a number: prior.mix=0.05")
-        settings = named_settings(cfg)
+        settings = identify_run(cfg).settings
         return _ByParts(ready(cfg), {part: settings[part] for part in ("prior", "lm", "prompt")}, learns=False)
     try:
         run = find_run(name, runs)
@@ -299,7 +300,7 @@ def _agent(name: str, cfg: DictConfig, runs: Path, ready: Callable[[DictConfig],
 
 def _about(cfg: DictConfig, order: Order, agents: dict[str, Agent]) -> dict[str, Any]:
     return {
-        "env": named_settings(cfg)["env"],
+        "env": identify_run(cfg).settings["env"],
         "collected": {
             "seed": cfg.seed, "size": order.size, "mix": order.mix, "success": order.success,
             "noise": list(order.noise), "agents": {name: agent.about for name, agent in agents.items()},

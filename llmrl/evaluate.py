@@ -26,7 +26,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from llmrl.build import Parts, build, build_exact, build_pool
 from llmrl.config.checks import refuse_keyless
-from llmrl.config.compose import named_settings
 from llmrl.core.files import publish_folder, to_json
 from llmrl.lm.serve import served
 from llmrl.report.progress import Speaker
@@ -35,6 +34,7 @@ from llmrl.rollout.rollout import Episode
 from llmrl.run.checkpoint import checkpoint_steps
 from llmrl.run.evaluations import FOLDER, Judged
 from llmrl.run.folder import read_object
+from llmrl.run.identity import RunIdentity, identify_run
 from llmrl.run.load import RunInfo
 from llmrl.run.provenance import provenance
 from llmrl.training.base import EVALUATION_ENVS
@@ -61,6 +61,7 @@ class Planned:
     run: RunInfo
     asked: Asked
     cfg: DictConfig
+    identity: RunIdentity  # of a run with these settings
     checkpoint: int
     id: str
 
@@ -84,11 +85,12 @@ def plan(run: RunInfo, asked: Asked, config_dir: Path | None = None) -> Planned:
     steps = checkpoint_steps(run.path)
     if not steps:
         raise ValueError(f"{run.name} has no checkpoint yet, so that nothing is there to evaluate")
+    identity = identify_run(cfg)
     what = {
-        "format": FORMAT, "settings": named_settings(cfg), "run": run.summary["run_id"], "checkpoint": steps[-1],
+        "format": FORMAT, "settings": identity.settings, "run": run.summary["run_id"], "checkpoint": steps[-1],
         "policy": asked.policy, "per_task": asked.per_task,
     }  # fmt: skip
-    return Planned(run, asked, cfg, steps[-1], hashlib.sha256(to_json(what).encode()).hexdigest())
+    return Planned(run, asked, cfg, identity, steps[-1], hashlib.sha256(to_json(what).encode()).hexdigest())
 
 
 def plan_all(runs: Sequence[RunInfo], asked: Asked, config_dir: Path | None = None) -> list[Planned]:
@@ -117,7 +119,7 @@ def _played(planned: Planned, tell: Callable[[str], None]) -> Judged:
         cfg = opened.enter_context(served(cfg, speaker.note))
         pool = build_pool(cfg, EVALUATION_ENVS, cfg.rollout.workers)
         opened.callback(pool.close)
-        parts = build(cfg)
+        parts = build(cfg, planned.identity)
         for part in (parts.cache, parts.answers):
             if part is not None:
                 opened.callback(part.close)
@@ -150,7 +152,7 @@ def _played(planned: Planned, tell: Callable[[str], None]) -> Judged:
         if parts.answers is not None:
             counts = parts.answers.counts
             cost |= {"lm/computed": counts.computed, "lm/cache_hits": counts.hits}
-        origin = provenance(cfg, pool.provenance)
+        origin = provenance(cfg, planned.identity, pool.provenance)
     summary = {
         "evaluation_id": planned.id,
         "run_id": run.summary["run_id"],

@@ -1,7 +1,7 @@
 """Every setting there is: its type, its default, and whether it can change a result.
 
 The YAML files under `configs/` are what a person reads and chooses from; these dataclasses check them. The run id is a
-hash of the settings whose `affects_result` is true (`llmrl.config.compose.run_id`), without those that another setting
+hash of the settings whose `affects_result` is true (`llmrl.run.identity`), without those that another setting
 turns off (`llmrl/config/unread.py`). Imports nothing heavy: the command line reads this before torch is loaded.
 """
 

@@ -16,8 +16,9 @@ from typing import Any, Protocol
 
 from omegaconf import DictConfig
 
-from llmrl.config.compose import ConfigError, cells, compose, run_id, run_name
-from llmrl.run.folder import Paused, is_complete, own_folder
+from llmrl.config.compose import ConfigError, cells, compose
+from llmrl.run.folder import Paused, is_complete
+from llmrl.run.identity import RunIdentity, identify_run
 from llmrl.run.load import RunInfo, is_run
 from llmrl.training.ready import refuse_unready
 
@@ -40,11 +41,11 @@ class Watch(Protocol):
 class Cell:
     overrides: list[str]
     cfg: DictConfig
-    run_id: str
+    identity: RunIdentity
 
     def folder(self) -> Path:
         """Where its run is, or would be."""
-        return own_folder(Path(self.cfg.paths.runs), run_name(self.cfg), self.run_id)
+        return self.identity.folder(Path(self.cfg.paths.runs))
 
     @property
     def is_complete(self) -> bool:
@@ -64,11 +65,11 @@ def plan(overrides: Sequence[str], config_dir: Path | None = None) -> list[Cell]
     for cell in cells(overrides, config_dir):
         try:
             cfg = compose(cell, config_dir)
-            name = run_id(cfg)
+            identity = identify_run(cfg)
         except ConfigError as error:
             wrong.append(f"{' '.join(cell)}\n  {error}")
             continue
-        planned.setdefault(name, Cell(cell, cfg, name))
+        planned.setdefault(identity.id, Cell(cell, cfg, identity))
     _refuse(wrong)
     return list(planned.values())
 

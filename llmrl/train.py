@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from llmrl.config.compose import checked, run_id, run_name
+from llmrl.config.compose import checked
 from llmrl.report.progress import Reporter, Silent
-from llmrl.run.folder import RunFolder, is_complete, own_folder, read_object, read_summary
+from llmrl.run.folder import RunFolder, is_complete, read_object, read_summary
+from llmrl.run.identity import RunIdentity, identify_run
 from llmrl.run.versions import git_state
 from llmrl.training.fit import complaint
 from llmrl.training.ready import refuse_unready
@@ -34,27 +35,28 @@ def train(
     """
     cfg = checked(cfg)
     reporter = reporter or Silent()
-    if not fresh and (summary := shown_if_finished(cfg, reporter)) is not None:
+    identity = identify_run(cfg)
+    if not fresh and (summary := shown_if_finished(cfg, identity, reporter)) is not None:
         return summary
     refuse_unready(cfg)
-    announce(cfg, reporter)
+    announce(cfg, identity, reporter)
     import torch
 
     torch.set_num_threads(cfg.threads)
-    with RunFolder.open(Path(cfg.paths.runs), run_name(cfg), run_id(cfg), fresh) as folder:
+    with RunFolder.open(Path(cfg.paths.runs), identity.name, identity.id, fresh) as folder:
         if folder.note:
             reporter.note(folder.note)
         if not folder.finished:
-            _training(cfg)(cfg, folder, reporter, allow_drift).run()
+            _training(cfg)(cfg, identity, folder, reporter, allow_drift).run()
         reporter.done(folder.summary, folder.cost, written(folder.path))
         if (wrong := complaint(folder.summary.get("fit", {}), cfg)) is not None:
             reporter.note(wrong)
         return named(folder.path)
 
 
-def shown_if_finished(cfg: DictConfig, reporter: Reporter) -> dict[str, Any] | None:
+def shown_if_finished(cfg: DictConfig, identity: RunIdentity, reporter: Reporter) -> dict[str, Any] | None:
     """The summary of a checked config's run; None where there is none that is finished."""
-    path = own_folder(Path(cfg.paths.runs), run_name(cfg), run_id(cfg))
+    path = identity.folder(Path(cfg.paths.runs))
     if not is_complete(path):
         return None
     reporter.note(f"{path} is complete: nothing to compute{_made_by(path)}")
@@ -75,9 +77,9 @@ def _training(cfg: DictConfig) -> type[Training]:
     return OfflineTraining
 
 
-def announce(cfg: DictConfig, reporter: Reporter) -> None:
+def announce(cfg: DictConfig, identity: RunIdentity, reporter: Reporter) -> None:
     """Which run of a checked config begins, and how far it goes."""
-    path = own_folder(Path(cfg.paths.runs), run_name(cfg), run_id(cfg))
+    path = identity.folder(Path(cfg.paths.runs))
     if cfg.data is None:
         reporter.begin(path.name, path, cfg.env_steps)
     else:

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmrl.collect import parse_order
-from llmrl.config.compose import run_id, run_name
 from llmrl.core.files import publish
-from llmrl.run.folder import is_complete, own_folder
+from llmrl.run.folder import is_complete
+from llmrl.run.identity import identify_run
 from scripts import offline
 from scripts.study import Study, table
 from scripts.tiny.ladder import RUNGS
@@ -87,7 +87,7 @@ def study(name: str, seeds: int | None, jobs: int) -> Step:
     done = 0
     if all(parse_order(words)[0].out.exists() for words in found.collect):
         composed = (cell.compose() for cell in cells)
-        done = sum(is_complete(own_folder(runs, run_name(cfg), run_id(cfg))) for cfg in composed)
+        done = sum(is_complete(identify_run(cfg).folder(runs)) for cfg in composed)
     command = ["scripts.study", str(STUDIES / f"{name}.yaml"), "--runs", str(runs), "--jobs", str(jobs)]
     return Step(f"study {name}", [*command, *(["--seeds", str(seeds)] if seeds else [])], done, len(cells))
 

@@ -22,9 +22,10 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from llmrl.config.compose import compose, run_id
+from llmrl.config.compose import compose
 from llmrl.report.compare_tables import between
 from llmrl.report.transitions import LEVELS, Arm, claim, common, needed, ratio
+from llmrl.run.identity import identify_run
 from llmrl.run.load import RunInfo, load_runs
 from scripts.study import Cell, Study
 
@@ -144,7 +145,7 @@ def _id(cell: Cell, composed: dict[tuple[str, ...], DictConfig]) -> str:
     OmegaConf.set_readonly(cfg, False)
     cfg.seed = cell.seed
     OmegaConf.set_readonly(cfg, True)
-    return run_id(cfg)
+    return identify_run(cfg).id
 
 
 def _last(run: RunInfo, key: str) -> Any:

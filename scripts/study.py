@@ -32,9 +32,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from llmrl.config.compose import ConfigError, compose, run_id, run_name
+from llmrl.config.compose import ConfigError, compose
 from llmrl.core.processes import end_with_parent
 from llmrl.core.targets import look_in
+from llmrl.run.identity import identify_run
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -162,7 +163,7 @@ def finished(study: Study, runs: Path, only: list[str] | None = None) -> dict[st
     found = {run.summary["run_id"]: run for run in load_runs(runs) if run.status == "complete"}
     arms: dict[str, list[RunInfo]] = {}
     for cell in study.cells(only):
-        run = found.get(run_id(cell.compose()))
+        run = found.get(identify_run(cell.compose()).id)
         if run is not None:
             arms.setdefault(cell.arm, []).append(run)
     return arms
@@ -215,7 +216,7 @@ def main() -> None:
     cells = list(study.cells(args.arms, args.seeds))
     if args.list:
         for cell in cells:
-            print(cell.arm, runs / run_name(cell.compose()))
+            print(cell.arm, identify_run(cell.compose()).folder(runs))
         return
     if args.table:
         print("\n".join(table(study, runs, args.table, args.arms)))

@@ -47,11 +47,11 @@ PARTS = {
     "priors": {"core", "schema", "lm", "answers", "prompts"},
     "config": {"core", "schema", "lm", "models", "prompts", "answers", "data"},
     "rollout": {"core", "schema", "envs", "data", "learners", "prompts", "priors"},
-    "run": {"core", "config"},
+    "run": {"core", "schema", "config", "lm", "models", "answers", "data"},
     "report": {"core", "config", "run", "data", "answers", "lm"},
     "build": {
         "core", "schema", "config", "envs", "lm", "answers", "encoders", "prompts", "priors", "learners", "data",
-        "rollout",
+        "rollout", "run",
     },
     "training": {
         "core", "schema", "config", "envs", "lm", "answers", "encoders", "prompts", "priors", "learners", "data",

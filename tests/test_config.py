@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ReadonlyConfigError
 
-from llmrl.config.compose import ConfigError, cells, check, compose, config_folder, run_id, run_name
+from llmrl.config.compose import ConfigError, cells, check, compose, config_folder
 from llmrl.core.files import flatten
+from llmrl.run.identity import identify_run
 from llmrl.schema import (
     CHOICES,
     NAMES,
@@ -76,14 +77,18 @@ def test_a_saved_config_read_back_is_the_same_run() -> None:
     saved = OmegaConf.create(OmegaConf.to_yaml(cfg))
     assert isinstance(saved, DictConfig)
     assert check(saved) == cfg
-    assert run_id(saved) == run_id(cfg)
+    assert identify_run(saved).id == identify_run(cfg).id
 
 
 def test_what_nothing_asks_is_not_in_the_config() -> None:
     plain = compose(["learner=dqn"])
     assert plain.lm is None
     assert plain.prompt is None
-    assert run_id(plain) == run_id(compose(["learner=dqn", "lm=hf"])) == run_id(compose(["learner=dqn", "lm=none"]))
+    assert (
+        identify_run(plain)
+        == identify_run(compose(["learner=dqn", "lm=hf"])).id
+        == identify_run(compose(["learner=dqn", "lm=none"])).id
+    )
     for learner in ("random", "drrn"):
         assert compose([f"learner={learner}", "encoder=hash"]).encoder is None
 
@@ -92,7 +97,7 @@ def test_a_use_that_knows_no_prior_reads_no_support() -> None:
     blind = ["prior.target.uniform=true"]
     cfg = compose(blind)
     other = compose([*blind, "prior.target.k=3", "prior.target.redraw=never"])
-    assert run_id(other) == run_id(cfg) != run_id(compose())
+    assert identify_run(other).id == identify_run(cfg).id != identify_run(compose()).id
     nowhere = compose([f"prior.{use}.uniform=true" for use in ("behaviour", "target", "evaluation")])
     assert (nowhere.lm, nowhere.prompt, nowhere.prior.name) == (None, None, "sampled")
 
@@ -167,7 +172,7 @@ def test_caps_have_names_which_are_the_same_run_as_their_numbers(env: str) -> No
         named, numbered = (compose([f"env={env}", f"env.max_decisions={value}"]) for value in (name, number))
         assert named.env.max_decisions == number
         assert named == numbered
-        assert run_id(named) == run_id(numbered)
+        assert identify_run(named).id == identify_run(numbered).id
 
 
 @pytest.mark.parametrize("value", ["papr", "FIELD", "'50.5'", "1.5", "null", "[field]", "true"])
@@ -351,7 +356,7 @@ def test_a_setting_about_tokens_is_no_secret() -> None:
 
 def test_a_model_that_cannot_be_found_is_a_config_error() -> None:
     with pytest.raises(ConfigError, match="no such folder"):
-        run_id(compose(["lm=hf", "lm.model=absent"]))
+        identify_run(compose(["lm=hf", "lm.model=absent"]))
 
 
 @given(st.sampled_from(["", "seed=", "lm=", "learner.alpha=", "+env."]), st.text(max_size=12))
@@ -381,8 +386,8 @@ def mine(tmp_path: Path) -> Path:
 def test_parts_of_ones_own_need_no_schema(mine: Path) -> None:
     cfg = compose(["env=maze", "learner=guess", "prior=wild", "env.size=5"], mine)
     assert (cfg.env.size, cfg.learner.rate, cfg.prior.mix) == (5, 0.5, PriorConfig.mix)
-    assert run_name(cfg).startswith("maze-guess-wild-s0-")
-    assert run_id(cfg) != run_id(compose(["env=maze", "learner=guess", "prior=wild"], mine))
+    assert identify_run(cfg).name.startswith("maze-guess-wild-s0-")
+    assert identify_run(cfg).id != identify_run(compose(["env=maze", "learner=guess", "prior=wild"], mine)).id
     assert compose(["prompt=short"], mine).prompt.id == "short-1"
 
 

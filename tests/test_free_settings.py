@@ -16,11 +16,12 @@ from omegaconf import DictConfig, OmegaConf
 from small_server import SmallServer
 
 import llmrl
-from llmrl.config.compose import compose, run_name
+from llmrl.config.compose import compose
 from llmrl.core.files import read_lines
 from llmrl.encoders.hash import HashEncoder
 from llmrl.learners.weights import network, write_weights
 from llmrl.lm.transformers_lm import TransformersLM
+from llmrl.run.identity import identify_run
 from llmrl.run.load import RunInfo, load_runs
 from llmrl.run.provenance import machine, provenance
 from llmrl.schema import SCHEMAS, EncoderConfig, TrainConfig
@@ -175,7 +176,7 @@ def test_a_free_setting_changes_no_byte(
     value = case.value.replace("URL", server.url) if isinstance(case.value, str) else case.value
     OmegaConf.update(other, case.key, value)
     assert OmegaConf.select(other, case.key) != OmegaConf.select(cfg, case.key)
-    assert run_name(other) == run_name(cfg)
+    assert identify_run(other).name == identify_run(cfg).name
     if case.warm:
         (tmp_path / "kept.sqlite3").write_bytes((run.path.parent.parent / "kept.sqlite3").read_bytes())
     again = trained(tmp_path, other, monkeypatch)
@@ -188,5 +189,6 @@ def test_a_free_setting_changes_no_byte(
 
 def test_threads_are_part_of_the_machine_that_a_resumed_run_is_held_to() -> None:
     """On more threads a large sum may be added in another order."""
-    one, two = (machine(provenance(compose(["learner=random", f"threads={n}"]))) for n in (1, 2))
+    cfgs = [compose(["learner=random", f"threads={n}"]) for n in (1, 2)]
+    one, two = (machine(provenance(cfg, identify_run(cfg))) for cfg in cfgs)
     assert {key for key in one if one[key] != two[key]} == {"threads"}

@@ -23,12 +23,13 @@ from omegaconf import DictConfig, OmegaConf
 
 import llmrl
 from llmrl.config.checks import plain_settings
-from llmrl.config.compose import ConfigError, check, compose, config_folder, free_settings, run_id
+from llmrl.config.compose import ConfigError, check, compose, config_folder
 from llmrl.config.unread import UNREAD, USES, unread
 from llmrl.core.files import flatten
 from llmrl.encoders.hash import HashEncoder
 from llmrl.learners.weights import network, write_weights
 from llmrl.report import plots
+from llmrl.run.identity import free_settings, identify_run
 from llmrl.run.load import load_runs
 from llmrl.schema import CHOICES, OF_SCHEMA, EncoderConfig
 
@@ -274,7 +275,7 @@ def _legal(name: str, key: str, root: Path) -> Iterator[DictConfig]:
         try:
             checked = check(other)
             if key.startswith("prompt."):
-                run_id(checked)  # a model without a chat template is refused here
+                identify_run(checked)  # a model without a chat template is refused here
         except ConfigError:
             continue
         if OmegaConf.select(checked, key) != OmegaConf.select(cfg, key):
@@ -335,7 +336,7 @@ def wrongly_named(name: str, root: Path, keys: list[str]) -> list[str]:
         first = next(changed(name, key, root), None)
         if first is None:
             continue
-        if run_id(first) == run_id(cfg):
+        if identify_run(first).id == identify_run(cfg).id:
             if left(first, root) != mine:
                 wrong.append(f"{name}: {key}={OmegaConf.select(first, key)}: one name for other bytes")
             continue

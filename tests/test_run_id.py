@@ -13,26 +13,19 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
 import llmrl.lm.identify
-from llmrl.config.compose import (
-    ConfigError,
-    compose,
-    free_settings,
-    result_settings,
-    run_id,
-    run_name,
-    unread_overrides,
-)
+from llmrl.config.compose import ConfigError, compose, unread_overrides
 from llmrl.lm.language_model import ModelIdentity
+from llmrl.run.identity import free_settings, identify_run, result_settings
 from llmrl.schema import PromptConfig
 
 OVERRIDES = ["learner=dqn", "env=overcooked_tomato", "seed=3", "learner.alpha=0.3", "env_steps=500", "encoder.dim=64"]
-ID_OF_OVERRIDES = run_id(compose(OVERRIDES))
+ID_OF_OVERRIDES = identify_run(compose(OVERRIDES)).id
 
 
 @given(st.permutations(OVERRIDES))
 @settings(deadline=None, max_examples=8)
 def test_the_order_of_overrides_does_not_matter(overrides: list[str]) -> None:
-    assert run_id(compose(overrides)) == ID_OF_OVERRIDES
+    assert identify_run(compose(overrides)).id == ID_OF_OVERRIDES
 
 
 @pytest.fixture(autouse=True)
@@ -110,30 +103,31 @@ def test_free_settings_of_a_saved_config_are_those_of_the_schema() -> None:
 
 def test_the_name_shows_what_the_run_is() -> None:
     cfg = compose(["learner=dqn", "seed=7"])
-    assert run_name(cfg) == f"overcooked_salad-dqn-uniform-s7-{run_id(cfg)[:8]}"
-    assert run_name(cfg, 12).endswith(run_id(cfg)[:12])
-    assert len(run_id(cfg)) == 64
+    assert identify_run(cfg).name == f"overcooked_salad-dqn-uniform-s7-{identify_run(cfg).id[:8]}"
+    assert len(identify_run(cfg).id) == 64
 
 
 def test_the_models_identity_names_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     cfg = compose(["lm=hf", "lm.model=/here/some-model"])
-    before = run_id(cfg)
-    assert run_id(compose(["lm=hf", "lm.model=/there/some-model"])) == before  # the same model in another place
-    assert run_id(compose(["lm=hf", "lm.model=/here/some-model", "lm.device=cuda"])) == before
-    assert run_id(compose(["lm=hf", "lm.model=/here/some-model", "lm.revision=cccc"])) != before
-    assert run_id(compose(["lm=hf", "lm.model=/here/some-model", "lm.dtype=bfloat16"])) != before
+    before = identify_run(cfg).id
+    assert (
+        identify_run(compose(["lm=hf", "lm.model=/there/some-model"])).id == before
+    )  # the same model in another place
+    assert identify_run(compose(["lm=hf", "lm.model=/here/some-model", "lm.device=cuda"])).id == before
+    assert identify_run(compose(["lm=hf", "lm.model=/here/some-model", "lm.revision=cccc"])).id != before
+    assert identify_run(compose(["lm=hf", "lm.model=/here/some-model", "lm.dtype=bfloat16"])).id != before
     for other in (
         ModelIdentity("some-model", "aaaa", "float32", "new"),
         ModelIdentity("some-model", "new", "float32", "bbbb"),
     ):
         monkeypatch.setattr(llmrl.lm.identify, "identify", lambda *_, other=other: other)
-        assert run_id(cfg) != before
+        assert identify_run(cfg).id != before
 
 
 @pytest.mark.parametrize("option", ["lm", "bert"])
 def test_the_identity_of_the_encoders_model_names_the_run(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def with_encoder(*more: str) -> str:
-        return run_id(compose(["learner=dqn", f"encoder={option}", *more]))
+        return identify_run(compose(["learner=dqn", f"encoder={option}", *more])).id
 
     before = with_encoder("encoder.model=/here/some-model")
     assert with_encoder("encoder.model=/there/some-model") == before
@@ -148,7 +142,7 @@ def test_the_identity_of_the_encoders_model_names_the_run(option: str, monkeypat
 @pytest.mark.parametrize("learner", ["dqn", "dqn_pretrained", "bc"])
 def test_the_contents_of_the_weights_name_the_run_wherever_they_lie(learner: str, tmp_path: Path) -> None:
     def with_weights(file: Path) -> str:
-        return run_id(compose([f"learner={learner}", f"learner.weights={file}"]))
+        return identify_run(compose([f"learner={learner}", f"learner.weights={file}"])).id
 
     here, there, other = (tmp_path / name for name in ("a.safetensors", "b.safetensors", "c.safetensors"))
     for file, contents in ((here, b"one"), (there, b"one"), (other, b"two")):
@@ -156,7 +150,9 @@ def test_the_contents_of_the_weights_name_the_run_wherever_they_lie(learner: str
     assert with_weights(here) == with_weights(there)
     assert with_weights(here) != with_weights(other)
     if learner == "dqn":
-        assert with_weights(here) != run_id(compose(["learner=dqn"])) == run_id(compose(["learner=dqn"]))
+        assert (
+            with_weights(here) != identify_run(compose(["learner=dqn"])).id == identify_run(compose(["learner=dqn"])).id
+        )
     for nothing in (tmp_path / "absent.safetensors", tmp_path):
         with pytest.raises(ConfigError, match=rf"learner\.weights={re.escape(str(nothing))}: there is no such file"):
             with_weights(nothing)
@@ -206,15 +202,15 @@ ONE_NAME = [  # (what is run, what it does not read)
 def test_the_same_computation_has_one_name(run: str, more: str) -> None:
     given = run.split(" ")
     other = [text for text in given if text.partition("=")[0] != more.partition("=")[0]]
-    assert run_id(compose([*other, more])) == run_id(compose(given))
+    assert identify_run(compose([*other, more])).id == identify_run(compose(given)).id
 
 
 def test_the_text_that_ends_an_answer_names_the_run_whichever_setting_has_it() -> None:
-    ended = [run_id(compose(["prior=generated", *more])) for more in (["prompt.end=x"], ["prior.stop=[x]"])]
-    assert ended[0] == ended[1] != run_id(compose(["prior=generated"]))
+    ended = [identify_run(compose(["prior=generated", *more])).id for more in (["prompt.end=x"], ["prior.stop=[x]"])]
+    assert ended[0] == ended[1] != identify_run(compose(["prior=generated"])).id
     # Examples are written with prompt.end, whatever ends an answer.
     shown = [["prompt.end=x"], ["prior.stop=[x]"], ["prior.stop=[x,y]"], ["prior.stop=[x,y]", "prompt.end=x"]]
-    assert len({run_id(compose(["prior=generated", "prompt.shots=2", *more])) for more in shown}) == 4
+    assert len({identify_run(compose(["prior=generated", "prompt.shots=2", *more])).id for more in shown}) == 4
 
 
 def test_who_sets_what_is_not_read_is_told() -> None:

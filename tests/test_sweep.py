@@ -13,8 +13,9 @@ import pytest
 from rich.console import Console
 
 from llmrl import sweep
-from llmrl.config.compose import compose, run_id
+from llmrl.config.compose import compose
 from llmrl.report.sweeps import Screen
+from llmrl.run.identity import identify_run
 from llmrl.sweep import Cell, launch
 
 
@@ -22,7 +23,7 @@ def test_no_cell_begins_after_the_sweep_was_stopped(monkeypatch: pytest.MonkeyPa
     cells = []
     for seed in range(3):
         cfg = compose(["learner=random", f"seed={seed}", f"paths.runs={tmp_path}"])
-        cells.append(Cell([f"seed={seed}"], cfg, run_id(cfg)))
+        cells.append(Cell([f"seed={seed}"], cfg, identify_run(cfg).id))
     begun: list[Any] = []
     main = threading.main_thread().ident
     assert main is not None

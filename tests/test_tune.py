@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import llmrl.tune.search
-from llmrl.config.compose import ConfigError, compose, config_folder, named_settings, run_id, run_name
+from llmrl.config.compose import ConfigError, compose, config_folder
 from llmrl.run.folder import METRICS, RunFolder
+from llmrl.run.identity import identify_run
 from llmrl.run.load import RunInfo, load_runs
 from llmrl.tune.log import OtherSearch, best
 from llmrl.tune.plan import Plan, plan
@@ -80,7 +81,7 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def replace(fail: Callable[[Any], None] = lambda cfg: None) -> None:
         def train(cfg: Any) -> None:
             fail(cfg)
-            with RunFolder.open(Path(cfg.paths.runs), run_name(cfg), run_id(cfg)) as folder:
+            with RunFolder.open(Path(cfg.paths.runs), identify_run(cfg).name, identify_run(cfg).id) as folder:
                 assert not folder.finished
                 folder.start_at(None, {})
                 for step in range(0, cfg.env_steps + 1, cfg.evaluation.every):
@@ -683,7 +684,7 @@ def test_a_search_of_the_prior_alone_writes_what_it_recommends_of_the_model(writ
     assert chosen is not None
     found = planned.compose(chosen["parameters"], KITCHEN, 100, tmp_path)
     preset = compose(["learner=prior_only", "lm=hf_tuned", *KITCHEN.split(), *ALONE["overrides"][1:]], out / "preset")
-    assert named_settings(preset) == named_settings(found) | {"seed": 0}
+    assert identify_run(preset).settings == identify_run(found).settings | {"seed": 0}
 
 
 def test_what_is_typed_goes_before_what_a_preset_recommends(written: Written, tmp_path: Path) -> None:

@@ -406,16 +406,18 @@ def _die_with_the_sweep() -> bool:
 
 def _train(config: DictConfig, fresh: bool, allow_drift: bool, in_sweep: bool) -> None:
     from llmrl.report.progress import Events, reporter
+    from llmrl.run.identity import identify_run
     from llmrl.train import announce, shown_if_finished
 
+    identity = identify_run(config)
     shown = Events() if in_sweep else reporter(config.progress)
     try:
-        if not fresh and shown_if_finished(config, shown) is not None:
+        if not fresh and shown_if_finished(config, identity, shown) is not None:
             return
         from llmrl.training.ready import refuse_unready
 
         refuse_unready(config)  # before its server is started, and torch is loaded
-        announce(config, shown)
+        announce(config, identity, shown)
         from llmrl.train import train
 
         with server_of(config) as config:

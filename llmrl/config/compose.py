@@ -1,4 +1,4 @@
-"""From what a person typed to a checked config, and from a config to the name of its run.
+"""From what a person typed to a checked config.
 
 Hydra composes the YAML files under `configs/`; the dataclasses of `llmrl.schema` check the result. What stays is typed,
 resolved and read-only. Nothing heavy is imported.
@@ -7,19 +7,17 @@ resolved and read-only. Nothing heavy is imported.
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, is_dataclass
+from collections.abc import Sequence
+from dataclasses import is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args, get_type_hints
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from llmrl.config.checks import plain_settings, refuse
-from llmrl.config.unread import NO_MORE_THAN, STANDS_FOR, Settings, asks_a_model, only_stop, unread
+from llmrl.config.unread import asks_a_model, unread
 from llmrl.core.files import flatten
 from llmrl.core.overrides import (
     ConfigError,
@@ -38,38 +36,27 @@ from llmrl.schema import (
     SCHEMAS,
     WORDS,
     BCConfig,
-    DQNConfig,
     DRRNConfig,
-    ModelEncoderConfig,
     NoLearnerConfig,
     OpenAILMConfig,
     TrainConfig,
-    TransformersLMConfig,
 )
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
-    from llmrl.lm.language_model import ModelIdentity
 
 __all__ = [
     "ConfigError",
     "cells",
-    "chat_template_of",
     "check",
     "checked",
     "compose",
     "config_folder",
-    "free_settings",
-    "model_identity",
-    "named_settings",
-    "result_settings",
-    "run_id",
-    "run_name",
     "unread_overrides",
 ]
 
-_PARTS = ("env", "lm", "learner", "encoder")  # chosen by `_target_`
+PARTS = ("env", "lm", "learner", "encoder")  # chosen by `_target_`
 
 
 def compose(overrides: Sequence[str] = (), config_dir: Path | None = None) -> DictConfig:
@@ -134,10 +121,10 @@ def check(cfg: DictConfig, folders: ConfigFolders | None = None) -> DictConfig:
     refuse_secrets(raw)
     for looked_up in ("paper", "recommended"):  # by files of `env` and `prior`, in a preset or in a file of `lm`
         raw.pop(looked_up, None)
-    raw |= {part: raw.get(part) or None for part in _PARTS}  # a YAML file that holds only null composes as {}
-    if _schema_of(raw["lm"]) is OpenAILMConfig and raw["lm"].get("model", "???") == "???" and raw["lm"].get("serve"):
+    raw |= {part: raw.get(part) or None for part in PARTS}  # a YAML file that holds only null composes as {}
+    if schema_of(raw["lm"]) is OpenAILMConfig and raw["lm"].get("model", "???") == "???" and raw["lm"].get("serve"):
         raw["lm"]["model"] = raw["lm"]["serve"]
-    schema = _schema_of(raw["learner"])
+    schema = schema_of(raw["learner"])
     raw["data"] = _data(raw.get("data"))
     if schema is BCConfig and raw["data"] is not None and raw["learner"].get("weights") == "???":
         raw["learner"]["weights"] = None
@@ -157,51 +144,13 @@ def checked(cfg: DictConfig) -> DictConfig:
     return cfg if OmegaConf.get_type(cfg) is TrainConfig and OmegaConf.is_readonly(cfg) else check(cfg)
 
 
-def run_id(cfg: DictConfig) -> str:
-    """What names the run: SHA-256, in hex, over canonical JSON of every setting that can change its result."""
-    text = json.dumps(named_settings(cfg), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def named_settings(cfg: DictConfig) -> dict[str, Any]:
-    """What the run id is a hash of: the settings that can change a result, and what models and files turn out to be.
-
-    What the run does not read (llmrl/config/unread.py) is left out, whatever it is set to.
-    """
-    cfg = checked(cfg)
-    settings: dict[str, Any] = result_settings(cfg)
-    for part in ("lm", "encoder"):
-        if identity := model_identity(cfg, part):
-            settings[part] |= asdict(identity)
-    if template := chat_template_of(cfg):
-        settings["prompt"]["chat_template"] = template
-    if _schema_of(cfg.learner) in (DQNConfig, BCConfig) and cfg.learner.weights is not None:
-        settings["learner"]["weights"] = weights_contents(cfg.learner.weights)
-    if cfg.data is not None:
-        settings["data"]["file"] = data_contents(cfg.data.file)
-        settings["data"]["size"] = cfg.data.size or data_rows(cfg.data.file)
-    plain = plain_settings(cfg)
-    stands = {key: OmegaConf.select(cfg, other) for key, other in STANDS_FOR.items() if _is_null(cfg, key)}
-    stands |= {key: plain[other] for key, other in NO_MORE_THAN.items() if _is_above(cfg, key, plain[other])}
-    for key, value in stands.items():
-        part, _, name = key.rpartition(".")
-        plain[part][name] = settings[part][name] = value
-    if (end := only_stop(Settings.of(plain))) is not None:  # the run is named by prompt.end, which does the same
-        plain["prompt"]["end"] = settings["prompt"]["end"] = end
-        plain["prior"]["stop"] = None
-        settings["prior"].pop("stop", None)
-    for key in unread(plain):
-        _leave_out(settings, key.split("."))
-    return settings
-
-
 def unread_overrides(overrides: Sequence[str], cfg: DictConfig, config_dir: Path | None = None) -> list[str]:
     """A line for each choice and setting that was typed and that the run `cfg`, which came of it, does not read."""
     found = {key: rule.why for key, rule in unread(plain_settings(cfg)).items()}
     parsed = parse(long_form(overrides), ConfigFolders(config_folder(), config_dir))
     learner = f"learner={cfg.learner.name}"
     asker = f"prior={cfg.prior.name}" if "prior" in [o.key_or_group for o in parsed] else learner
-    learns = _schema_of(cfg.learner) is not NoLearnerConfig
+    learns = schema_of(cfg.learner) is not NoLearnerConfig
     absent = dict.fromkeys(("lm", "prompt"), f"{asker} asks no model") | {
         "encoder": f"{learner} {'reads texts itself' if learns else 'learns nothing'}"
     }
@@ -213,104 +162,6 @@ def unread_overrides(overrides: Sequence[str], cfg: DictConfig, config_dir: Path
             if why and not (key == part and value in ("none", "null")):
                 lines.append(f"{key}={value} changes nothing: {why}")
     return lines
-
-
-def run_name(cfg: DictConfig, digits: int = 8) -> str:
-    """The name of the run's folder. `digits`: how much of the run id it shows."""
-    return f"{cfg.env.name}-{cfg.learner.name}-{cfg.prior.name}-s{cfg.seed}-{run_id(cfg)[:digits]}"
-
-
-def model_identity(cfg: DictConfig, part: str = "lm") -> ModelIdentity | None:
-    """The identity of the model behind `lm` or `encoder`, with its resolved revision; None where there is none.
-
-    Where only what is kept may be used (`cached_only`), a model that cannot be found is the one whose answers are kept.
-    Raises ConfigError for one that cannot be found.
-    """
-    node = cfg[part]
-    if node is None or _schema_of(node) not in (TransformersLMConfig, OpenAILMConfig, ModelEncoderConfig):
-        return None
-    from llmrl.lm.identify import identify, identify_served
-    from llmrl.lm.language_model import with_bos
-
-    try:
-        if "/" not in node.model and node.get("tokenizer") is None:  # else it is declared, and the server has it
-            _refuse_missing_model(cfg, part)
-        if _schema_of(node) is OpenAILMConfig:
-            return identify_served(node.model, node.revision, node.dtype, node.tokenizer)
-        return with_bos(identify(node.model, node.revision, node.dtype, part), node.get("bos"))
-    except ValueError as error:
-        if not cfg.cached_only:
-            raise ConfigError(str(error)) from error
-        return _kept_identity(cfg, part, str(error))
-
-
-def _refuse_missing_model(cfg: DictConfig, part: str) -> None:
-    """Raises ConfigError for a model that `llmrl models get` has still to get."""
-    from llmrl.models.get import refuse_missing
-
-    own = Path(cfg.paths.config_dir) if cfg.paths.config_dir is not None else None
-    refuse_missing(cfg[part].model, part, ConfigFolders(config_folder(), own if own and own.is_dir() else None))
-
-
-def chat_template_of(cfg: DictConfig) -> str | None:
-    """What names the chat template of the run's model; None where nothing is said to it. Raises ConfigError."""
-    if cfg.prompt is None or cfg.prompt.kind != "chat":
-        return None
-    if _schema_of(cfg.lm) not in (TransformersLMConfig, OpenAILMConfig):
-        return "its own"  # somebody else's model says what it is by its identity
-    from llmrl.lm.identify import chat_template
-
-    try:
-        return chat_template(cfg.lm.model, cfg.lm.revision, cfg.lm.get("tokenizer"))
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-
-
-def _kept_identity(cfg: DictConfig, part: str, why: str) -> ModelIdentity:
-    from llmrl.answers.file import AnswerCacheError, cache_path
-    from llmrl.answers.scan import identities
-    from llmrl.lm.language_model import ModelIdentity
-
-    node, path = cfg[part], cache_path(cfg.paths.cache)
-    try:
-        found = identities(path, node.model, node.revision, node.dtype)
-    except AnswerCacheError as error:
-        raise ConfigError(f"{why}; and nothing is kept: {error}") from error
-    if len(found) == 1:
-        return ModelIdentity(**found[0])
-    if not found:
-        raise ConfigError(f"{why}; and {path} keeps nothing of it: bring that in with `llmrl cache import FILE`")
-    revisions = " or ".join(f"{part}.revision={about['revision']}" for about in found)
-    raise ConfigError(f"{path} keeps answers of {len(found)} models that {node.model} may stand for: type {revisions}")
-
-
-def result_settings(node: Any) -> Any:
-    """A checked config as plain data, without the fields that cannot change a result.
-
-    A field with `affects_result` false in its metadata is left out, and so is one whose value equals the
-    `absent_default` of its metadata: the value that means what was done before the field existed, so that older runs
-    keep their names. A part without a schema enters whole.
-    """
-    if isinstance(node, ListConfig):
-        return [result_settings(item) for item in node]
-    if not isinstance(node, DictConfig):
-        return node
-    schema = OmegaConf.get_type(node)
-    if not is_dataclass(schema):
-        return {str(key): result_settings(value) for key, value in node.items()}
-    settings = {}
-    for f in fields(schema):
-        value = result_settings(node[f.name])
-        absent = "absent_default" in f.metadata and value == f.metadata["absent_default"]
-        if f.metadata.get("affects_result", True) and not absent:
-            settings[f.name] = value
-    return settings
-
-
-def free_settings(config: Mapping[str, Any]) -> set[str]:
-    """The dotted keys of a saved config that cannot change a result."""
-    parts = {part: _schema_of(config.get(part)) for part in _PARTS}
-    return _free(TrainConfig, "", {part: schema for part, schema in parts.items() if schema is not None})
 
 
 def config_folder() -> Path:
@@ -326,64 +177,6 @@ def config_folder() -> Path:
     return found
 
 
-def weights_contents(weights: str) -> str:
-    """A file's SHA-256: what is in it, wherever it lies."""
-    try:
-        with Path(weights).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ConfigError(f"learner.weights={weights}: there is no such file to read ({error.strerror})") from None
-
-
-def data_contents(file: str) -> str:
-    """The hash of a data set's rows: what is learned from, wherever it lies."""
-    from llmrl.data.files import DataError, content_of
-
-    try:
-        return content_of(Path(file))
-    except DataError as error:
-        raise ConfigError(f"data={error}") from None
-
-
-def data_rows(file: str) -> int:
-    """How many transitions a data set has."""
-    from llmrl.data.files import DataError, rows_of
-
-    try:
-        return rows_of(Path(file))
-    except DataError as error:
-        raise ConfigError(f"data={error}") from None
-
-
-def data_world(file: str) -> dict[str, Any] | None:
-    """The world that a data set was collected in, as a config's `env`; None where the file does not say."""
-    from llmrl.data.files import DataError, world_of
-
-    try:
-        return world_of(Path(file))
-    except DataError as error:
-        raise ConfigError(f"data={error}") from None
-
-
-def _is_null(cfg: DictConfig, key: str) -> bool:
-    part, _, name = key.rpartition(".")
-    return cfg[part] is not None and name in cfg[part] and cfg[part][name] is None
-
-
-def _is_above(cfg: DictConfig, key: str, limit: int) -> bool:
-    value = OmegaConf.select(cfg, key)
-    return value is not None and value > limit
-
-
-def _leave_out(settings: dict[str, Any], path: Sequence[str]) -> None:
-    """Takes what is at `path` out of nested settings, and a part that is then empty."""
-    first, *rest = path
-    if rest and isinstance(settings.get(first), dict):
-        _leave_out(settings[first], rest)
-    if first in settings and (not rest or settings[first] == {}):
-        del settings[first]
-
-
 def _data(raw: dict[str, Any] | None) -> dict[str, Any] | None:
     if raw is None or raw.get("file") is not None:
         return raw
@@ -393,20 +186,7 @@ def _data(raw: dict[str, Any] | None) -> dict[str, Any] | None:
     return None
 
 
-def _free(schema: type, path: str, parts: Mapping[str, type]) -> set[str]:
-    free: set[str] = set()
-    hints = _hints(schema)
-    for f in fields(schema):
-        inner = parts.get(f.name) if not path else None
-        inner = inner or dataclass_in(hints[f.name])
-        if not f.metadata.get("affects_result", True):
-            free |= {f"{path}{f.name}"} | ({f"{path}{f.name}.{g.name}" for g in fields(inner)} if inner else set())
-        elif inner is not None:
-            free |= _free(inner, f"{path}{f.name}.", {})
-    return free
-
-
-def _schema_of(part: Any) -> type | None:
+def schema_of(part: Any) -> type | None:
     """The schema of a component, by its `_target_`; somebody else's has none."""
     return SCHEMAS.get(str(part.get("_target_"))) if part else None
 
@@ -485,8 +265,8 @@ def _typed(schema: type, values: dict[str, Any], path: str = "") -> DictConfig:
         if key not in hints:
             raise ConfigError(unknown_key(where, None, [f"{path}{name}" for name in hints]))
         inner = dataclass_in(hints[key])
-        if not path and key in _PARTS and isinstance(value, dict):
-            inner = _schema_of(value)
+        if not path and key in PARTS and isinstance(value, dict):
+            inner = schema_of(value)
         if inner is not None and isinstance(value, dict):
             value = _typed(inner, value, f"{where}.")
         names = NAMES.get(schema, {}).get(key, {})

@@ -1,6 +1,6 @@
 """Settings that a run does not read, since another setting turns them off. `UNREAD` has the rules, one a line.
 
-An unread setting does not name the run (`llmrl.config.compose.named_settings`) and sets no group of runs apart. `llmrl
+An unread setting does not name the run (`llmrl.run.identity`) and sets no group of runs apart. `llmrl
 tune` does not search it, and a person who sets it is told. A rule holds only where no byte of the results can depend on
 the setting, whatever the environment does; `tests/test_names.py` compares every rule with runs. Imports nothing heavy.
 """

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from llmrl.config.compose import ConfigError, check, free_settings
+from llmrl.config.compose import ConfigError, check
 from llmrl.config.unread import unread
 from llmrl.core.files import flatten, read_lines
+from llmrl.run.identity import free_settings
 from llmrl.run.load import RunInfo
 
 TITLES = {

@@ -14,20 +14,19 @@ import torch
 from omegaconf import DictConfig
 
 import llmrl
-from llmrl.config.compose import data_contents, model_identity, weights_contents
+from llmrl.run.identity import RunIdentity, weights_contents
 from llmrl.run.versions import git_state, package_versions
 
 COMPUTING = ("numpy", "tokenizers", "torch", "transformers")  # packages whose numbers a run is made of
 
 
-def provenance(cfg: DictConfig, world: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def provenance(cfg: DictConfig, identity: RunIdentity, world: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """provenance.json of a run. `machine_type` is what byte-identity is promised on.
 
     `world` is what the world says it is made of: versions of its packages, a hash of its data; {} for one that is all
     in its config. `weights` is the SHA-256 of the file that the learner starts from, wherever it lies, and `data` that
     of the rows that it learns from; null without one.
     """
-    model, encoder = model_identity(cfg), model_identity(cfg, "encoder")
     weights = cfg.learner.get("weights")
     devices = {part: cfg[part].get("device", "cpu") for part in ("lm", "encoder") if cfg[part] is not None}
     return {
@@ -37,9 +36,9 @@ def provenance(cfg: DictConfig, world: Mapping[str, Any] | None = None) -> dict[
         "packages": package_versions(),
         "machine_type": machine_type(devices, cfg.threads),
         "machine": {"platform": platform.platform(), "cpus": os.cpu_count()},
-        "model": None if model is None else asdict(model),
-        "encoder": None if encoder is None else asdict(encoder),
-        "data": None if cfg.data is None else data_contents(cfg.data.file),
+        "model": None if identity.model is None else asdict(identity.model),
+        "encoder": None if identity.encoder is None else asdict(identity.encoder),
+        "data": None if cfg.data is None else identity.settings["data"]["file"],
         "world": dict(world or {}),
         "weights": weights_contents(weights) if isinstance(weights, str) and Path(weights).is_file() else None,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),

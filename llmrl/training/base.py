@@ -16,13 +16,13 @@ from omegaconf import DictConfig
 
 from llmrl.answers.answers import AnswerCounts
 from llmrl.build import Parts, build, build_exact, build_pool
-from llmrl.config.compose import named_settings
 from llmrl.core.files import read_lines
 from llmrl.lm.language_model import Outage
 from llmrl.report.progress import Progress, Reporter
 from llmrl.rollout.episodes import Evaluation, evaluate
 from llmrl.run.checkpoint import checkpoint_steps, read_state, read_weights
 from llmrl.run.folder import FEATURE_ROWS, FEATURE_TEXTS, METRICS, TIMING, Paused, RunFolder, RunFolderError
+from llmrl.run.identity import RunIdentity
 from llmrl.run.provenance import machine, provenance, resumed
 from llmrl.run.resume import find_start
 from llmrl.schema import EvaluationConfig
@@ -38,12 +38,14 @@ class Training(ABC):
 
     counters: tuple[str, ...]  # attributes that a checkpoint keeps
 
-    def __init__(self, cfg: DictConfig, folder: RunFolder, reporter: Reporter, allow_drift: bool = False) -> None:
-        self.cfg, self.folder, self.reporter = cfg, folder, reporter
+    def __init__(
+        self, cfg: DictConfig, identity: RunIdentity, folder: RunFolder, reporter: Reporter, allow_drift: bool = False
+    ) -> None:
+        self.cfg, self.identity, self.folder, self.reporter = cfg, identity, folder, reporter
         self.evaluation_pool = build_pool(cfg, min(cfg.evaluation.episodes, EVALUATION_ENVS), cfg.rollout.workers)
         try:
-            origin = provenance(cfg, self.evaluation_pool.provenance)
-            self.conditions = {"settings": named_settings(cfg), "machine": machine(origin)}
+            origin = provenance(cfg, identity, self.evaluation_pool.provenance)
+            self.conditions = {"settings": identity.settings, "machine": machine(origin)}
             start = find_start(folder, self.conditions, allow_drift)
         except BaseException:
             self.evaluation_pool.close()
@@ -54,7 +56,7 @@ class Training(ABC):
             self.note(f"nothing is left to go on from: what was there is kept aside as {folder.set_aside()}")
         folder.start_at(start.step, start.logs)
         folder.write_config(cfg)
-        self.parts: Parts = build(cfg)
+        self.parts: Parts = build(cfg, identity)
         if self.parts.answers is not None:
             self.parts.answers.tell(self.note, reporter.doing, cfg.lm.name)
         if self.parts.cache is not None and self.parts.cache.note:

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from llmrl.build import build_exact
-from llmrl.config.compose import named_settings
 from llmrl.core.candidates import Proposal
 from llmrl.core.files import to_json
 from llmrl.core.state import TextState
@@ -75,7 +74,7 @@ class OfflineTraining(Training):
             return f"{file} does not say which world its transitions are of; it is evaluated in {name}"
         if there.get("name") != name:
             return f"{file} is of the world {there.get('name')}, and the run is evaluated in {name}"
-        here = json.loads(to_json(named_settings(self.cfg)["env"]))
+        here = json.loads(to_json(self.identity.settings["env"]))
         differing = [key for key in {**here, **there} if here.get(key) != there.get(key)]
         if not differing:
             return None

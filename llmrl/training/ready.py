@@ -12,14 +12,14 @@ from typing import Any, Literal
 from omegaconf import DictConfig, OmegaConf
 
 from llmrl.config.checks import refuse_keyless
-from llmrl.config.compose import data_rows
+from llmrl.config.compose import PARTS
 from llmrl.core.files import unwritable
 from llmrl.core.near import did_you_mean
 from llmrl.core.overrides import ConfigError, shown
 from llmrl.core.targets import imported
+from llmrl.run.identity import data_rows
 from llmrl.schema import SCHEMAS, AlfworldConfig, BCConfig, DQNConfig, EncoderConfig, ModelEncoderConfig
 
-PARTS = ("env", "lm", "learner", "encoder")
 STARTS_FROM: dict[type | None, Literal["policy", "q"]] = {DQNConfig: "q", BCConfig: "policy"}  # by learner.weights
 CALLED_WITH_ITS_KEYS = ("env", "lm")  # the others take their config as a whole
 

@@ -12,9 +12,10 @@ from typing import Any
 from omegaconf import DictConfig, IntegerNode, OmegaConf
 from optuna.distributions import FloatDistribution, IntDistribution
 
-from llmrl.config.compose import compose, config_folder, data_world
+from llmrl.config.compose import compose, config_folder
 from llmrl.core.files import flatten
 from llmrl.core.overrides import ConfigError, ConfigFolders, one_of, parse, unknown_key
+from llmrl.run.identity import data_world
 from llmrl.tune.reads import Reads
 from llmrl.tune.space import AHEAD, STARTUP, Space
 

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from llmrl.config.compose import ConfigError, run_name
+from llmrl.config.compose import ConfigError
 from llmrl.core.files import publish, to_json
 from llmrl.core.processes import end_with_parent
-from llmrl.run.folder import RunInUse
+from llmrl.run.folder import RunInUse, is_complete
+from llmrl.run.identity import RunIdentity, identify_run
 from llmrl.run.load import RunInfo
 from llmrl.run.versions import git_state
 from llmrl.train import train
@@ -87,17 +88,11 @@ class _Run:
     task: str
     seed: int
     cfg: DictConfig
-    name: str  # with all 64 digits of its id; the folder's has eight, or more of them
-
-    @property
-    def run_id(self) -> str:
-        return self.name[-64:]
+    identity: RunIdentity
 
     def finished(self) -> RunInfo | None:
-        found = (RunInfo(path) for path in sorted(Path(self.cfg.paths.runs).glob(f"{self.name[:-56]}*")))
-        return next(
-            (r for r in found if (r.summary.get("run_id"), r.summary.get("status")) == (self.run_id, "complete")), None
-        )
+        path = self.identity.folder(Path(self.cfg.paths.runs))
+        return RunInfo(path) if is_complete(path) else None
 
 
 @dataclass(frozen=True)
@@ -164,7 +159,7 @@ class _Runs:
         overrides = self.plan.space.overrides_of(parameters)
         try:
             wanted = [
-                _Run(task, seed, cfg, run_name(cfg, 64))
+                _Run(task, seed, cfg, identify_run(cfg))
                 for task in self.plan.tasks
                 for seed in self.plan.seeds
                 for cfg in [self.plan.compose(parameters, task, seed, self.root)]
@@ -177,12 +172,12 @@ class _Runs:
         return _Trial(number, parameters, overrides, futures, None, may_fail)
 
     def _future(self, run: _Run) -> Future[None] | None:
-        if run.run_id not in self.given:
+        if run.identity.id not in self.given:
             if run.finished():
                 self.done()
                 return None
-            self.given[run.run_id] = self.workers.submit(_train, run.cfg)
-        future = self.given[run.run_id]
+            self.given[run.identity.id] = self.workers.submit(_train, run.cfg)
+        future = self.given[run.identity.id]
         future.add_done_callback(lambda _: self.done())
         return future
 

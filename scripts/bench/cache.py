@@ -29,11 +29,12 @@ from omegaconf import OmegaConf
 
 from llmrl.answers.answers import AnswerCache, Answers
 from llmrl.build import build_env
-from llmrl.config.compose import compose, model_identity
+from llmrl.config.compose import compose
 from llmrl.core.state import TextState
 from llmrl.lm.language_model import LanguageModel, ModelIdentity, Sampling, Score
 from llmrl.priors.prior import Prior
 from llmrl.prompts.prompt import Prompt
+from llmrl.run.identity import model_identity
 from llmrl.schema import TrainConfig
 from scripts.bench.calibration import interpreter
 

@@ -20,10 +20,11 @@ from statistics import median
 
 import torch
 
-from llmrl.config.compose import compose, run_id, run_name
+from llmrl.config.compose import compose
 from llmrl.learners.offline import steps_of
 from llmrl.report.progress import Silent
 from llmrl.run.folder import RunFolder
+from llmrl.run.identity import identify_run
 from llmrl.training.offline import OfflineTraining
 from scripts.bench.calibration import told
 
@@ -49,8 +50,9 @@ def main() -> None:
         own = [f"learner={learner}", f"data={args.data}", f"data.size={args.size}", f"threads={args.threads}"]
         with tempfile.TemporaryDirectory() as runs:
             cfg = compose([*own, *SAME_HISTORY, *args.overrides, f"paths.runs={runs}"])
-            with RunFolder.open(Path(runs), run_name(cfg), run_id(cfg)) as folder:
-                run = OfflineTraining(cfg, folder, Silent())
+            identity = identify_run(cfg)
+            with RunFolder.open(Path(runs), identity.name, identity.id) as folder:
+                run = OfflineTraining(cfg, identity, folder, Silent())
                 ready = seconds_of(run.begin)
                 seconds = [seconds_of(lambda: list(steps_of(run.learner, args.steps))) for _ in range(5)]  # noqa: B023
                 first, again = seconds_of(run.evaluate), seconds_of(run.evaluate)

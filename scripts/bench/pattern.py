@@ -33,12 +33,13 @@ from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, BertTo
 from transformers.utils.logging import disable_progress_bar
 
 from llmrl.build import build, build_env
-from llmrl.config.compose import compose, run_id, run_name
+from llmrl.config.compose import compose
 from llmrl.core.state import TextState
 from llmrl.encoders.model import pair_text
 from llmrl.report.progress import Silent
 from llmrl.run.folder import RunFolder
-from llmrl.train import Training
+from llmrl.run.identity import identify_run
+from llmrl.training.online import OnlineTraining
 from scripts.bench.calibration import products
 
 K, BATCH, UPDATES, EVERY = 5, 64, 40, 5
@@ -181,8 +182,9 @@ def main() -> None:
 
 def ours(cfg: Any, root: Path) -> tuple[float, int]:
     """(decisions a second, texts encoded) of the training of a run."""
-    with RunFolder.open(root, run_name(cfg), run_id(cfg)) as folder:
-        training = Training(cfg, folder, Silent())
+    identity = identify_run(cfg)
+    with RunFolder.open(root, identity.name, identity.id) as folder:
+        training = OnlineTraining(cfg, identity, folder, Silent())
         encoder: Any = training.parts.table.encoder if training.parts.table else None
         read, compute = 0, encoder._compute
 

@@ -16,10 +16,11 @@ from pathlib import Path
 
 import torch
 
-from llmrl.config.compose import compose, run_id, run_name
+from llmrl.config.compose import compose
 from llmrl.report.progress import Silent
 from llmrl.run.folder import RunFolder
-from llmrl.train import Training
+from llmrl.run.identity import identify_run
+from llmrl.training.online import OnlineTraining
 from scripts.bench.calibration import products
 
 REPEATS = 5
@@ -31,8 +32,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         speeds, calibrations = [], []
         for i in range(REPEATS + 1):
-            with RunFolder.open(Path(scratch) / str(i), run_name(cfg), run_id(cfg)) as folder:
-                training = Training(cfg, folder, Silent())
+            identity = identify_run(cfg)
+            with RunFolder.open(Path(scratch) / str(i), identity.name, identity.id) as folder:
+                training = OnlineTraining(cfg, identity, folder, Silent())
                 training.rollout.start()
                 start = time.perf_counter()
                 while training.env_steps < cfg.env_steps:

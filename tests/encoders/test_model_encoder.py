@@ -13,8 +13,9 @@ import torch
 from fixture_lm import ACTIONS, PROMPTS
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertForMaskedLM, BertModel, BertTokenizerFast
 
-from llmrl.config.compose import ConfigError, compose, model_identity, run_id
+from llmrl.config.compose import ConfigError, compose
 from llmrl.encoders.model import BertEncoder, ModelEncoder, pair_text
+from llmrl.run.identity import identify_run, model_identity
 from llmrl.run.provenance import provenance
 from llmrl.schema import ModelEncoderConfig
 
@@ -189,13 +190,13 @@ def test_the_models_identity_names_the_run_and_stands_in_its_provenance(tmp_path
 
     elsewhere = shutil.copytree(bert_folder, tmp_path / "small-bert")
     moved = compose(["learner=dqn", "encoder=bert", f"encoder.model={elsewhere}"])
-    assert run_id(moved) == run_id(cfg)
+    assert identify_run(moved).id == identify_run(cfg).id
     with (elsewhere / "model.safetensors").open("r+b") as file:
         file.seek(-4, 2)
         file.write(b"\0\0\1\0")
-    assert run_id(moved) != run_id(cfg)
+    assert identify_run(moved).id != identify_run(cfg).id
     with pytest.raises(ConfigError, match=r"encoder\.model='absent'"):
-        run_id(compose(["learner=dqn", "encoder=bert", "encoder.model=absent"]))
+        identify_run(compose(["learner=dqn", "encoder=bert", "encoder.model=absent"]))
 
 
 def test_settings_say_what_was_found(llama_folder: str) -> None:

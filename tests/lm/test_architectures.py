@@ -15,12 +15,13 @@ from fixture_lm import ACTIONS, PROMPTS, build, word_tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from llmrl.answers.answers import AnswerCache, Answers
-from llmrl.config.compose import compose, model_identity
+from llmrl.config.compose import compose
 from llmrl.lm.language_model import LanguageModelError, Sampling
 from llmrl.lm.network import Network
 from llmrl.lm.proof import Proof
 from llmrl.lm.small_copy import scaled_down
 from llmrl.lm.transformers_lm import TransformersLM
+from llmrl.run.identity import model_identity
 
 SIZES = {
     "vocab_size": 320, "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from llmrl.config.compose import compose, run_id
+from llmrl.config.compose import compose
 from llmrl.lm import vllm as module
 from llmrl.lm.http import connection
 from llmrl.lm.language_model import Outage
 from llmrl.lm.openai_lm import VllmLM
 from llmrl.lm.serve import PROCESSES, URLS, served, served_for
 from llmrl.lm.vllm import Server, ServerError, Serving, Vllm, command, find_vllm, serving
+from llmrl.run.identity import identify_run
 
 FAKE = """
 import http.server, json, os, signal, subprocess, sys
@@ -187,7 +188,7 @@ def test_a_run_and_a_sweep_have_their_server_started(environment: str, monkeypat
     with served(cfg, said.append) as ready:
         with urllib.request.urlopen(f"{ready.lm.url}/models") as answer:
             assert answer.status == 200
-        assert run_id(ready) == run_id(cfg)
+        assert identify_run(ready).id == identify_run(cfg).id
     other = compose(["lm=vllm", "lm.serve=tiny-1", "lm.dtype=bfloat16", f"lm.serve_env={environment}"])
     plain = compose([])
     with served_for([cfg, plain, cfg, other], said.append) as more:

@@ -17,13 +17,14 @@ from models.conftest import write_entry, write_wheel, zipped
 from tiny_gguf import write_llama
 
 import llmrl.models.fetch as fetching
-from llmrl.config.compose import compose, config_folder, run_id
+from llmrl.config.compose import compose, config_folder
 from llmrl.core.overrides import ConfigError, ConfigFolders
 from llmrl.lm.identify import identify
 from llmrl.lm.store import read_notice, stored
 from llmrl.models.entry import Entry, read_entry
 from llmrl.models.fetch import OutOfReach
 from llmrl.models.get import get
+from llmrl.run.identity import identify_run
 
 
 @pytest.fixture
@@ -271,17 +272,19 @@ def test_an_option_of_a_run_brings_what_its_entry_recommends(group: str, name: s
 
 def test_a_run_says_which_command_gets_its_model(tmp_path: Path, data: bytes, index: Path) -> None:
     with pytest.raises(ConfigError, match=r"lm\.model=smollm2 is not .*`llmrl models get smollm2` downloads 98"):
-        run_id(compose(["lm=smollm2"]))
+        identify_run(compose(["lm=smollm2"]))
     with pytest.raises(ConfigError, match=r"encoder\.model=minilm is not .*`llmrl models get minilm`"):
-        run_id(compose(["encoder=minilm"]))
+        identify_run(compose(["encoder=minilm"]))
     with pytest.raises(ConfigError, match=r"`llmrl models get gemma3-270m --accept-terms`"):
-        run_id(compose(["lm=gemma3-270m"]))
+        identify_run(compose(["lm=gemma3-270m"]))
     own = write_entry(tmp_path / "own", "mine", data)
     with pytest.raises(ConfigError, match=r"get mine --config-dir .*own` downloads"):
-        run_id(compose(["lm=hf", "lm.model=mine"], own))
+        identify_run(compose(["lm=hf", "lm.model=mine"], own))
     write_wheel(index, "some-model==1.0", {"some_model/m.zip": data})
     get(entry_of(own), False, print)
-    assert run_id(compose(["lm=hf", "lm.model=mine"], own)) == run_id(compose(["lm=hf", "lm.model=mine"]))
+    assert (
+        identify_run(compose(["lm=hf", "lm.model=mine"], own)) == identify_run(compose(["lm=hf", "lm.model=mine"])).id
+    )
 
 
 def test_a_model_is_named_by_its_contents_wherever_it_lies(
@@ -289,8 +292,8 @@ def test_a_model_is_named_by_its_contents_wherever_it_lies(
 ) -> None:
     write_wheel(index, "some-model==1.0", {"some_model/m.zip": data})
     folder = get(entry_of(write_entry(tmp_path / "own", "mine", data)), False, print)
-    by_name = run_id(compose(["lm=hf", "lm.model=mine"]))
-    assert run_id(compose(["lm=hf", f"lm.model={folder}"])) == by_name
+    by_name = identify_run(compose(["lm=hf", "lm.model=mine"])).id
+    assert identify_run(compose(["lm=hf", f"lm.model={folder}"])).id == by_name
     shutil.move(models, tmp_path / "elsewhere")
     monkeypatch.setenv("LLMRL_MODELS", str(tmp_path / "elsewhere"))
-    assert run_id(compose(["lm=hf", "lm.model=mine"])) == by_name
+    assert identify_run(compose(["lm=hf", "lm.model=mine"])).id == by_name

@@ -10,8 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from priors.table_model import CELLAR, HALL, MENU, TOKENS, Model, at, make
 
-from llmrl.config.compose import ConfigError, compose, run_id, unread_overrides
+from llmrl.config.compose import ConfigError, compose, unread_overrides
 from llmrl.core.state import TextState
+from llmrl.run.identity import identify_run
 
 BLANK = "Leave. "
 OTHER_MENU = TextState("Leave.", "A hall.", MENU[:2])
@@ -140,9 +141,9 @@ def test_what_it_cannot_do_is_refused(typed: str, said: str) -> None:
 def test_a_weight_that_is_not_read_names_no_run() -> None:
     typed = ["prior.calibrate_weight=0.5"]
     cfg = compose(typed)
-    assert run_id(cfg) == run_id(compose([]))
+    assert identify_run(cfg).id == identify_run(compose([])).id
     assert unread_overrides(typed, cfg) == [
         "prior.calibrate_weight=0.5 changes nothing: prior.calibrate=pmi reads this"
     ]
-    weighted = [run_id(compose(["prior.calibrate=pmi", f"prior.calibrate_weight={w}"])) for w in (0.5, 1.0)]
-    assert len({*weighted, run_id(cfg)}) == 3
+    weighted = [identify_run(compose(["prior.calibrate=pmi", f"prior.calibrate_weight={w}"])).id for w in (0.5, 1.0)]
+    assert len({*weighted, identify_run(cfg).id}) == 3

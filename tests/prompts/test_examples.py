@@ -15,13 +15,14 @@ from worlds import Corridor
 
 import llmrl
 from llmrl.build import build_env, build_prompt
-from llmrl.config.compose import ConfigError, compose, run_id
+from llmrl.config.compose import ConfigError, compose
 from llmrl.core.state import TextState
 from llmrl.envs.base import TextEnv
 from llmrl.envs.kitchen.layouts import dish_of
 from llmrl.lm.language_model import Conversation
 from llmrl.prompts.examples import Examples, NoExamples, Step, played
 from llmrl.prompts.prompt import Prompt
+from llmrl.run.identity import identify_run
 from llmrl.schema import PromptConfig
 
 WORLDS = ["env=overcooked_tomato", "env=overcooked_salad", "env=household/pick", "env=frozen_lake"]
@@ -203,7 +204,7 @@ def test_what_decides_over_examples_names_the_run() -> None:
     typed = ["learner=prior_only", "env=overcooked_tomato"]
 
     def name(*more: str) -> str:
-        return run_id(compose([*typed, *more]))
+        return identify_run(compose([*typed, *more])).id
 
     assert name("prompt=menu") == name("prompt=menu", "prompt.shot_steps=3", "prompt.select=similar")
     others = [[], ["prompt.shots=2"], ["prompt.shot_steps=2"], ["prompt.select=similar"]]
@@ -241,7 +242,7 @@ def test_examples_have_no_thoughts() -> None:
 
 def test_the_history_of_examples_is_read_where_no_question_has_one() -> None:
     typed = ["learner=prior_only", "prior=marginal", "prompt=shots"]
-    names = [run_id(compose([*typed, f"prompt.history_turns={turns}"])) for turns in (0, 1)]
+    names = [identify_run(compose([*typed, f"prompt.history_turns={turns}"])).id for turns in (0, 1)]
     assert names[0] != names[1]
-    bare = [run_id(compose([*typed, f"prompt.history_turns={turns}", "prompt.shots=0"])) for turns in (0, 1)]
+    bare = [identify_run(compose([*typed, f"prompt.history_turns={turns}", "prompt.shots=0"])).id for turns in (0, 1)]
     assert bare[0] == bare[1]

@@ -13,13 +13,14 @@ from rich.console import Console
 from small_server import SmallServer
 
 from llmrl.answers.answers import AnswerCache, Answers
-from llmrl.config.compose import ConfigError, compose, run_id
+from llmrl.config.compose import ConfigError, compose
 from llmrl.lm.identify import chat_template
 from llmrl.lm.language_model import Conversation, ModelIdentity, Sampling, Score, distance
 from llmrl.lm.openai_lm import OpenAILM, VllmLM
 from llmrl.lm.transformers_lm import TransformersLM
 from llmrl.play import open_game, play
 from llmrl.prompts.thinking import Thinking
+from llmrl.run.identity import identify_run
 
 GOLDEN_LM = Path(__file__).parent.parent / "golden" / "lm"
 TEMPLATE = (
@@ -127,13 +128,13 @@ def test_a_server_scores_and_answers_conversations_as_the_model_does(
 def test_the_template_names_the_run(talker: TransformersLM, tmp_path: Path) -> None:
     folder = folder_of(talker)
     chat = ["lm=hf", f"lm.model={folder}", "prompt=chat", "prompt.end='</s>'"]
-    before = run_id(compose(chat))
-    assert run_id(compose([*chat, "prompt.system=Hello."])) != before
+    before = identify_run(compose(chat)).id
+    assert identify_run(compose([*chat, "prompt.system=Hello."])).id != before
     file = Path(folder) / "chat_template.jinja"
     file.write_text(f"{TEMPLATE} ")
-    assert run_id(compose(chat)) != before
+    assert identify_run(compose(chat)).id != before
     file.write_text(TEMPLATE)
-    assert run_id(compose(chat)) == before
+    assert identify_run(compose(chat)).id == before
     with pytest.raises(ValueError, match="has no chat template"):
         chat_template(str(GOLDEN_LM))
     assert chat_template("theirs/model", None, "declared") == "of declared"

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from llmrl.config.compose import compose, run_id, run_name
+from llmrl.config.compose import compose
 from llmrl.run.folder import RunFolder
+from llmrl.run.identity import identify_run
 from llmrl.run.load import RunInfo
 
 Success = Callable[[int], float | None]  # of the behaviour policy, by decisions
@@ -19,7 +20,7 @@ Success = Callable[[int], float | None]  # of the behaviour policy, by decisions
 def make_run(root: Path, overrides: list[str], success: Success, steps: int = 1000, every: int = 250) -> RunInfo:
     """A finished run with the given success at each evaluation; a decision takes 10 ms."""
     cfg = compose(overrides)
-    return _write(root, run_name(cfg), run_id(cfg), cfg, success, steps, every)
+    return _write(root, identify_run(cfg).name, identify_run(cfg).id, cfg, success, steps, every)
 
 
 def make_runs(

@@ -23,6 +23,7 @@ from llmrl.report.compare_tables import as_json, escaped, markdown, shown, write
 from llmrl.report.groups import grouped, settings
 from llmrl.report.pretraining import Pretraining, cost, pretrainings
 from llmrl.report.select import select, sides
+from llmrl.run.identity import identify_run
 from llmrl.run.load import RunInfo
 from llmrl.run.provenance import provenance
 
@@ -287,7 +288,8 @@ def test_weights_are_known_by_what_is_in_their_file(tmp_path: Path, root: Path) 
     runs = make(tmp_path, "dqn_pretrained", 100, 3, f"learner.weights={weights}")
     for run, content in zip(runs, (b"a", b"a", b"b"), strict=True):
         weights.write_bytes(content)
-        made = provenance(check(OmegaConf.create(run.config)))
+        cfg = check(OmegaConf.create(run.config))
+        made = provenance(cfg, identify_run(cfg))
         assert made["weights"] == sha256(content).hexdigest()
         edit(run, "provenance.json", weights=made["weights"])
     found = compare(runs[:2], named("dqn", root))

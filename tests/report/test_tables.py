@@ -8,11 +8,12 @@ import pytest
 from report.runs_on_disk import make_run
 from rich.console import Console, RenderableType
 
-from llmrl.config.compose import compose, run_id
+from llmrl.config.compose import compose
 from llmrl.doctor import Finding, findings_table
 from llmrl.report import listing
 from llmrl.report.tables import age, run_table, sweep_table
 from llmrl.run.folder import RunFolder
+from llmrl.run.identity import identify_run
 from llmrl.run.load import RunInfo, load_runs
 
 
@@ -91,4 +92,4 @@ def test_ages(seconds: float, shown: str) -> None:
 
 
 def test_the_summary_keeps_the_full_run_id(run: RunInfo) -> None:
-    assert run.summary["run_id"] == run_id(compose(["learner=dqn", "seed=2", "learner.alpha=0.3"]))
+    assert run.summary["run_id"] == identify_run(compose(["learner=dqn", "seed=2", "learner.alpha=0.3"])).id

@@ -15,7 +15,7 @@ from small_server import SmallServer
 
 import llmrl
 from llmrl.answers.answers import AnswerCache, Answers
-from llmrl.config.compose import ConfigError, compose, run_id
+from llmrl.config.compose import ConfigError, compose
 from llmrl.core.candidates import Candidates
 from llmrl.core.state import TextState
 from llmrl.core.transitions import Transition
@@ -28,6 +28,7 @@ from llmrl.prompts.prompt import Prompt
 from llmrl.rollout.pipeline import Pipeline
 from llmrl.rollout.rollout import Rollout
 from llmrl.run.folder import read_object
+from llmrl.run.identity import identify_run
 from llmrl.run.load import load_runs
 from llmrl.schema import PriorConfig, PromptConfig, SupportConfig
 
@@ -175,8 +176,8 @@ def test_asking_ahead_changes_no_byte(
 
 def test_a_pipeline_is_another_run_and_needs_two_environments() -> None:
     plain = compose(["rollout.num_envs=4"])
-    assert run_id(compose(["rollout.num_envs=4", "rollout.pipeline=true"])) != run_id(plain)
-    assert run_id(compose(["rollout.num_envs=4", "rollout.pipeline=false"])) == run_id(plain)
+    assert identify_run(compose(["rollout.num_envs=4", "rollout.pipeline=true"])).id != identify_run(plain).id
+    assert identify_run(compose(["rollout.num_envs=4", "rollout.pipeline=false"])).id == identify_run(plain).id
     with pytest.raises(ConfigError, match="one environment has no halves"):
         compose(["rollout.num_envs=1", "rollout.pipeline=true"])
 

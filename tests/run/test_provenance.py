@@ -9,12 +9,14 @@ import torch
 
 import llmrl
 from llmrl.config.compose import compose
+from llmrl.run.identity import identify_run
 from llmrl.run.provenance import machine, provenance
 from llmrl.run.versions import git_state
 
 
 def test_provenance_is_json_and_says_where_from() -> None:
-    made = json.loads(json.dumps(provenance(compose(["learner=dqn", "threads=2"]))))
+    cfg = compose(["learner=dqn", "threads=2"])
+    made = json.loads(json.dumps(provenance(cfg, identify_run(cfg))))
     machine = made["machine_type"]
     assert (machine["device"], machine["threads"], machine["torch"]) == ("cpu", 2, torch.__version__)
     assert machine["cpu_capability"]
@@ -26,7 +28,7 @@ def test_provenance_is_json_and_says_where_from() -> None:
 def test_a_resumed_run_is_held_to_what_its_world_is_made_of() -> None:
     """Worlds that are all in their config say nothing, and runs of theirs are what they were."""
     cfg = compose(["learner=random"])
-    a, b, none = (machine(provenance(cfg, world)) for world in ({"data": "a"}, {"data": "b"}, None))
+    a, b, none = (machine(provenance(cfg, identify_run(cfg), world)) for world in ({"data": "a"}, {"data": "b"}, None))
     assert {key for key in a if a[key] != b[key]} == {"world"}
     assert set(a) - set(none) == {"world"}
 

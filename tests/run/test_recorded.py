@@ -13,7 +13,8 @@ import pytest
 from omegaconf import DictConfig
 
 import llmrl
-from llmrl.config.compose import compose, run_id, run_name
+from llmrl.config.compose import compose
+from llmrl.run.identity import identify_run
 from llmrl.run.load import load_runs
 from tests.rounding import differences
 
@@ -36,8 +37,8 @@ def cfg(tmp_path: Path) -> DictConfig:
 
 def test_it_has_the_name_that_its_settings_have_today(cfg: DictConfig) -> None:
     (run,) = load_runs(Path(cfg.paths.runs))
-    assert run.path.name == run_name(cfg)
-    assert run.summary["run_id"] == run_id(cfg)
+    assert run.path.name == identify_run(cfg).name
+    assert run.summary["run_id"] == identify_run(cfg).id
 
 
 def test_it_goes_on_and_ends_as_the_whole_run_did(cfg: DictConfig) -> None:

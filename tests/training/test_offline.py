@@ -13,7 +13,7 @@ from report.test_tables import lines
 from rich.console import Console
 
 import llmrl
-from llmrl.config.compose import ConfigError, compose, run_id
+from llmrl.config.compose import ConfigError, compose
 from llmrl.core.candidates import Proposal
 from llmrl.data.files import convert, read, write
 from llmrl.data.training_set import OfflineData, Supports
@@ -21,6 +21,7 @@ from llmrl.report import listing
 from llmrl.report.compare import compare
 from llmrl.report.progress import Silent
 from llmrl.report.tables import run_table
+from llmrl.run.identity import identify_run
 from llmrl.run.load import RunInfo, load_runs
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -51,7 +52,7 @@ def trained(root: Path, *overrides: str, data: Path = FILE) -> tuple[RunInfo, li
     given = {o.partition("=")[0]: o for o in (*SMALL, *overrides)}  # the last word counts
     cfg = compose([*given.values(), f"data={data}", f"paths.runs={root}", f"paths.cache={root / 'kept.sqlite3'}"])
     llmrl.train(cfg, heard)
-    (run,) = [run for run in load_runs(root) if run.summary["run_id"] == run_id(cfg)]
+    (run,) = [run for run in load_runs(root) if run.summary["run_id"] == identify_run(cfg).id]
     return run, heard.notes
 
 
@@ -71,12 +72,12 @@ def test_the_content_names_the_run_and_not_the_path(tmp_path: Path) -> None:
     there = shutil.copy(FILE, tmp_path / "elsewhere.parquet")
     convert(FILE, tmp_path / "a.jsonl")
     convert(tmp_path / "a.jsonl", tmp_path / "again.parquet")
-    ids = {run_id(compose([*base, f"data={f}"])) for f in (FILE, there, tmp_path / "again.parquet")}
+    ids = {identify_run(compose([*base, f"data={f}"])).id for f in (FILE, there, tmp_path / "again.parquet")}
     assert len(ids) == 1
     write(tmp_path / "other.parquet", built(rows(2, 3)))
     more = [[f"data={tmp_path / 'other.parquet'}"], [f"data={FILE}", "data.size=9"], [f"data={FILE}", "data.draw=1"]]
-    assert len(ids | {run_id(compose([*base, *own])) for own in more}) == 4
-    assert run_id(compose([*base, f"data={FILE}", "env_steps=9", "rollout.num_envs=3"])) in ids  # nobody acts
+    assert len(ids | {identify_run(compose([*base, *own])).id for own in more}) == 4
+    assert identify_run(compose([*base, f"data={FILE}", "env_steps=9", "rollout.num_envs=3"])).id in ids  # nobody acts
 
 
 def test_a_person_hears_how_many_states_have_candidates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +152,7 @@ def test_data_of_another_world_are_named(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_what_is_refused(overrides: list[str], said: str) -> None:
     with pytest.raises(ConfigError) as error:
-        run_id(compose(overrides))
+        identify_run(compose(overrides))
     assert said in str(error.value)
 
 

@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmrl.config.compose import compose, run_id
+from llmrl.config.compose import compose
 from llmrl.core.overrides import ConfigError
 from llmrl.envs.household import instructions
 from llmrl.envs.household.env import household
 from llmrl.envs.household.generate import Asked, Split, game_name, random_game
 from llmrl.envs.household.instructions import first_games
 from llmrl.envs.household.text import task as instruction
+from llmrl.run.identity import identify_run
 
 MOST = 42  # instructions, from the first on; `examine` has hardly more
 examples = settings(max_examples=30, deadline=None)
@@ -123,7 +124,7 @@ def test_what_is_no_unit() -> None:
 
 def test_the_setting_names_a_run_only_where_it_changes_one() -> None:
     plain, by_game, by_instruction = (
-        run_id(compose(["env=household/pick", "learner=dqn", *more]))
+        identify_run(compose(["env=household/pick", "learner=dqn", *more]))
         for more in ([], ["env.unit=games"], ["env.unit=instructions"])
     )
     assert plain == by_game != by_instruction
