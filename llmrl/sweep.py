@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
-import subprocess
-import sys
-import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from omegaconf import DictConfig
 
 from llmrl.config.compose import ConfigError, cells, compose
-from llmrl.run.folder import Paused, is_complete
+from llmrl.launch.commands import Watch, run_commands
+from llmrl.run.folder import is_complete
 from llmrl.run.identity import RunIdentity, identify_run
 from llmrl.run.load import RunInfo, is_run
 from llmrl.training.ready import refuse_unready
 
 
-class Watch(Protocol):
-    """Who is told what becomes of the cells, by their number."""
-
+class SweepWatch(Watch, Protocol):
     def say(self, text: str) -> None: ...
 
     def complete(self, i: int) -> None: ...
-
-    def started(self, i: int) -> None: ...
-
-    def heard(self, i: int, event: Mapping[str, Any]) -> None: ...
-
-    def ended(self, i: int, state: str, errors: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -95,68 +82,18 @@ def launch(
     planned: Sequence[Cell],
     config_dir: Path | None,
     jobs: int,
-    watch: Watch,
+    watch: SweepWatch,
     flags: Sequence[str] = (),
     more_environment: Mapping[str, str] | None = None,
 ) -> list[int]:
     """Runs the cells that are not finished, `jobs` at a time, and returns exit codes. One that fails stops no other."""
-    total, codes = len(planned), [0] * len(planned)
     fresh = "--fresh" in flags
     waiting = [i for i, cell in enumerate(planned) if fresh or not cell.is_complete]
-    for i in set(range(total)) - set(waiting):
+    for i in set(range(len(planned))) - set(waiting):
         watch.complete(i)
-    if len(waiting) < total:
-        watch.say(f"{total - len(waiting)} of {total} runs are complete already")
-    environment = {**os.environ, **(more_environment or {}), "LLMRL_SWEEP": str(os.getpid())}
-    under_way: set[subprocess.Popen[str]] = set()
-    stopping, starting = threading.Event(), threading.Lock()
-
-    def run(i: int) -> int:
-        command = [sys.executable, "-m", "llmrl", "train", *planned[i].overrides, *flags]
-        command += ["--config-dir", str(config_dir)] if config_dir else []
-        with starting:  # a cell is known to whoever stops the sweep, or not begun any more
-            if stopping.is_set():
-                return 128 + signal.SIGTERM
-            process = subprocess.Popen(
-                command, env=environment, text=True, errors="replace", stdout=subprocess.PIPE, stderr=subprocess.PIPE
-            )
-            under_way.add(process)
-        watch.started(i)
-        errors: list[str] = []
-        with process:
-            assert process.stdout is not None
-            assert process.stderr is not None
-            aside = threading.Thread(target=errors.extend, args=(process.stderr,))
-            aside.start()
-            for line in process.stdout:
-                watch.heard(i, _event(line))
-            aside.join()
-        under_way.discard(process)
-        code = int(process.returncode)
-        stopped = code < 0 or code in (130, 143)
-        ended = "done" if code == 0 else "stopped" if stopped else "paused" if code == Paused.exit_code else "failed"
-        watch.ended(i, ended, "".join(errors).strip() if ended in ("paused", "failed") else "")
-        return code
-
-    with ThreadPoolExecutor(jobs) as pool:
-        try:
-            running = {i: pool.submit(run, i) for i in waiting}
-            for i, future in running.items():
-                codes[i] = future.result()
-        except KeyboardInterrupt:
-            pool.shutdown(wait=False, cancel_futures=True)
-            stopping.set()
-            with starting:
-                for process in list(under_way):
-                    process.terminate()  # Ctrl-C reached them too, but SIGTERM reaches the sweep alone
-            raise
-    return codes
-
-
-def _event(line: str) -> dict[str, Any]:
-    """What a cell said; something that is no event is a note."""
-    try:
-        event = json.loads(line)
-    except ValueError:
-        event = None
-    return event if isinstance(event, dict) else {"note": line.rstrip()}
+    if len(waiting) < len(planned):
+        watch.say(f"{len(planned) - len(waiting)} of {len(planned)} runs are complete already")
+    own = ["--config-dir", str(config_dir)] if config_dir else []
+    commands = {i: ["train", *planned[i].overrides, *flags, *own] for i in waiting}
+    codes = run_commands(commands, jobs, watch, {**(more_environment or {}), "LLMRL_SWEEP": str(os.getpid())})
+    return [codes.get(i, 0) for i in range(len(planned))]

@@ -46,6 +46,7 @@ PARTS = {
     "learners": {"core", "schema", "data", "encoders"},
     "priors": {"core", "schema", "lm", "answers", "prompts"},
     "config": {"core", "schema", "lm", "models", "prompts", "answers", "data"},
+    "launch": {"core"},
     "rollout": {"core", "schema", "envs", "data", "learners", "prompts", "priors"},
     "run": {"core", "schema", "config", "lm", "models", "answers", "data"},
     "report": {"core", "config", "run", "data", "answers", "lm"},
@@ -58,8 +59,14 @@ PARTS = {
         "rollout", "run", "report", "build",
     },
 }  # fmt: skip
-VERBS = {"train", "evaluate", "collect", "play", "query", "sweep", "doctor"}
-ABOVE = {"tune": {*PARTS, "train"}, "cli": {*PARTS, *VERBS, "tune"}, **{verb: {*PARTS, *VERBS} for verb in VERBS}}
+VERBS = {"train", "evaluate", "collect", "play", "query", "sweep", "reproduce", "doctor"}
+ABOVE = {
+    "tune": {*PARTS, "train", "studies"},
+    "studies": {*PARTS, "train", "collect", "evaluate"},
+    "cli": {*PARTS, *VERBS, "tune", "studies"},
+    **{verb: {*PARTS, *VERBS} for verb in VERBS - {"reproduce"}},
+    "reproduce": {*PARTS, "collect", "studies"},
+}
 ALLOWED = PARTS | ABOVE
 
 

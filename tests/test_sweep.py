@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from llmrl import sweep
 from llmrl.config.compose import compose
+from llmrl.launch import commands
 from llmrl.report.sweeps import Screen
 from llmrl.run.identity import identify_run
 from llmrl.sweep import Cell, launch
@@ -53,7 +53,7 @@ def test_no_cell_begins_after_the_sweep_was_stopped(monkeypatch: pytest.MonkeyPa
         def terminate(self) -> None:
             self.ended.set()
 
-    monkeypatch.setattr(sweep, "subprocess", type("Fake", (), {**vars(subprocess), "Popen": Process}))
+    monkeypatch.setattr(commands, "subprocess", type("Fake", (), {**vars(subprocess), "Popen": Process}))
     with pytest.raises(KeyboardInterrupt):
         launch(cells, None, 1, Screen(["a", "b", "c"], Console(quiet=True)))
     assert len(begun) == 1

@@ -21,12 +21,12 @@ from llmrl.config.compose import ConfigError, compose, config_folder
 from llmrl.run.folder import METRICS, RunFolder
 from llmrl.run.identity import identify_run
 from llmrl.run.load import RunInfo, load_runs
+from llmrl.studies.runner import collect_missing
 from llmrl.tune.log import OtherSearch, best
 from llmrl.tune.plan import Plan, plan
 from llmrl.tune.preset import write_preset
 from llmrl.tune.search import search
 from llmrl.tune.space import AHEAD, Space
-from scripts.study import collected
 
 REPOSITORY = Path(__file__).parent.parent
 KITCHEN = "env=overcooked_random env.ingredients=1 env.max_decisions=8"
@@ -513,7 +513,9 @@ def with_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("with_data")
     for index in (1, 2):
         kitchen = ["env=overcooked_random", f"env.index={index}", "env.ingredients=2"]
-        collected([*kitchen, f"out={folder}/data/dev{index}.parquet", "size=60", "mix=expert"], folder / "runs")
+        collect_missing(
+            [*kitchen, f"out={folder}/data/dev{index}.parquet", "size=60", "mix=expert"], folder / "runs", print
+        )
     return folder
 
 
@@ -633,7 +635,9 @@ def test_data_of_a_world_that_is_reported_are_refused(
     with_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    collected(["env=overcooked_random", "env.split=test", "out=test.parquet", "size=20", "mix=expert"], tmp_path)
+    collect_missing(
+        ["env=overcooked_random", "env.split=test", "out=test.parquet", "size=20", "mix=expert"], tmp_path, print
+    )
     task = "env=overcooked_random env.index=1 data.file={}"
     assert plan("cql", tasks=[task.format(with_data / "data" / "dev1.parquet")]).env_steps == 0
     with pytest.raises(ConfigError, match=r"data of test\.parquet were collected where split test is what results"):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmrl.cli import cache, completion, configs, data, lm, models, runs, worlds
+from llmrl.cli import cache, completion, configs, data, lm, models, reproduce, runs, worlds
 from llmrl.cli.shell import (
     GOES_ON,
     PAUSED,
@@ -356,6 +356,7 @@ def compare(
             typer.echo(write(found, file))
 
 
+app.command(rich_help_panel=RUN_IT)(reproduce.reproduce)
 app.command(rich_help_panel=LOOK)(configs.configs)
 app.command(rich_help_panel=MODELS, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
     lm.serve

@@ -55,7 +55,8 @@ class ConfigFolders:
                 if root == extra and (own / group).is_dir():
                     _refuse_unreadable(file)
                 options[option] = file
-        self.groups.pop("tune", None)  # the spaces of `llmrl tune`, which are no part of a run
+        for no_part_of_a_run in ("tune", "study"):  # spaces of `llmrl tune`, and what `llmrl reproduce` runs
+            self.groups.pop(no_part_of_a_run, None)
         self.models = self.groups.pop("models", {})  # what `llmrl models get` can get, by name
 
     def get_group_options(self, group_name: str, *_: object, **__: object) -> list[str]:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +15,7 @@ from omegaconf import DictConfig
 
 from llmrl.config.compose import ConfigError
 from llmrl.core.files import publish, to_json
-from llmrl.core.processes import end_with_parent
+from llmrl.launch.processes import ENDED, start_workers
 from llmrl.run.folder import RunInUse, is_complete
 from llmrl.run.identity import RunIdentity, identify_run
 from llmrl.run.load import RunInfo
@@ -39,7 +36,7 @@ def search(plan: Plan, out: Path, jobs: int = 1, screen: Screen | None = None) -
     the same call continues. Raises ValueError for what a person can mend, and what a run raises for what failed.
     """
     screen = screen or Screen(quiet=True)
-    with opened(out), screen, _workers(jobs) as workers:
+    with opened(out), screen, start_workers(jobs) as workers:
         log = Log(out, plan)
         screen.begin(plan, out, log.rows)
         runs = _Runs(workers, plan, out / "runs", screen.run_done)
@@ -66,7 +63,7 @@ def confirm(
     The greatest of many noisy values flatters, and among equal ones the first is no better than the next. `value` is
     the mean over tasks and all seeds, the search's own among them. One that fails with a new seed is left out.
     """
-    with opened(out), _workers(jobs) as workers:
+    with opened(out), start_workers(jobs) as workers:
         runs = _Runs(workers, replace(plan, seeds=list(seeds)), out / "runs", lambda: None)
         chosen = ranked(rows)[:top]
         trials = [runs.start(row["number"], row["parameters"], may_fail=True) for row in chosen]
@@ -120,10 +117,7 @@ class _Trial:
             except RunInUse:
                 raise
             except BrokenProcessPool:
-                raise ValueError(
-                    "a process ended by itself (was there enough memory?); the same command continues, "
-                    "with fewer --jobs if need be"
-                ) from None
+                raise ValueError(ENDED) from None
             except ValueError as failure:
                 error = error or failure
                 continue
@@ -197,39 +191,3 @@ def _figures(run: RunInfo) -> dict[str, float]:
 
 def _train(cfg: DictConfig) -> None:
     train(cfg)
-
-
-class _Here(Executor):
-    """This process, one run after another."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:
-            future.set_exception(error)
-        return future
-
-
-@contextmanager
-def _workers(jobs: int) -> Iterator[Executor]:
-    """Processes that load torch once. When the search stops early they are ended, amid a run or not."""
-    if jobs == 1:
-        yield _Here()
-        return
-    before = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _prepare_worker)
-    try:
-        yield pool
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for child in set(multiprocessing.active_children()) - before:
-            child.terminate()
-        raise
-    pool.shutdown()
-
-
-def _prepare_worker() -> None:
-    """Ctrl-C reaches all processes of a terminal, and is the search's to handle."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with_parent()

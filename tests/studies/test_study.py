@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scripts import offline, study
-from scripts.quality import quality
-from scripts.study import Study
+from llmrl.core.overrides import ConfigError
+from llmrl.studies import transitions
+from llmrl.studies.quality import quality
+from llmrl.studies.runner import collect_missing, run_cell, run_study
+from llmrl.studies.study import Cell, Study, find_study, study_files
+from llmrl.studies.table import table
 
-FILES = sorted((Path(study.__file__).parent / "studies").glob("*.yaml"))
+FILES = [*study_files().values()]
 SMALL = {
     "seeds": 2,
     "common": ["env=overcooked_tomato", "env_steps=16", "evaluation.every=8", "env.max_decisions=6"],
@@ -50,12 +53,12 @@ def test_what_comes_later_replaces_what_came_before(tmp_path: Path) -> None:
     ],
 )
 def test_a_study_that_cannot_be_read_says_why(changes: dict[str, object], said: str, tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match=said):
+    with pytest.raises(ConfigError, match=said):
         Study.read(written(tmp_path, **changes))
 
 
 def test_an_arm_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="small has no arm three; there are random, two, four"):
+    with pytest.raises(ConfigError, match="small has no arm three; there are random, two, four"):
         list(Study.read(written(tmp_path)).cells(["three"]))
 
 
@@ -84,24 +87,47 @@ def test_a_study_may_have_config_groups_of_its_own(tmp_path: Path) -> None:
     arm = ["prior=first_of_all", "learner=prior_only", "learner.priors=[first_of_all]", "env=overcooked_tomato"]
     file.write_text(yaml.safe_dump({"seeds": 1, "config_dir": "own", "arms": {"one": [*arm, "env_steps=8"]}}))
     (cell,) = Study.read(file).cells()
-    assert study.run(cell, tmp_path / "runs", own_cache=False) == ""
+    run_cell(cell, tmp_path / "runs", own_cache=False)
 
 
 def test_a_table_has_a_row_for_each_arm_that_was_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llmrl.run.provenance.git_state", lambda: {"commit": "a" * 40, "dirty": False})
     small = Study.read(written(tmp_path))
     for cell in small.cells(["random", "two"]):
-        assert study.run(cell, tmp_path / "runs", own_cache=False) == ""
-    head, rule, *rows = study.table(small, tmp_path / "runs", "random")
+        run_cell(cell, tmp_path / "runs", own_cache=False)
+    head, rule, *rows = table(small, tmp_path / "runs", "random")
     assert head.count("|") == rule.count("|") == rows[0].count("|")
     assert [[cell.strip() for cell in row.split("|")][1:3] for row in rows] == [["random", "2"], ["two", "1"]]
-    with pytest.raises(SystemExit, match="no complete run of four"):
-        list(study.table(small, tmp_path / "runs", "four"))
+    with pytest.raises(ConfigError, match="no complete run of four"):
+        list(table(small, tmp_path / "runs", "four"))
 
 
 def test_a_run_that_fails_is_told_and_does_not_stop_the_others(tmp_path: Path) -> None:
-    broken = study.Cell("a", 0, ["learner=nobody"])
-    assert "learner=nobody" in study.run(broken, tmp_path, own_cache=True)
+    small, said = Study.read(written(tmp_path)), []
+    cells = [Cell("a", 0, ["learner=nobody"]), *small.cells(["two"])]
+    ((cell, error),) = run_study(small, cells, tmp_path / "runs", 1, said.append)
+    assert cell is cells[0]
+    assert "learner=nobody" in str(error)
+    assert [line.split()[0] for line in said] == ["[1/2]", "[2/2]"]
+    assert "learner=nobody" in said[0]
+
+
+def test_a_study_is_found_by_its_name_or_file(tmp_path: Path) -> None:
+    assert find_study("salad").name == "salad"
+    assert find_study(str(written(tmp_path))).name == "small"
+    with pytest.raises(ConfigError, match=r"salat: no such study.*salad"):
+        find_study("salat")
+    with pytest.raises(ConfigError, match="there is no such file"):
+        find_study(str(tmp_path / "absent.yaml"))
+
+
+def test_a_table_names_an_arm_that_there_is(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"tables.tw: three is none of random, two, four"):
+        Study.read(written(tmp_path, tables={"tw": "three"}))
+    for file in FILES:
+        found = Study.read(file)
+        for prefix, against in found.tables.items():
+            assert sum(arm.startswith(prefix) for arm in found.arms) > 1, (file, against)
 
 
 def test_the_quality_of_an_oracle_is_known_and_of_a_model_is_on_its_card() -> None:
@@ -145,22 +171,22 @@ def test_an_offline_study_collects_runs_and_is_told(tmp_path: Path, monkeypatch:
     assert all(
         [o for o in cell.overrides if o.startswith("learner.alpha")] == ["learner.alpha=0.5"] for cell in cells[2:4]
     )
-    assert "90 transitions" in study.collected(words, tmp_path / "runs")
-    assert [study.run(cell, tmp_path / "runs", False) for cell in cells] == [""] * len(cells)
-    arms = offline.found(plan, tmp_path / "runs")
+    assert "90 transitions" in collect_missing(words, tmp_path / "runs", print)
+    assert run_study(plan, cells, tmp_path / "runs", 1, print) == []
+    arms = transitions.found(plan, tmp_path / "runs")
     assert {name: (f.arm.seeds, f.arm.sizes.tolist()) for name, f in arms.items()} == {
         name: ([0, 1], [20.0, 90.0]) for name in ("cql", "bc")
     }
     assert arms["bc"].alone is not None
     assert arms["cql"].alone is None
-    lines = list(offline.table(arms, "cql"))
+    lines = list(transitions.table(arms, "cql"))
     assert [line.split(" | ")[0] for line in lines[2:4]] == ["| cql", "| bc"]
     assert lines[-1].startswith("- bc, to 95 %: no claim")
-    assert offline.draw({"a": arms, "b": arms}, tmp_path / "figure.png").stat().st_size > 1000
+    assert transitions.draw({"a": arms, "b": arms}, tmp_path / "figure.png").stat().st_size > 1000
     shutil.rmtree(next((tmp_path / "runs").glob("*-random-*")))
-    unmeasured = offline.found(plan, tmp_path / "runs")
-    assert all("was not measured" in line for line in list(offline.table(unmeasured, "cql"))[-3:])
-    with pytest.raises(SystemExit, match=r"arms.bc: alone: nobody is none of cql, bc"):
+    unmeasured = transitions.found(plan, tmp_path / "runs")
+    assert all("was not measured" in line for line in list(transitions.table(unmeasured, "cql"))[-3:])
+    with pytest.raises(ConfigError, match=r"arms.bc: alone: nobody is none of cql, bc"):
         Study.read(written(tmp_path, arms={"cql": ["learner=cql"], "bc": {"alone": "nobody", "set": ["learner=bc"]}}))
-    with pytest.raises(SystemExit, match="iql has no finished seed"):
-        list(offline.table(arms, "iql"))
+    with pytest.raises(ConfigError, match="iql has no finished seed"):
+        list(transitions.table(arms, "iql"))

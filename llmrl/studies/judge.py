@@ -1,0 +1,160 @@
+"""What a study's trained agents do in games that they did not learn in, and with other models than they learned with.
+
+A study names in `evaluate` the games: a word for each set, and the overrides that choose it. Every arm of `judge` plays
+them, `episodes` times each, and is compared with the arms of its own list: by the same seeds in the same games. A study
+with `matrix` has arms that learned with different models, and the overrides that give an agent each: every agent is
+evaluated with every model, in the games that it learned in. Evaluations are kept in the runs (`llmrl evaluate`), so
+that what is there is not played again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from llmrl.core.overrides import ConfigError
+from llmrl.evaluate import Asked, Planned, evaluate_run, plan
+from llmrl.launch.processes import run_all
+from llmrl.report.statistics import Estimate
+from llmrl.rollout.episodes import Policy
+from llmrl.run.load import RunInfo
+from llmrl.studies.study import Study, finished
+
+
+class Shares(NamedTuple):
+    """What an arm came to in a set of games."""
+
+    seeds: list[int]
+    share_SG: np.ndarray  # of a seed's episodes in a game, those that succeeded
+
+
+class Judgement:
+    """The evaluations that a study asks for. `arms`: its finished runs, by seed."""
+
+    def __init__(self, study: Study, runs: Path, tell: Callable[[str], None]) -> None:
+        plain = study.judged
+        self.sets: dict[str, tuple[str, ...]] = {name: tuple(words) for name, words in plain["evaluate"].items()}
+        self.episodes = int(plain["episodes"])
+        self.judge: dict[str, list[str]] = plain["judge"]
+        self.ceilings: list[str] = plain["ceilings"]
+        self.matrix: dict[str, tuple[str, ...]] = {name: tuple(words) for name, words in plain["matrix"].items()}
+        if not self.judge or not self.sets:
+            raise ConfigError(f"{study.name} says neither what is to be judged (`judge`) nor in what (`evaluate`)")
+        wanted = dict.fromkeys([*self.judge, *self.ceilings, *self.matrix])
+        for arm in [*wanted, *(other for others in self.judge.values() for other in others)]:
+            if arm not in study.arms:
+                raise ConfigError(f"{study.name} has no arm {arm}; there are {', '.join(study.arms)}")
+        self.arms: dict[str, list[RunInfo]] = {}
+        for arm in wanted:
+            try:
+                self.arms |= finished(study, runs, [arm])
+            except ConfigError as error:  # its model, say, is not made yet: the others can be judged
+                tell(f"{arm} is left out: {error}")
+        self._planned: dict[tuple[Path, tuple[str, ...], Policy], Planned] = {}
+        some = next((runs[0] for arm, runs in self.arms.items() if arm in self.matrix), None)
+        for name, words in list(self.matrix.items()):
+            try:
+                if some is not None:
+                    self._plan(some, words)
+            except ConfigError as error:
+                tell(f"nothing is played with {name}: {error}")
+                del self.matrix[name]
+
+    def orders(self) -> list[Planned]:
+        """Each once. Seeds are the outer loop, so that what is stopped early has something of everything."""
+        found = []
+        for number in range(max((len(runs) for runs in self.arms.values()), default=0)):
+            for arm, runs in self.arms.items():
+                if number >= len(runs):
+                    continue
+                if arm in self.judge:
+                    found += [self._plan(runs[number], words) for words in self.sets.values()]
+                if arm in self.ceilings:
+                    found += [self._plan(runs[number], words, "expert") for words in self.sets.values()]
+                if arm in self.matrix:
+                    found += [self._plan(runs[number], words) for words in self.matrix.values()]
+        return list({planned.path: planned for planned in found}.values())
+
+    def shares(self, arm: str, words: Sequence[str], policy: Policy = "behaviour") -> Shares | None:
+        """Of an arm in a set of games; None where not all its finished runs were evaluated there yet."""
+        from llmrl.report.games import shares
+
+        runs = self.arms.get(arm, [])
+        judged = [found for run in runs if (found := self._plan(run, tuple(words), policy).known()) is not None]
+        if not judged or len(judged) < len(runs):
+            return None
+        return Shares([int(run.config["seed"]) for run in runs], shares(judged)[1])
+
+    def _plan(self, run: RunInfo, words: tuple[str, ...], policy: Policy = "behaviour") -> Planned:
+        key = run.path, words, policy
+        if key not in self._planned:
+            self._planned[key] = plan(run, Asked(words, self.episodes, policy))
+        return self._planned[key]
+
+    def table(self) -> Iterator[str]:
+        """Markdown: success in each set of games, and the difference from each arm that it is compared with."""
+        from llmrl.report.games import difference, mean_success
+
+        yield f"| arm | seeds | {' | '.join(self.sets)} |"
+        yield f"|---|--:|{'---|' * len(self.sets)}"
+        for arm, others in self.judge.items():
+            found = {name: self.shares(arm, words) for name, words in self.sets.items()}
+            if all(own is None for own in found.values()):
+                continue
+            cells = [None if own is None else mean_success(own.share_SG) for own in found.values()]
+            yield _row(arm, self.arms[arm], cells)
+            for other in others:
+                theirs = {name: self.shares(other, words) for name, words in self.sets.items()}
+                pairs = [paired(found[name], theirs[name]) for name in self.sets]
+                cells = [None if pair is None else difference(*pair) for pair in pairs]
+                yield _row(f"&nbsp; minus {other}", [], cells, sign=True)
+        for arm in self.ceilings:
+            found = {name: self.shares(arm, words, "expert") for name, words in self.sets.items()}
+            cells = [None if own is None else mean_success(own.share_SG) for own in found.values()]
+            yield _row(f"oracle on the candidates of {arm}", self.arms.get(arm, []), cells)
+
+    def matrix_table(self) -> Iterator[str]:
+        """Markdown: rows learned with a model, columns are played with one."""
+        from llmrl.report.games import mean_success
+
+        yield f"| learned with, played with | {' | '.join(self.matrix)} |"
+        yield f"|---|{'---|' * len(self.matrix)}"
+        for arm in filter(self.arms.__contains__, self.matrix):
+            found = [self.shares(arm, words) for words in self.matrix.values()]
+            yield _row(arm, None, [None if own is None else mean_success(own.share_SG) for own in found])
+
+
+def paired(a: Shares | None, b: Shares | None) -> tuple[np.ndarray, np.ndarray] | None:
+    """The rows of the seeds that both have, in one order; None where there are none."""
+    both = sorted(set(a.seeds) & set(b.seeds)) if a is not None and b is not None else []
+    if a is None or b is None or not both:
+        return None
+    return a.share_SG[[a.seeds.index(s) for s in both]], b.share_SG[[b.seeds.index(s) for s in both]]
+
+
+def _row(name: str, runs: Sequence[RunInfo] | None, cells: Sequence[Estimate | None], sign: bool = False) -> str:
+    told = ["-" if cell is None else _told(cell, sign) for cell in cells]
+    seeds = [] if runs is None else [str(len(runs) or "")]
+    return f"| {' | '.join([name, *seeds, *told])} |"
+
+
+def _told(found: Estimate, sign: bool = False) -> str:
+    form = "{:+.1f} ({:+.0f} to {:+.0f})" if sign else "{:.1f} ({:.0f} to {:.0f})"
+    return form.format(100 * found.low, 100 * found.interval_low, 100 * found.interval_high)
+
+
+def judge_all(judgement: Judgement, jobs: int, tell: Callable[[str], None]) -> list[tuple[Planned, Exception]]:
+    """Plays what was not played yet, `jobs` evaluations at a time. Returns those that failed, with their errors."""
+    start, failed = time.monotonic(), []
+    orders = [order for order in judgement.orders() if order.known() is None]
+    for done, (order, error) in enumerate(run_all(evaluate_run, orders, jobs), 1):
+        words = " ".join([*order.asked.overrides, order.asked.policy])
+        said = "" if error is None else f"  {type(error).__name__}: {error}"
+        tell(f"[{done}/{len(orders)}] {time.monotonic() - start:.0f} s  {order.run.name}  {words}{said}")
+        if error is not None:
+            failed.append((order, error))
+    return failed

@@ -1,0 +1,82 @@
+"""Sample efficiency against prior quality: a point for each model of the ladder and each oracle of a study.
+
+The quality of a prior is its expert mass: the probability that it gives to the expert's actions on the shortest ways
+through development kitchens (`card.json` of each model, see scripts/tiny/quality.py); of an oracle it is known. What it
+is worth is the area under the success curve, and the median of decisions to 80 %, on the study's world.
+"""
+
+from __future__ import annotations
+
+import json
+from math import isfinite
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from llmrl.lm.identify import local_folder
+from llmrl.report.compare import compare
+from llmrl.report.plots import COLOURS
+from llmrl.report.statistics import Estimate
+from llmrl.studies.study import Study, finished
+
+UNIFORM = 0.208  # the expert mass of equal weights, in the same kitchens
+AUTHORS = {"cook": "cooks", "expert": "better cooks", "random": "random authors", "untrained": "nobody"}
+
+
+def quality(overrides: list[str]) -> tuple[str, float] | None:
+    """(kind of prior, its expert mass) of an arm; None where it is neither a model of the ladder nor an oracle."""
+    settings = dict(o.split("=", 1) for o in overrides if "=" in o)
+    if settings.get("prior") == "oracle":
+        error = float(settings["prior.error"])
+        return "oracle", 1 - error + error * UNIFORM
+    if settings.get("prior", "sampled") != "sampled" or any(key.endswith(".uniform") for key in settings):
+        return None
+    if settings.get("learner") != "dqn_prior":
+        return None
+    folder = local_folder(settings.get("lm.model", "tiny-1"))
+    assert folder is not None
+    mass = json.loads((folder / "card.json").read_text())["expert_mass"]["way"]
+    name = folder.name
+    return ("tiny-1" if name == "tiny-1" else AUTHORS[name.rpartition("-")[2]]), mass
+
+
+def draw_quality(study: Study, runs: Path, out: Path, against: str = "dqn") -> Path:
+    """The figure, in `out`. `against`: the arm without a prior, drawn as a line."""
+    arms = finished(study, runs)
+    found: dict[str, list[tuple[str, float, Estimate, Estimate]]] = {}
+    line = None
+    for arm, own in arms.items():
+        if arm == against or arm.endswith("_original"):
+            continue
+        if (kind := quality([*study.common, *study.arms[arm]["set"]])) is None:
+            continue
+        c = compare(own, arms[against], allow_different=True)
+        line = c.against
+        assert c.groups[0].area is not None
+        found.setdefault(kind[0], []).append((arm, kind[1], c.groups[0].area, c.groups[0].needed[1]))
+    _draw(found, line, out)
+    return out
+
+
+def _draw(found: dict, line, out: Path) -> None:  # type: ignore[no-untyped-def]
+    figure = Figure(figsize=(8, 3.9), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for colour, (kind, points) in zip(COLOURS, sorted(found.items()), strict=False):
+        x = [mass for _, mass, _, _ in points]
+        low = [a.low - a.interval_low for _, _, a, _ in points]
+        high = [a.interval_high - a.low for _, _, a, _ in points]
+        left.errorbar(x, [a.low for _, _, a, _ in points], [low, high], fmt="o", color=colour, label=kind, capsize=2)
+        for _, mass, _, needed in points:
+            reached = isfinite(needed.high)
+            right.plot(mass, needed.low, "o" if reached else "^", color=colour, fillstyle="full" if reached else "none")
+    if line is not None and line.area is not None:
+        left.axhline(line.area.low, color="black", linewidth=0.8, linestyle="--", label="dqn, no prior")
+        right.axhline(line.needed[1].low, color="black", linewidth=0.8, linestyle="--")
+    left.set(xlabel="expert mass of the prior", ylabel="area under the success curve", ylim=(0, 1))
+    right.set(xlabel="expert mass of the prior", ylabel="decisions to 80 % (triangle: not reached)", yscale="log")
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+    handles, labels = left.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=8)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=150)

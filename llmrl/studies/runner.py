@@ -1,0 +1,49 @@
+"""Runs the cells of a study; a finished run is not run again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from llmrl.collect import collect, parse_order
+from llmrl.config.compose import compose
+from llmrl.core.targets import look_in
+from llmrl.launch.processes import run_all
+from llmrl.run.folder import is_complete
+from llmrl.studies.study import Cell, Study, identify_cells
+from llmrl.train import train
+
+
+def run_study(
+    study: Study, cells: Sequence[Cell], runs: Path, jobs: int, tell: Callable[[str], None]
+) -> list[tuple[Cell, Exception]]:
+    """Runs `cells` of `study`, `jobs` at a time. Returns those that failed, with their errors."""
+    start, failed = time.monotonic(), []
+    run = partial(run_cell, runs=runs, own_cache=study.empty_caches)
+    for done, (cell, error) in enumerate(run_all(run, cells, jobs), 1):
+        size = "" if cell.size is None else f" size {cell.size:,}"
+        said = "" if error is None else f"  {type(error).__name__}: {error}"
+        tell(f"[{done}/{len(cells)}] {time.monotonic() - start:.0f} s  {cell.arm} seed {cell.seed}{size}{said}")
+        if error is not None:
+            failed.append((cell, error))
+    return failed
+
+
+def run_cell(cell: Cell, runs: Path, own_cache: bool) -> None:
+    if cell.config_dir is not None:
+        look_in(cell.config_dir)
+    cache = [f"paths.cache={runs}/caches/{cell.arm}-{cell.seed}.sqlite3"] if own_cache else []
+    train(cell.compose(*cache, f"paths.runs={runs}", "progress=false"))
+
+
+def unfinished(cells: Sequence[Cell], runs: Path) -> list[Cell]:
+    """The cells that have no complete run in `runs`. Raises ConfigError for one that cannot be composed."""
+    return [cell for cell, identity in identify_cells(cells) if not is_complete(identity.folder(runs))]
+
+
+def collect_missing(words: list[str], runs: Path, tell: Callable[[str], None]) -> str:
+    """Collects a data set that is not there yet, and says what it is."""
+    order, overrides = parse_order(words)
+    return collect(compose(overrides), order, runs, tell)

@@ -1,0 +1,193 @@
+"""The format of a study: arms, seeds and sizes, each cell a run like any other.
+
+A study is a YAML file: `common` overrides, `seeds`, and `arms` by name, each a list of overrides or a mapping with
+`set` (overrides) and `seeds` (how many, where not all). `+name` in a list stands for the overrides of `sets.name`, so
+that what was tuned is written once; what comes later replaces what came before. `tables` names the tables: how the
+names of its arms begin, and the arm that they are compared with. `empty_caches: true` gives each run a cache of answers
+of its own, empty at first, which is what a comparison of seconds or tokens needs. `config_dir` is a folder of config
+groups, beside the file.
+
+An offline study also has `collect`, lists of what `llmrl collect` is told first, and `sizes`: each arm runs once per
+size, or per size of its own `sizes`, with `data.size=SIZE`, the overrides of its `at.SIZE` and after them those of
+`then`; an arm with `sizes: []` learns from no data, and `alone` names the arm that is an arm's prior without data.
+`judge` and the keys beside it say in which other games trained agents are evaluated (`llmrl/studies/judge.py`).
+
+Seeds are the outer loop, so that a study that is stopped early has something of every arm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml  # type: ignore[import-untyped]
+from omegaconf import DictConfig, OmegaConf
+
+from llmrl.config.compose import compose, config_folder
+from llmrl.core.near import did_you_mean
+from llmrl.core.overrides import ConfigError
+from llmrl.run.identity import RunIdentity, identify_run
+
+if TYPE_CHECKING:
+    from llmrl.run.load import RunInfo
+
+JUDGED: dict[str, Any] = {"evaluate": {}, "matrix": {}, "judge": {}, "episodes": 2, "ceilings": []}
+KEYS = {
+    "about",
+    "title",
+    "common",
+    "seeds",
+    "sets",
+    "arms",
+    "tables",
+    "empty_caches",
+    "collect",
+    "sizes",
+    "config_dir",
+    "figure",
+}
+OF_AN_ARM = {"set", "seeds", "sizes", "at", "then", "alone"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    arm: str
+    seed: int
+    overrides: list[str]
+    size: int | None = None  # transitions of an offline run
+    config_dir: Path | None = None
+
+    def compose(self, *more: str) -> DictConfig:
+        return compose([*self.overrides, *more], self.config_dir)
+
+
+@dataclass(frozen=True)
+class Study:
+    name: str
+    title: str  # above its panel of a figure
+    common: list[str]
+    seeds: int
+    arms: dict[str, dict[str, Any]]
+    tables: dict[str, str]  # how the names of its arms begin -> the arm that they are compared with
+    empty_caches: bool
+    collect: list[list[str]]  # what `llmrl collect` is told before anything runs
+    sizes: list[int]
+    config_dir: Path | None  # config groups of its own
+    judged: dict[str, Any]  # evaluate, episodes, judge, ceilings, matrix: what trained agents are evaluated in
+    figure: str | None  # quality: sample efficiency against the quality of priors
+
+    @classmethod
+    def read(cls, file: Path) -> Study:
+        """Raises ConfigError for a file that is no study."""
+        plain = yaml.safe_load(file.read_text())
+        if not isinstance(plain, dict) or (missing := {"arms", "seeds"} - set(plain)):
+            raise ConfigError(f"{file} is no study: it has no {' and no '.join(sorted(missing))}")
+        _refuse_unknown(plain, KEYS | set(JUDGED), str(file))
+        arms = {}
+        for name, arm in plain["arms"].items():
+            arm = {"set": arm} if isinstance(arm, list) else arm
+            _refuse_unknown(arm, OF_AN_ARM, f"{file}: arms.{name}")
+            if arm.get("alone", name) not in plain["arms"]:
+                raise ConfigError(f"{file}: arms.{name}: alone: {arm['alone']} is none of {', '.join(plain['arms'])}")
+            arms[name] = arm | {"set": list(_unfolded(arm["set"], plain.get("sets", {}), f"{file}: arms.{name}"))}
+        tables = plain.get("tables", {})
+        for prefix, against in tables.items():
+            if against not in arms:
+                raise ConfigError(f"{file}: tables.{prefix}: {against} is none of {', '.join(arms)}")
+        return cls(
+            file.stem,
+            plain.get("title", file.stem),
+            plain.get("common", []),
+            plain["seeds"],
+            arms,
+            tables,
+            plain.get("empty_caches", False),
+            plain.get("collect", []),
+            plain.get("sizes", []),
+            file.parent / plain["config_dir"] if "config_dir" in plain else None,
+            {key: plain.get(key, default) for key, default in JUDGED.items()},
+            plain.get("figure"),
+        )
+
+    def cells(self, arms: list[str] | None = None, seeds: int | None = None) -> Iterator[Cell]:
+        chosen = {name: arm for name, arm in self.arms.items() if arms is None or name in arms}
+        if missing := set(arms or []) - set(chosen):
+            raise ConfigError(f"{self.name} has no arm {', '.join(sorted(missing))}; there are {', '.join(self.arms)}")
+        for seed in range(self.seeds if seeds is None else seeds):
+            for name, arm in chosen.items():
+                if seed >= arm.get("seeds", self.seeds):
+                    continue
+                for size in arm.get("sizes", self.sizes) or [None]:
+                    own = [] if size is None else [f"data.size={size}", *arm.get("at", {}).get(size, [])]
+                    overrides = [*self.common, *arm["set"], *own, *arm.get("then", []), f"seed={seed}"]
+                    yield Cell(
+                        name, seed, list({o.partition("=")[0]: o for o in overrides}.values()), size, self.config_dir
+                    )
+
+
+def identify_cells(cells: Iterable[Cell]) -> Iterator[tuple[Cell, RunIdentity]]:
+    """Each cell with the identity of its run. Cells that differ in their seed are composed once."""
+    composed: dict[tuple[str, ...], DictConfig] = {}
+    for cell in cells:
+        key = tuple(o for o in cell.overrides if not o.startswith("seed="))
+        if key not in composed:
+            composed[key] = compose(list(key), cell.config_dir)
+        cfg = composed[key].copy()
+        OmegaConf.set_readonly(cfg, False)
+        cfg.seed = cell.seed
+        OmegaConf.set_readonly(cfg, True)
+        yield cell, identify_run(cfg)
+
+
+def finished_cells(study: Study, runs: Path, only: list[str] | None = None) -> Iterator[tuple[Cell, RunInfo]]:
+    """The cells that have a complete run in `runs`, wherever it lies there, with the run."""
+    from llmrl.run.load import load_runs
+
+    found = {run.summary["run_id"]: run for run in load_runs(runs) if run.status == "complete"}
+    for cell, identity in identify_cells(study.cells(only)):
+        if identity.id in found:
+            yield cell, found[identity.id]
+
+
+def finished(study: Study, runs: Path, only: list[str] | None = None) -> dict[str, list[RunInfo]]:
+    """Arm -> its complete runs, by seed; arms that have none, and that are not among `only`, are left out."""
+    arms: dict[str, list[RunInfo]] = {}
+    for cell, run in finished_cells(study, runs, only):
+        arms.setdefault(cell.arm, []).append(run)
+    return arms
+
+
+def _unfolded(overrides: list[str], sets: dict[str, list[str]], where: str) -> Iterator[str]:
+    for override in overrides:
+        if not override.startswith("+"):
+            yield override
+        elif override[1:] in sets:
+            yield from _unfolded(sets[override[1:]], sets, where)
+        else:
+            raise ConfigError(f"{where}: there is no set {override[1:]}; there are {', '.join(sets)}")
+
+
+def study_files() -> dict[str, Path]:
+    """The studies that come with llmrl, by name."""
+    return {file.stem: file for file in sorted((config_folder() / "study").glob("*.yaml"))}
+
+
+def find_study(name: str) -> Study:
+    """A study of ours by its name, or a file. Raises ConfigError."""
+    if name.endswith((".yaml", ".yml")):
+        if not Path(name).is_file():
+            raise ConfigError(f"{name}: there is no such file")
+        return Study.read(Path(name))
+    files = study_files()
+    if name not in files:
+        raise ConfigError(
+            f"{name}: no such study{did_you_mean([name], files)}; there are {', '.join(files)}, or FILE.yaml"
+        )
+    return Study.read(files[name])
+
+
+def _refuse_unknown(keys: Mapping[str, Any], known: Sequence[str] | set[str], where: str) -> None:
+    if wrong := set(keys) - set(known):
+        raise ConfigError(f"{where}: unknown keys {', '.join(sorted(wrong))}; there are {', '.join(sorted(known))}")
