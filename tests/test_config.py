@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 import yaml
@@ -15,20 +15,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ReadonlyConfigError
 
 from llmrl.config.compose import ConfigError, cells, check, compose, config_folder, run_id, run_name
-from llmrl.core.files import flatten
-from llmrl.schema import (
-    CHOICES,
-    NAMES,
-    RANGES,
-    SCHEMAS,
-    DataConfig,
-    DQNConfig,
-    KitchenConfig,
-    PriorConfig,
-    PromptConfig,
-    TrainConfig,
-)
+from llmrl.schema.envs import KitchenConfig
+from llmrl.schema.fields import allowed
+from llmrl.schema.learners import DQNConfig
+from llmrl.schema.priors import PriorConfig, PromptConfig
+from llmrl.schema.run import SCHEMAS, DataConfig, TrainConfig
 from llmrl.sweep import plan
+from tests.schemas import schemas
 
 OWN = config_folder()
 ENVS = [p.relative_to(OWN / "env").with_suffix("").as_posix() for p in sorted((OWN / "env").rglob("*.yaml"))]
@@ -144,16 +137,16 @@ def test_every_component_file_has_a_schema() -> None:
     assert names - parted == {"lm/none", "encoder/none"}
 
 
-def test_every_choice_and_range_names_a_setting() -> None:
-    known: set[str] = set()
-    for env in ENVS:
-        known |= set(flatten(OmegaConf.to_container(compose([f"env={env}"]))))
-    for encoder in (p.stem for p in (OWN / "encoder").glob("*.yaml") if p.stem != "none"):
-        known |= set(flatten(OmegaConf.to_container(compose(["learner=dqn", f"encoder={encoder}"]))))
-    for learner in LEARNERS:
-        known |= set(flatten(OmegaConf.to_container(compose([f"learner={learner}", *FILES.get(learner, [])]))))
-    known |= set(flatten(OmegaConf.to_container(compose(["lm=vllm", "lm.model=tiny-1"]))))
-    assert not (set(CHOICES) | set(RANGES)) - known
+@pytest.mark.parametrize("schema", sorted(schemas(), key=str))
+def test_every_number_has_a_range_and_every_default_is_allowed(schema: type) -> None:
+    hints, default = get_type_hints(schema), OmegaConf.to_container(OmegaConf.structured(schema))
+    for name, allows in allowed(schema).items():
+        kinds = {hints[name], *get_args(hints[name])}
+        assert allows.range or not kinds & {int, float} or name == "numerics", f"{schema.__name__}.{name}"
+        numbers = default[name] if isinstance(default[name], list) else [default[name]]
+        assert all(n in allows.range for n in numbers if allows.range and n is not None and n != allows.word)
+        assert not allows.choices or default[name] is None or default[name] in allows.choices
+        assert all(n in allows.range for n in allows.names.values())
 
 
 # ---- numbers with names ------------------------------------------------------------------------------------------
@@ -200,11 +193,6 @@ def test_a_name_in_a_file_of_ones_own_and_in_a_sweep(tmp_path: Path) -> None:
     assert [cell.cfg.env.max_decisions for cell in sweep] == [50, 61, 100]
     with pytest.raises(ConfigError, match=r"nothing was launched(.|\n)*env\.max_decisions=papper"):
         plan(["env=household/pick", "learner=random", "env.max_decisions=field,papper"])
-
-
-def test_every_name_is_of_a_setting() -> None:
-    for schema, named in NAMES.items():
-        assert set(named) <= {f.name for f in fields(schema)}
 
 
 # ---- errors, as people see them ----------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import is_dataclass
 from functools import cache
 from importlib import import_module
 from itertools import islice
@@ -30,7 +31,8 @@ from llmrl.encoders.hash import HashEncoder
 from llmrl.learners.weights import network, write_weights
 from llmrl.report import plots
 from llmrl.run.load import load_runs
-from llmrl.schema import CHOICES, OF_SCHEMA, EncoderConfig
+from llmrl.schema.encoders import EncoderConfig
+from llmrl.schema.fields import allowed
 
 ALL = "LLMRL_ALL_NAMES" in os.environ
 pytestmark = [pytest.mark.timeout(0)] if ALL else []  # all settings of one base may take many minutes
@@ -235,8 +237,9 @@ def others(key: str, cfg: DictConfig) -> Iterator[Any]:
     """Other values of a setting, legal or not, from the one that is likeliest to show."""
     value = OmegaConf.select(cfg, key)
     yield from OTHER.get(key, [])
-    schema = OmegaConf.get_type(OmegaConf.select(cfg, key.partition(".")[0]))
-    yield from OF_SCHEMA.get(schema, {}).get(key, CHOICES.get(key, ()))
+    part, _, name = key.rpartition(".")
+    schema = OmegaConf.get_type(OmegaConf.select(cfg, part) if part else cfg)
+    yield from allowed(schema)[name].choices if schema is not None and is_dataclass(schema) else ()
     if isinstance(value, bool):
         yield not value
     elif isinstance(value, int):

@@ -23,7 +23,7 @@ from llmrl.config.compose import (
     unread_overrides,
 )
 from llmrl.lm.language_model import ModelIdentity
-from llmrl.schema import PromptConfig
+from llmrl.schema.priors import PromptConfig
 
 OVERRIDES = ["learner=dqn", "env=overcooked_tomato", "seed=3", "learner.alpha=0.3", "env_steps=500", "encoder.dim=64"]
 ID_OF_OVERRIDES = run_id(compose(OVERRIDES))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass
 from typing import Any
 
@@ -12,24 +12,11 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from llmrl.config.unread import USES, Settings, asks_a_model, informed, unread
 from llmrl.core.overrides import ConfigError, ConfigFolders, closest_first, one_of, shown
 from llmrl.lm.http.address import check_url, read_key
-from llmrl.schema import (
-    CHOICES,
-    OF_SCHEMA,
-    RANGES,
-    SCHEMAS,
-    WORDS,
-    BCConfig,
-    CQLConfig,
-    DQNConfig,
-    DRRNConfig,
-    HouseholdConfig,
-    IQLConfig,
-    KitchenConfig,
-    OpenAILMConfig,
-    RandomKitchenConfig,
-    TrainConfig,
-    TransformersLMConfig,
-)
+from llmrl.schema.envs import HouseholdConfig, KitchenConfig, RandomKitchenConfig
+from llmrl.schema.fields import Allowed, allowed
+from llmrl.schema.learners import BCConfig, CQLConfig, DQNConfig, DRRNConfig, IQLConfig
+from llmrl.schema.lm import OpenAILMConfig, TransformersLMConfig
+from llmrl.schema.run import SCHEMAS, TrainConfig
 
 OFFLINE = (BCConfig, CQLConfig, IQLConfig)  # learn from data
 STOPS = 4  # texts that end an answer, at most
@@ -83,17 +70,15 @@ def _an_option(folders: ConfigFolders, group: str) -> str:
 
 
 def _refuse_values(cfg: DictConfig) -> None:
-    for key, choices in CHOICES.items():
-        value = _select(cfg, key)
-        schema = OmegaConf.get_type(OmegaConf.select(cfg, key.partition(".")[0]))
-        allowed = OF_SCHEMA.get(schema, {}).get(key, choices)
-        if value is not None and value not in allowed:
-            raise ConfigError(one_of(key, value, allowed))
-    for key, numbers in RANGES.items():
-        value = _select(cfg, key)
+    for key, value, allows in _values(cfg):
+        if value is not None and allows.choices and value not in allows.choices:
+            raise ConfigError(one_of(key, value, allows.choices))
         for number in value if isinstance(value, ListConfig) else [value]:
-            if number is not None and number not in numbers and (key not in WORDS or number != WORDS[key]):
-                raise ConfigError(f"{key}={shown(number)}: it must be {numbers}{_or_a_word(key)}")
+            if number is None or allows.range is None or number == allows.word:
+                continue
+            if number not in allows.range:
+                word = f", or {allows.word}" if allows.word else ""
+                raise ConfigError(f"{key}={shown(number)}: it must be {allows.range}{word}")
     if cfg.numerics != TrainConfig.numerics:
         raise ConfigError(
             f"numerics={cfg.numerics}: this llmrl computes with numerics {TrainConfig.numerics}; "
@@ -107,17 +92,14 @@ def _refuse_values(cfg: DictConfig) -> None:
             )
 
 
-def _or_a_word(key: str) -> str:
-    return f", or {WORDS[key]}" if key in WORDS else ""
-
-
-def _select(cfg: DictConfig, key: str) -> Any:
-    """The value of a dotted key that a schema of ours vouches for, else None."""
-    part, _, rest = key.rpartition(".")
-    parent = OmegaConf.select(cfg, part) if part else cfg
-    if not isinstance(parent, DictConfig) or not is_dataclass(OmegaConf.get_type(parent)) or rest not in parent:
-        return None
-    return parent[rest]
+def _values(node: DictConfig, path: str = "") -> Iterator[tuple[str, Any, Allowed]]:
+    """Dotted key, value and what is allowed, of every setting that has a schema of ours."""
+    schema = OmegaConf.get_type(node)
+    for name, allows in allowed(schema).items() if schema is not None and is_dataclass(schema) else ():
+        if isinstance(node[name], DictConfig):
+            yield from _values(node[name], f"{path}{name}.")
+        else:
+            yield f"{path}{name}", node[name], allows
 
 
 def _refuse_combinations(cfg: DictConfig, folders: ConfigFolders) -> None:

@@ -33,19 +33,11 @@ from llmrl.core.overrides import (
     shown,
     unknown_key,
 )
-from llmrl.schema import (
-    NAMES,
-    SCHEMAS,
-    WORDS,
-    BCConfig,
-    DQNConfig,
-    DRRNConfig,
-    ModelEncoderConfig,
-    NoLearnerConfig,
-    OpenAILMConfig,
-    TrainConfig,
-    TransformersLMConfig,
-)
+from llmrl.schema.encoders import ModelEncoderConfig
+from llmrl.schema.fields import Allowed, allowed
+from llmrl.schema.learners import BCConfig, DQNConfig, DRRNConfig, NoLearnerConfig
+from llmrl.schema.lm import OpenAILMConfig, TransformersLMConfig
+from llmrl.schema.run import SCHEMAS, TrainConfig
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -489,11 +481,12 @@ def _typed(schema: type, values: dict[str, Any], path: str = "") -> DictConfig:
             inner = _schema_of(value)
         if inner is not None and isinstance(value, dict):
             value = _typed(inner, value, f"{where}.")
-        names = NAMES.get(schema, {}).get(key, {})
+        allows = allowed(schema)[key]
         try:
-            node[key] = names.get(value, value) if isinstance(value, str) else _whole(value, hints[key])
+            node[key] = allows.names.get(value, value) if isinstance(value, str) else _whole(value, hints[key])
         except OmegaConfBaseException:
-            kind = ", or ".join((kind_in_words(hints[key], where), *(f"{name} ({n})" for name, n in names.items())))
+            names = (f"{name} ({n})" for name, n in allows.names.items())
+            kind = ", or ".join((kind_in_words(hints[key], where, allows), *names))
             said = f"{where}={shown(value)}: expected {kind}"
             if isinstance(value, list | dict) and str in (hints[key], *get_args(hints[key])):
                 raise TextExpected(said, where) from None
@@ -523,13 +516,13 @@ def _whole(value: Any, hint: Any) -> Any:
     return int(value) if is_exact and int in (hint, *get_args(hint)) else value
 
 
-def kind_in_words(hint: Any, where: str) -> str:
+def kind_in_words(hint: Any, where: str, allows: Allowed) -> str:
     """A type in a person's words."""
     if hint == float | str:
-        return f"a number, or {WORDS[where]}"
+        return f"a number, or {allows.word}"
     if type(None) in get_args(hint):
         (inner,) = (t for t in get_args(hint) if t is not type(None))
-        return f"{kind_in_words(inner, where)}, or null"
+        return f"{kind_in_words(inner, where, allows)}, or null"
     if get_args(hint):
         return f"a list like {'[1,2]' if get_args(hint) == (int,) else '[a,b]'}"
     names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}

@@ -1,7 +1,7 @@
 """Which groups, options and settings there are, and what each means: for `llmrl configs`.
 
-A setting's meaning stands in `llmrl/schema.py`, as the comment beside its field (or above it, or beside the field of
-that name in a schema before); an option's, at the head of its YAML file.
+A setting's meaning stands in `llmrl/schema/`, as the comment beside its field or above it; an option's, at the head of
+its YAML file.
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ import inspect
 import io
 import tokenize
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
-from functools import lru_cache
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from llmrl import schema
 from llmrl.config.compose import ConfigError, config_folder, dataclass_in, kind_in_words
 from llmrl.core.files import flatten
 from llmrl.core.overrides import ConfigFolders, one_of, unknown_key
-from llmrl.schema import CHOICES, NAMES, OF_SCHEMA, RANGES, SCHEMAS, PriorConfig, PromptConfig, TrainConfig
+from llmrl.schema.fields import Allowed, allowed
+from llmrl.schema.priors import PriorConfig, PromptConfig
+from llmrl.schema.run import SCHEMAS, TrainConfig
 
 OF_GROUP = {"prior": PriorConfig, "prompt": PromptConfig}  # the schemas of groups that have one, whatever the option
 
@@ -134,40 +135,35 @@ def _settings(of: type | None, node: Mapping[str, Any], path: str) -> Iterator[S
             for inner_key, leaf in flatten(value, key).items():
                 yield Setting(inner_key, leaf, "", "", "")
         else:
-            yield Setting(key, value, kind_in_words(hints[name], key), _allowed(of, key), meanings()[of][name])
+            allows = allowed(of)[name]
+            yield Setting(key, value, kind_in_words(hints[name], key, allows), _in_words(allows), meanings(of)[name])
 
 
-def _allowed(of: type, key: str) -> str:
-    if key in CHOICES:
-        return " | ".join(OF_SCHEMA.get(of, {}).get(key, CHOICES[key]))
-    names = NAMES.get(of, {}).get(key.rpartition(".")[2], {})
-    return ", or ".join((*([str(RANGES[key])] if key in RANGES else []), *(f"{n} ({v})" for n, v in names.items())))
+def _in_words(allows: Allowed) -> str:
+    if allows.choices:
+        return " | ".join(allows.choices)
+    numbers = [] if allows.range is None else [str(allows.range)]
+    return ", or ".join((*numbers, *(f"{name} ({number})" for name, number in allows.names.items())))
 
 
-@lru_cache(maxsize=1)
-def meanings() -> dict[type, dict[str, str]]:
-    """Schema -> field -> its meaning, read off the comments of the schemas' source."""
-    source = inspect.getsource(schema)
-    lines = source.splitlines()
-    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    comments = {t.start[0]: t.string.lstrip("# ") for t in tokens if t.type == tokenize.COMMENT}
-    found: dict[type, dict[str, str]] = {}
-    shared: dict[str, str] = {}
-    for node in ast.parse(source).body:
-        of: Any = getattr(schema, node.name) if isinstance(node, ast.ClassDef) else None
-        if not isinstance(node, ast.ClassDef) or not hasattr(of, "__dataclass_fields__"):
-            continue
-        own: dict[str, str] = {}
-        for field in node.body:
-            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-                beside = [comments[n] for n in range(field.lineno, (field.end_lineno or 0) + 1) if n in comments]
-                above = field.lineno - 1
+@cache
+def meanings(schema: type) -> dict[str, str]:
+    """Setting -> its meaning, read off the comments of the schema's source; "" where there is none."""
+    found = {f.name: "" for f in fields(schema)}
+    for base in filter(is_dataclass, reversed(schema.__mro__)):
+        source = inspect.getsource(base)
+        lines = source.splitlines()
+        tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+        comments = {t.start[0]: t.string.lstrip("# ") for t in tokens if t.type == tokenize.COMMENT}
+        (definition,) = ast.parse(source).body
+        assert isinstance(definition, ast.ClassDef)
+        for node in definition.body:
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                beside = [comments[n] for n in range(node.lineno, (node.end_lineno or 0) + 1) if n in comments]
+                above = node.lineno - 1
                 if not beside and lines[above - 1].lstrip().startswith("#"):
                     beside = [comments[above]]
-                own |= {field.target.id: " ".join(beside)} if beside else {}
-        shared = own | shared
-        inherited = {name: text for base in reversed(of.__mro__) for name, text in found.get(base, {}).items()}
-        found[of] = {f.name: own.get(f.name) or inherited.get(f.name) or shared.get(f.name, "") for f in fields(of)}
+                found |= {node.target.id: " ".join(beside)} if beside else {}
     return found
 
 

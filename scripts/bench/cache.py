@@ -34,7 +34,7 @@ from llmrl.core.state import TextState
 from llmrl.lm.language_model import LanguageModel, ModelIdentity, Sampling, Score
 from llmrl.priors.prior import Prior
 from llmrl.prompts.prompt import Prompt
-from llmrl.schema import TrainConfig
+from llmrl.schema.run import TrainConfig
 from scripts.bench.calibration import interpreter
 
 GOAL = 20_000  # states per second

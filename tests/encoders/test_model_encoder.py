@@ -16,7 +16,7 @@ from transformers import AutoModel, AutoTokenizer, BertConfig, BertForMaskedLM, 
 from llmrl.config.compose import ConfigError, compose, model_identity, run_id
 from llmrl.encoders.model import BertEncoder, ModelEncoder, pair_text
 from llmrl.run.provenance import provenance
-from llmrl.schema import ModelEncoderConfig
+from llmrl.schema.encoders import ModelEncoderConfig
 
 CONTEXT = 64
 TEXTS = [(prompt, tuple(ACTIONS[i : i + 4])) for i, prompt in enumerate(PROMPTS)]
