@@ -9,18 +9,14 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from llmrl.config.unread import USES, Settings, asks_a_model, informed, unread
+from llmrl.config.unread import Settings, asks_a_model, informed, unread
 from llmrl.core.overrides import ConfigError, ConfigFolders, closest_first, one_of, shown
 from llmrl.lm.http.address import check_url, read_key
-from llmrl.schema.envs import HouseholdConfig, KitchenConfig, RandomKitchenConfig
 from llmrl.schema.fields import Allowed, allowed
-from llmrl.schema.learners import BCConfig, CQLConfig, DQNConfig, DRRNConfig, IQLConfig
+from llmrl.schema.learners import LearnerConfig
 from llmrl.schema.lm import OpenAILMConfig, TransformersLMConfig
+from llmrl.schema.priors import PriorConfig, PromptConfig
 from llmrl.schema.run import SCHEMAS, TrainConfig
-
-OFFLINE = (BCConfig, CQLConfig, IQLConfig)  # learn from data
-STOPS = 4  # texts that end an answer, at most
-SMALLEST_ALPHA = 1e-6  # Q/alpha is a float32
 
 
 def refuse(cfg: DictConfig, folders: ConfigFolders) -> None:
@@ -117,8 +113,10 @@ def _refuse_combinations(cfg: DictConfig, folders: ConfigFolders) -> None:
             else f"say learner.priors=[{','.join([*allowed, prior.name])}]"
         )
         raise ConfigError(f"{learner.name} takes prior={' or '.join(allowed)}; for prior={prior.name} {instead}")
+    for part in (learner, prior, cfg.prompt):
+        _refuse_part(part, has_data=cfg.data is not None)
     settings = Settings.of(plain_settings(cfg))
-    _refuse_prior(prior, informed(settings))
+    _refuse_supports(prior, informed(settings))
     _refuse_trust(cfg, informed(settings))
     _refuse_labels(cfg, informed(settings))
     asks = asks_a_model(settings)
@@ -137,27 +135,28 @@ def _refuse_combinations(cfg: DictConfig, folders: ConfigFolders) -> None:
                 f"prompt.think=each: prior={prior.name} scores actions after one thought; use prompt.think=shared, or "
                 "prior=generated"
             )
-        if cfg.prompt.think is not None and cfg.prompt.shots:
-            raise ConfigError(
-                f"prompt.shots={cfg.prompt.shots}: examples show actions and no thoughts; use prompt.shots=0, or "
-                "prompt.think=null"
-            )
         from llmrl.prompts.prompt import Prompt
 
         _explained(lambda: Prompt(cfg.prompt))
         _refuse_nothing_left(cfg)
-    schema = OmegaConf.get_type(learner)
-    _refuse_data(cfg, schema, folders)
+    if cfg.data is not None:
+        _refuse_data(cfg, folders)
     _refuse_unread(cfg, settings)
     _refuse_misnamed(prior, folders)
-    if schema in (DQNConfig, *OFFLINE) and cfg.encoder is None:
+    if getattr(OmegaConf.get_type(learner), "reads_vectors", False) and cfg.encoder is None:
         raise ConfigError(f"learner={learner.name} reads encoded texts and there is no encoder: add encoder=hash")
-    if schema in (DQNConfig, DRRNConfig) and learner.batch > learner.buffer:
-        raise ConfigError(f"learner.batch={learner.batch}: a buffer of {learner.buffer} never holds that many")
-    if schema in (DQNConfig, CQLConfig):
-        _refuse_alpha(cfg)
-    if schema is DQNConfig:
-        _refuse_learner(cfg)
+
+
+def _refuse_part(part: DictConfig | None, has_data: bool) -> None:
+    """What the settings of one part may not be together stands with its schema; somebody else's has none."""
+    settings = None if part is None else OmegaConf.to_object(part)
+    problems: Iterator[str] = iter(())
+    if isinstance(settings, LearnerConfig):
+        problems = settings.problems(has_data)
+    elif isinstance(settings, PriorConfig | PromptConfig):
+        problems = settings.problems()
+    for problem in problems:
+        raise ConfigError(problem)
 
 
 def _refuse_unread(cfg: DictConfig, settings: Settings) -> None:
@@ -169,39 +168,17 @@ def _refuse_unread(cfg: DictConfig, settings: Settings) -> None:
             raise ConfigError(f"{key}={shown(value)}: {rule.why}")
 
 
-def _refuse_prior(prior: DictConfig, informed_uses: list[str]) -> None:
-    """What says the same as another prior that has a name, or contradicts itself."""
-    if (prior.source == "own") != (prior._target_ is not None):
-        raise ConfigError(
-            f"prior.source={prior.source} and prior._target_={prior._target_}: a prior of your own has "
-            "source: own, and a _target_ that names its class (docs/how-to/extend.md); no other prior has one"
-        )
-    if prior.source == "generated" and informed_uses and all(prior[use].k is None for use in informed_uses):
+def _refuse_supports(prior: DictConfig, informed_uses: list[str]) -> None:
+    """Free answers are counted, k of them, in each use that the run has."""
+    if prior.source != "generated" or not informed_uses:
+        return
+    if all(prior[use].k is None for use in informed_uses):
         raise ConfigError(f"prior=generated counts k answers: say how many, as in prior.{informed_uses[0]}.k=5")
-    if prior.stop is not None and (len(prior.stop) > STOPS or not all(prior.stop)):
-        raise ConfigError(
-            f"prior.stop={shown(list(prior.stop))}: {STOPS} texts at most, as servers take, and none that is empty; "
-            "[] where only the model ends an answer"
-        )
-    for use in USES:
-        if prior.source == "uniform" and prior[use].uniform:
-            raise ConfigError(
-                f"prior.{use}.uniform=true: prior={prior.name} is uniform anyway; for all admissible actions in this "
-                f"use, say prior.{use}.k=null"
-            )
-        grows = prior[use].redraw == "union" and use in informed_uses
-        if prior.source == "generated" and prior[use].k is None and grows:
+    for use in informed_uses:
+        if prior[use].k is None and prior[use].redraw == "union":
             raise ConfigError(
                 f"prior.{use}.redraw=union: all admissible actions are considered, and no set of them can grow; add "
                 f"prior.{use}.k=5, or say prior.{use}.redraw=visit"
-            )
-    if prior.uniform_after is not None:
-        known = prior.source != "uniform" or prior.behaviour.k is not None
-        if prior.behaviour.uniform or not known:
-            what = "prior.behaviour.uniform=true" if prior.behaviour.uniform else f"prior={prior.name}"
-            raise ConfigError(
-                f"prior.uniform_after={prior.uniform_after}: with {what} the behaviour knows no prior from the start; "
-                "leave prior.uniform_after out"
             )
 
 
@@ -237,12 +214,10 @@ def _refuse_trust(cfg: DictConfig, informed_uses: list[str]) -> None:
 
 def _refuse_labels(cfg: DictConfig, informed_uses: list[str]) -> None:
     """Labels come from games that have an expert, and never from those that the run is judged in."""
-    prior, schema = cfg.prior, OmegaConf.get_type(cfg.env)
-    if prior.source == "learned" and not prior.labels:
-        raise ConfigError("prior.labels=0: prior=learned is made of labels alone; say how many, or use prior=uniform_k")
+    prior = cfg.prior
     if not prior.labels or not informed_uses:
         return
-    if schema not in (KitchenConfig, RandomKitchenConfig, HouseholdConfig):
+    if not getattr(OmegaConf.get_type(cfg.env), "has_train_games", False):
         raise ConfigError(
             f"prior.labels={prior.labels}: env={cfg.env.name} has no games of its own split to be labelled; kitchens "
             "(overcooked_*) and homes (household/*) have; or say prior.labels=0"
@@ -277,38 +252,26 @@ def _refuse_misnamed(prior: DictConfig, folders: ConfigFolders) -> None:
         )
 
 
-def _refuse_data(cfg: DictConfig, schema: type | None, folders: ConfigFolders) -> None:
-    """What learns from data alone needs some, and nothing else takes any."""
-    learner, prior = cfg.learner, cfg.prior
-    if cfg.data is None:
-        if schema in (CQLConfig, IQLConfig):
-            raise ConfigError(
-                f"learner={learner.name} learns from data alone: add data=FILE; `llmrl collect` makes one"
-            )
-        if schema is BCConfig and learner.weights is None:
-            raise ConfigError(
-                f"learner={learner.name} learns from data, or plays what was learned before: add data=FILE (`llmrl "
-                "collect` makes one), or learner.weights=FILE"
-            )
-        return
-    if schema not in OFFLINE:
-        others = [name for name, s in _kinds(folders).items() if s in OFFLINE]
-        raise ConfigError(f"learner={learner.name} learns by acting and takes no data: use learner={'|'.join(others)}")
-    if schema is BCConfig and learner.weights is not None:
-        raise ConfigError(f"learner.weights={learner.weights}: it learns from data; leave one of the two out")
+def _refuse_data(cfg: DictConfig, folders: ConfigFolders) -> None:
+    """What learns by acting takes no data, and what learns from data is told in time what the prior says."""
+    learner, prior = OmegaConf.to_object(cfg.learner), cfg.prior
+    if not isinstance(learner, LearnerConfig) or not learner.learns_from_data:
+        others = [name for name, schema in _kinds(folders).items() if getattr(schema, "learns_from_data", False)]
+        raise ConfigError(
+            f"learner={cfg.learner.name} learns by acting and takes no data: use learner={'|'.join(others)}"
+        )
     if prior.uniform_after is not None:
         raise ConfigError(
             f"prior.uniform_after={prior.uniform_after}: it counts decisions, and with data there are none"
         )
-    target = prior.target
-    if target.redraw == "union":
+    if prior.target.redraw == "union":
         raise ConfigError(
-            f"prior.target.redraw={target.redraw}: all candidates are asked for before training, so that none come up "
-            "on the way; use prior.target.redraw=never, or visit"
+            f"prior.target.redraw={prior.target.redraw}: all candidates are asked for before training, so that none "
+            "come up on the way; use prior.target.redraw=never, or visit"
         )
-    multiplies = schema is IQLConfig or (schema is BCConfig and learner.product)
-    draws = [target.k, prior.evaluation.k if multiplies else None]
-    if schema in (BCConfig, IQLConfig) and (draws != [None, None] or (prior.source != "uniform" and prior.mix == 0)):
+    weighed = learner.uses_of_all_actions()
+    draws = any(prior[use].k is not None for use in weighed)
+    if draws or (weighed and prior.source != "uniform" and prior.mix == 0):
         raise ConfigError(
             f"learner={learner.name} multiplies with what the prior says of every action: use prior=scored, or "
             "prior.target.k=null prior.evaluation.k=null, with prior.mix above 0"
@@ -320,28 +283,6 @@ def _kinds(folders: ConfigFolders) -> dict[str, type | None]:
     files = folders.groups.get("learner", {})
     targets = {name: OmegaConf.select(OmegaConf.load(file), "learner._target_") for name, file in files.items()}
     return {name: SCHEMAS.get(str(target)) for name, target in targets.items()}
-
-
-def _refuse_alpha(cfg: DictConfig) -> None:
-    learner = cfg.learner
-    for key in ("alpha", "alpha_eval"):
-        if learner[key] is not None and 0 < learner[key] < SMALLEST_ALPHA:
-            raise ConfigError(
-                f"learner.{key}={learner[key]:g}: it must be 0 (greedy in Q) or at least {SMALLEST_ALPHA:g}"
-            )
-
-
-def _refuse_learner(cfg: DictConfig) -> None:
-    learner = cfg.learner
-    if (learner.epsilon_final is None) != (learner.epsilon_decay == 0):
-        raise ConfigError(
-            "learner.epsilon_final and learner.epsilon_decay go together: where epsilon ends, and after how many "
-            "decisions; leave both out for a constant epsilon"
-        )
-    if learner.combine == "product" and 0 in (learner.alpha, learner.alpha_eval):
-        raise ConfigError(
-            "learner.combine=product weighs Q/alpha against log w: learner.alpha and alpha_eval must be above 0"
-        )
 
 
 def _learners(folders: ConfigFolders) -> dict[str, list[str]]:

@@ -35,7 +35,7 @@ from llmrl.core.overrides import (
 )
 from llmrl.schema.encoders import ModelEncoderConfig
 from llmrl.schema.fields import Allowed, allowed
-from llmrl.schema.learners import BCConfig, DQNConfig, DRRNConfig, NoLearnerConfig
+from llmrl.schema.learners import BCConfig, DQNConfig, NoLearnerConfig
 from llmrl.schema.lm import OpenAILMConfig, TransformersLMConfig
 from llmrl.schema.run import SCHEMAS, TrainConfig
 
@@ -129,11 +129,12 @@ def check(cfg: DictConfig, folders: ConfigFolders | None = None) -> DictConfig:
     raw |= {part: raw.get(part) or None for part in _PARTS}  # a YAML file that holds only null composes as {}
     if _schema_of(raw["lm"]) is OpenAILMConfig and raw["lm"].get("model", "???") == "???" and raw["lm"].get("serve"):
         raw["lm"]["model"] = raw["lm"]["serve"]
-    schema = _schema_of(raw["learner"])
+    learner = _schema_of(raw["learner"])
     raw["data"] = _data(raw.get("data"))
-    if schema is BCConfig and raw["data"] is not None and raw["learner"].get("weights") == "???":
+    learns_from_data = raw["data"] is not None and getattr(learner, "learns_from_data", False)
+    if learns_from_data and raw["learner"].get("weights") == "???":
         raw["learner"]["weights"] = None
-    if schema in (NoLearnerConfig, DRRNConfig):
+    if not getattr(learner, "reads_vectors", True):
         raw["encoder"] = None
     typed = _typed(TrainConfig, raw)
     if not asks_a_model(plain_settings(typed)):
