@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from omegaconf import DictConfig, OmegaConf
 
 import llmrl
@@ -27,6 +26,7 @@ from llmrl.config.checks import plain_settings
 from llmrl.config.compose import ConfigError, check, compose, config_folder, free_settings, run_id
 from llmrl.config.unread import UNREAD, USES, unread
 from llmrl.core.files import flatten
+from llmrl.core.overrides import ConfigFolders
 from llmrl.encoders.hash import HashEncoder
 from llmrl.learners.weights import network, write_weights
 from llmrl.report import plots
@@ -60,17 +60,17 @@ KINDS = {
     "llmrl.learners.iql.IQL": NET | DATA,
     "llmrl.learners.bc.BC": NET | DATA,
 }
-PRIORS = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((config_folder() / "prior").glob("*.yaml"))}
+FOLDERS = ConfigFolders(config_folder())
 
 
 def presets() -> dict[str, dict[str, Any]]:
     """Every learner with a prior of each source that it takes; its own goes first."""
     found = {}
-    for path in sorted((config_folder() / "learner").glob("*.yaml")):
-        file = yaml.safe_load(path.read_text())
-        node = file["learner"]
-        own = next(line["override /prior"] for line in file["defaults"] if "override /prior" in line)
-        by_source = {PRIORS[name]["source"]: name for name in reversed([own, *node["priors"]])}
+    for learner in FOLDERS.groups["learner"]:
+        preset = FOLDERS.read("learner", learner)
+        node: Any = OmegaConf.to_container(preset.settings.learner)
+        priors = [preset.choices["prior"], *node["priors"]]
+        by_source = {FOLDERS.read("prior", name).settings.prior.source: name for name in reversed(priors)}
         settings = TINY | KINDS.get(node["_target_"], {})
         if node.get("weights") == "???":
             settings = TINY | (KINDS["llmrl.learners.dqn.DQN"] if "buffer" in node else NET)
@@ -82,8 +82,8 @@ def presets() -> dict[str, dict[str, Any]]:
         for source, prior in by_source.items():
             varied = node.get("combine") == "product" and source == "generated"  # else episodes of a mode are all alike
             more = {"prior.temperature": 2.0, "env.max_decisions": 20} if varied else {}
-            found[f"{path.stem} {source}"] = (
-                settings | BY_SOURCE.get(source, {}) | more | {"learner": path.stem, "prior": prior}
+            found[f"{learner} {source}"] = (
+                settings | BY_SOURCE.get(source, {}) | more | {"learner": learner, "prior": prior}
             )
     return found
 

@@ -102,17 +102,16 @@ def _refuse_combinations(cfg: DictConfig, folders: ConfigFolders) -> None:
     learner, prior = cfg.learner, cfg.prior
     if cfg.data is None and cfg.rollout.pipeline and cfg.rollout.num_envs < 2:
         raise ConfigError("rollout.pipeline=true: one environment has no halves; add rollout.num_envs=2 or more")
-    allowed = learner.get("priors")
-    if allowed is not None and prior.name not in allowed:
+    takes = learner.get("priors")
+    if takes is not None and prior.name not in takes:
         others = closest_first(
-            learner.name, (name for name, priors in _learners(folders).items() if prior.name in priors)
+            learner.name,
+            (name for name, node in _learners(folders).items() if prior.name in (node.get("priors") or ())),
         )
         instead = (
-            f"use learner={' or '.join(others)}"
-            if others
-            else f"say learner.priors=[{','.join([*allowed, prior.name])}]"
+            f"use learner={' or '.join(others)}" if others else f"say learner.priors=[{','.join([*takes, prior.name])}]"
         )
-        raise ConfigError(f"{learner.name} takes prior={' or '.join(allowed)}; for prior={prior.name} {instead}")
+        raise ConfigError(f"{learner.name} takes prior={' or '.join(takes)}; for prior={prior.name} {instead}")
     for part in (learner, prior, cfg.prompt):
         _refuse_part(part, has_data=cfg.data is not None)
     settings = Settings.of(plain_settings(cfg))
@@ -238,12 +237,14 @@ def _refuse_misnamed(prior: DictConfig, folders: ConfigFolders) -> None:
     """A run, and every table, calls its prior by this name."""
 
     def kind(node: Any) -> str:
-        return " ".join(filter(None, (OmegaConf.select(node, "control"), OmegaConf.select(node, "source"))))
+        return " ".join(filter(None, (node.get("control"), node.get("source"))))
 
-    files = folders.groups.get("prior", {})
+    def kind_of(option: str) -> str:
+        return kind(folders.read("prior", option).settings.get("prior", {}))
+
     mine = kind(prior)
-    if prior.name in files and kind(OmegaConf.load(files[prior.name])) != mine:
-        kinds = {name: kind(OmegaConf.load(file)) for name, file in files.items()}
+    if prior.name in folders.groups["prior"] and kind_of(prior.name) != mine:
+        kinds = {name: kind_of(name) for name in folders.groups["prior"]}
         others = [name for name, other in kinds.items() if other == mine]
         key = "control" if kinds[prior.name].endswith(prior.source) else "source"
         raise ConfigError(
@@ -256,7 +257,8 @@ def _refuse_data(cfg: DictConfig, folders: ConfigFolders) -> None:
     """What learns by acting takes no data, and what learns from data is told in time what the prior says."""
     learner, prior = OmegaConf.to_object(cfg.learner), cfg.prior
     if not isinstance(learner, LearnerConfig) or not learner.learns_from_data:
-        others = [name for name, schema in _kinds(folders).items() if getattr(schema, "learns_from_data", False)]
+        schemas = {name: SCHEMAS.get(str(node.get("_target_"))) for name, node in _learners(folders).items()}
+        others = [name for name, schema in schemas.items() if getattr(schema, "learns_from_data", False)]
         raise ConfigError(
             f"learner={cfg.learner.name} learns by acting and takes no data: use learner={'|'.join(others)}"
         )
@@ -278,17 +280,6 @@ def _refuse_data(cfg: DictConfig, folders: ConfigFolders) -> None:
         )
 
 
-def _kinds(folders: ConfigFolders) -> dict[str, type | None]:
-    """Learner -> its schema."""
-    files = folders.groups.get("learner", {})
-    targets = {name: OmegaConf.select(OmegaConf.load(file), "learner._target_") for name, file in files.items()}
-    return {name: SCHEMAS.get(str(target)) for name, target in targets.items()}
-
-
-def _learners(folders: ConfigFolders) -> dict[str, list[str]]:
-    """Learner -> the priors it takes, from the config files."""
-    learners = {}
-    for name, file in folders.groups.get("learner", {}).items():
-        node = OmegaConf.load(file)
-        learners[name] = list(OmegaConf.select(node, "learner.priors") or OmegaConf.select(node, "priors") or [])
-    return learners
+def _learners(folders: ConfigFolders) -> dict[str, DictConfig]:
+    """Learner -> its settings, from the config files."""
+    return {name: folders.read("learner", name).settings.get("learner", {}) for name in folders.groups["learner"]}

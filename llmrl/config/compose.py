@@ -433,6 +433,9 @@ def _explain(error: Exception, overrides: Sequence[str], folders: ConfigFolders)
     try:
         known = _keys(_hydra([str(o.input_line) for o in choices], folders))
     except Exception:  # the choices themselves do not compose: Hydra's first line says why
+        for choice in choices:
+            if (option := str(choice.value())) in folders.groups[choice.key_or_group]:
+                folders.read(choice.key_or_group, option)  # raises for one that inherits from itself
         return first_line(error)
     everything = [*known, *(group for group in folders.groups if group not in known)]
     for o in parsed:

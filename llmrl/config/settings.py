@@ -57,7 +57,7 @@ class Catalogue:
 
     def __init__(self, config_dir: Path | None = None) -> None:
         self._folders = ConfigFolders(config_folder(), config_dir)
-        main = _read(self._folders.own / "train.yaml")
+        main = _plain(OmegaConf.load(self._folders.own / "train.yaml"))
         self._chosen: dict[str, str] = {}
         for line in main.pop("defaults"):
             self._chosen |= line if isinstance(line, Mapping) else {}
@@ -103,17 +103,15 @@ class Catalogue:
         files = self._files(group)
         if option not in files:
             raise ConfigError(one_of(group, option, files))
-        node = _read(files[option])
-        own = node.pop(group, None) if group in node else None
-        others = [] if own is None else [line for line in node.pop("defaults", []) if isinstance(line, Mapping)]
-        plain = own if own is not None else node
-        of = OF_GROUP.get(group) or SCHEMAS.get(str(plain.get("_target_")))
-        settings = list(_settings(of, plain, group))
-        if own is not None:
-            chosen = {key.removeprefix("override /"): value for line in others for key, value in line.items()}
-            settings += [Setting(key, value, "", "", "what it is learned with") for key, value in chosen.items()]
-            settings += _settings(TrainConfig, node, "")
-        return settings
+        preset = self._folders.read(group, option)
+        others = _plain(preset.settings)
+        own = others.pop(group, {})
+        of = OF_GROUP.get(group) or SCHEMAS.get(str(own.get("_target_")))
+        return [
+            *_settings(of, own, group),
+            *(Setting(key, value, "", "", "comes with it") for key, value in preset.choices.items()),
+            *_settings(TrainConfig, others, ""),
+        ]
 
     def in_no_group(self) -> Iterator[Setting]:
         return _settings(TrainConfig, self._main, "")
@@ -167,8 +165,7 @@ def meanings(schema: type) -> dict[str, str]:
     return found
 
 
-def _read(file: Path) -> dict[str, Any]:
-    node = OmegaConf.load(file)
+def _plain(node: Any) -> dict[str, Any]:
     try:
         plain = OmegaConf.to_container(node, resolve=True)
     except OmegaConfBaseException:  # it refers to what another file sets
