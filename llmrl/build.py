@@ -40,7 +40,9 @@ from llmrl.prompts.prompt import Prompt
 from llmrl.rollout.exact import Exact
 from llmrl.rollout.labels import collect_labels, train_world
 from llmrl.run.identity import RunIdentity, chat_template_of, model_identity
-from llmrl.schema import SCHEMAS, EncoderConfig, ModelEncoderConfig, TrainConfig, TransformersLMConfig
+from llmrl.schema.encoders import EncoderConfig, ModelEncoderConfig
+from llmrl.schema.lm import TransformersLMConfig
+from llmrl.schema.run import SCHEMAS, TrainConfig
 
 LEARNED = "prior/"  # begins the names of what a prior learned, among those of weights
 HASHED = EncoderConfig("llmrl.encoders.hash.HashEncoder", "hash")  # of prior.head=hash

@@ -2,7 +2,7 @@
 
     python -m scripts.docs_reference            (or `make docs-reference`)
 
-A setting's meaning is the comment beside its field in `llmrl/schema.py`; a command's text is its help.
+A setting's meaning is the comment at its field in `llmrl/schema/`; a command's text is its help.
 """
 
 from __future__ import annotations

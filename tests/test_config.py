@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import get_args, get_type_hints
 
 import pytest
 import yaml
@@ -15,25 +15,22 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ReadonlyConfigError
 
 from llmrl.config.compose import ConfigError, cells, check, compose, config_folder
+from llmrl.config.settings import Catalogue
 from llmrl.core.files import flatten
+from llmrl.core.overrides import ConfigFolders
 from llmrl.run.identity import identify_run
-from llmrl.schema import (
-    CHOICES,
-    NAMES,
-    RANGES,
-    SCHEMAS,
-    DataConfig,
-    DQNConfig,
-    KitchenConfig,
-    PriorConfig,
-    PromptConfig,
-    TrainConfig,
-)
+from llmrl.schema.envs import KitchenConfig
+from llmrl.schema.fields import allowed
+from llmrl.schema.learners import DQNConfig
+from llmrl.schema.priors import PriorConfig, PromptConfig
+from llmrl.schema.run import SCHEMAS, DataConfig, TrainConfig
 from llmrl.sweep import plan
+from tests.schemas import schemas
 
 OWN = config_folder()
 ENVS = [p.relative_to(OWN / "env").with_suffix("").as_posix() for p in sorted((OWN / "env").rglob("*.yaml"))]
-LEARNERS = {p.stem: yaml.safe_load(p.read_text())["learner"] for p in sorted((OWN / "learner").glob("*.yaml"))}
+FOLDERS = ConfigFolders(OWN)
+LEARNERS = {name: FOLDERS.read("learner", name).settings.learner for name in FOLDERS.groups["learner"]}
 PRIOR_OF = {name: learner["priors"] for name, learner in LEARNERS.items()}
 DATA = f"data={Path(__file__).parent / 'golden' / 'tomato.parquet'}"
 FILES = {name: ["learner.weights=a.file"] for name, node in LEARNERS.items() if node.get("weights") == "???"} | {
@@ -112,22 +109,80 @@ def test_a_setting_may_follow_another() -> None:
 # ---- no key that does nothing ------------------------------------------------------------------------------------
 
 
-def _yaml_parts() -> list[tuple[str, dict[str, Any], type]]:
-    """(where, what the file says, its schema), for every part that has one."""
+def _yaml_parts() -> list[tuple[str, DictConfig, type]]:
+    """(where, what the option sets, its schema), for every option that has one."""
     parts = []
-    for file in sorted(OWN.rglob("*.yaml")):
-        content = yaml.safe_load(file.read_text()) or {}
-        group = file.relative_to(OWN).parts[0]
-        node = content.get(group, content) if group in ("learner", "lm") else content
-        schema = {"prior": PriorConfig, "prompt": PromptConfig}.get(group) or SCHEMAS.get(node.get("_target_", ""))
-        if schema is not None:
-            parts.append((file.relative_to(OWN).with_suffix("").as_posix(), node, schema))
+    for group, options in FOLDERS.groups.items():
+        for option in options:
+            node = FOLDERS.read(group, option).settings[group]
+            schema = {"prior": PriorConfig, "prompt": PromptConfig}.get(group) or SCHEMAS.get(node.get("_target_", ""))
+            if schema is not None:
+                parts.append((f"{group}/{option}", node, schema))
     return parts
 
 
 @pytest.mark.parametrize(("where", "node", "schema"), [pytest.param(*part, id=part[0]) for part in _yaml_parts()])
-def test_a_file_has_exactly_the_keys_of_its_schema(where: str, node: dict[str, Any], schema: type) -> None:
-    assert set(node) - {"defaults"} == {f.name for f in fields(schema)}
+def test_an_option_has_exactly_the_keys_of_its_schema(where: str, node: DictConfig, schema: type) -> None:
+    assert set(node) == {f.name for f in fields(schema)}
+
+
+def test_an_option_says_what_differs_from_what_it_inherits() -> None:
+    for group, options in FOLDERS.groups.items():
+        for option, file in options.items():
+            lines = yaml.safe_load(file.read_text()) or {}
+            for base in (line for line in lines.get("defaults", ()) if isinstance(line, str) and line != "_self_"):
+                inherited = flatten(OmegaConf.to_container(FOLDERS.read(group, base.partition("@")[0]).settings))
+                own = {key: value for key, value in lines.items() if key != "defaults"}
+                own = own if "_global_" in file.read_text().partition("\n")[0] else {group: own}
+                said = {key: value for key, value in flatten(own).items() if key.partition(".")[0] == group}
+                assert not [key for key, value in said.items() if inherited.get(key, "nothing") == value], option
+
+
+@pytest.mark.parametrize("case", ["learner", "prior", "env", "below a folder"])
+def test_a_preset_of_ones_own_inherits(case: str, tmp_path: Path) -> None:
+    group, option, text, key, value = {
+        "learner": ("learner", "mine", "learner: { name: mine, alpha: 0.5 }", "learner.alpha", 0.5),
+        "prior": ("prior", "wide", "name: wide\nbehaviour: { k: 9 }", "prior.behaviour.k", 9),
+        "env": ("env", "mine", "max_decisions: 7", "env.max_decisions", 7),
+        "below a folder": ("env", "mine/far", "max_decisions: 8", "env.max_decisions", 8),
+    }[case]
+    base = {"learner": "dqn_prior_paper", "prior": "sampled"}.get(group, "household/pick@_here_")
+    head = "# @package _global_\n" if group == "learner" else ""
+    file = tmp_path / group / f"{option}.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(f"{head}defaults: [{base}, _self_]\n{text}\n")
+    more = ["learner.priors=[wide]"] if group == "prior" else []
+    cfg = compose([f"{group}={option}", *more], tmp_path)
+    bare = compose([f"{group}={base.partition('@')[0]}"])
+    assert OmegaConf.select(cfg, key) == value
+    changed = {key, f"{group}.name", "learner.priors", "paths.config_dir"}
+    mine, theirs = (
+        {k: v for k, v in flatten(OmegaConf.to_container(c)).items() if k not in changed} for c in (cfg, bare)
+    )
+    assert mine == theirs
+    settings = {s.key: s.value for s in Catalogue(tmp_path).of(group, option)}
+    assert settings[key] == value
+    assert set(settings) == {s.key for s in Catalogue(tmp_path).of(group, base.partition("@")[0])}
+
+
+def test_presets_that_inherit_are_named_where_another_is_needed(tmp_path: Path) -> None:
+    (tmp_path / "learner").mkdir()
+    file = tmp_path / "learner" / "cql_mine.yaml"
+    file.write_text("# @package _global_\ndefaults: [cql_prior, _self_]\nlearner: { name: cql_mine }\n")
+    with pytest.raises(ConfigError, match=r"use learner=.*\bcql_mine\b"):
+        compose(["learner=dqn", DATA], tmp_path)
+    with pytest.raises(ConfigError, match=r"random takes prior=uniform; .*\bcql_mine\b"):
+        compose(["learner=random", "prior=marginal"], tmp_path)
+
+
+def test_a_preset_that_inherits_from_itself_is_told(tmp_path: Path) -> None:
+    (tmp_path / "learner").mkdir()
+    for name, base in (("one", "two"), ("two", "one")):
+        text = f"# @package _global_\ndefaults: [{base}, _self_]\nlearner: {{ name: {name} }}\n"
+        (tmp_path / "learner" / f"{name}.yaml").write_text(text)
+    for look in (lambda: compose(["learner=one"], tmp_path), lambda: Catalogue(tmp_path).of("learner", "one")):
+        with pytest.raises(ConfigError, match=r"one\.yaml inherits from itself: one from two from one"):
+            look()
 
 
 def test_the_main_file_has_every_other_setting() -> None:
@@ -149,16 +204,16 @@ def test_every_component_file_has_a_schema() -> None:
     assert names - parted == {"lm/none", "encoder/none"}
 
 
-def test_every_choice_and_range_names_a_setting() -> None:
-    known: set[str] = set()
-    for env in ENVS:
-        known |= set(flatten(OmegaConf.to_container(compose([f"env={env}"]))))
-    for encoder in (p.stem for p in (OWN / "encoder").glob("*.yaml") if p.stem != "none"):
-        known |= set(flatten(OmegaConf.to_container(compose(["learner=dqn", f"encoder={encoder}"]))))
-    for learner in LEARNERS:
-        known |= set(flatten(OmegaConf.to_container(compose([f"learner={learner}", *FILES.get(learner, [])]))))
-    known |= set(flatten(OmegaConf.to_container(compose(["lm=vllm", "lm.model=tiny-1"]))))
-    assert not (set(CHOICES) | set(RANGES)) - known
+@pytest.mark.parametrize("schema", sorted(schemas(), key=str))
+def test_every_number_has_a_range_and_every_default_is_allowed(schema: type) -> None:
+    hints, default = get_type_hints(schema), OmegaConf.to_container(OmegaConf.structured(schema))
+    for name, allows in allowed(schema).items():
+        kinds = {hints[name], *get_args(hints[name])}
+        assert allows.range or not kinds & {int, float} or name == "numerics", f"{schema.__name__}.{name}"
+        numbers = default[name] if isinstance(default[name], list) else [default[name]]
+        assert all(n in allows.range for n in numbers if allows.range and n is not None and n != allows.word)
+        assert not allows.choices or default[name] is None or default[name] in allows.choices
+        assert all(n in allows.range for n in allows.names.values())
 
 
 # ---- numbers with names ------------------------------------------------------------------------------------------
@@ -205,11 +260,6 @@ def test_a_name_in_a_file_of_ones_own_and_in_a_sweep(tmp_path: Path) -> None:
     assert [cell.cfg.env.max_decisions for cell in sweep] == [50, 61, 100]
     with pytest.raises(ConfigError, match=r"nothing was launched(.|\n)*env\.max_decisions=papper"):
         plan(["env=household/pick", "learner=random", "env.max_decisions=field,papper"])
-
-
-def test_every_name_is_of_a_setting() -> None:
-    for schema, named in NAMES.items():
-        assert set(named) <= {f.name for f in fields(schema)}
 
 
 # ---- errors, as people see them ----------------------------------------------------------------------------------

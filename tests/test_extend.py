@@ -44,9 +44,9 @@ def test_the_page_has_the_files_it_lists() -> None:
     assert set(FILES) == {
         "doors.py", "cliff.py", "mine/env/cliff.yaml", "hints.py", "fresh.py", "bag.py", "tabular.py", "run_doors.py",
         "mine/prior/fresh.yaml", "mine/encoder/bag.yaml", "mine/env/doors.yaml", "mine/prompt/terse.yaml",
-        "mine/lm/hints.yaml", "mine/learner/tabular.yaml",
+        "mine/lm/hints.yaml", "mine/learner/tabular.yaml", "mine/learner/steady.yaml",
     }  # fmt: skip
-    assert len(COMMANDS) == 9
+    assert len(COMMANDS) == 10
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -6,9 +6,9 @@ A setting that changes the order of a sum may change its last bits, and nothing 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from pathlib import Path
-from typing import NamedTuple, get_args, get_type_hints
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -24,8 +24,9 @@ from llmrl.lm.transformers_lm import TransformersLM
 from llmrl.run.identity import identify_run
 from llmrl.run.load import RunInfo, load_runs
 from llmrl.run.provenance import machine, provenance
-from llmrl.schema import SCHEMAS, EncoderConfig, TrainConfig
+from llmrl.schema.encoders import EncoderConfig
 from tests.rounding import differences
+from tests.schemas import schemas
 
 GOLDEN_LM = Path(__file__).parent / "golden" / "lm"
 SMALL = [
@@ -98,18 +99,6 @@ CASES = {
     ("IQLConfig", "priors"): Case("iql", "learner.priors", MORE_PRIORS),
     ("BCConfig", "priors"): Case("bc", "learner.priors", MORE_PRIORS),
 }
-
-
-def schemas() -> set[type]:
-    """All there are: what a run may be made of, and what that is made of."""
-    found: set[type] = set()
-    todo: list[type] = [TrainConfig, *SCHEMAS.values()]
-    while todo:
-        schema = todo.pop()
-        found.add(schema)
-        inner = (t for hint in get_type_hints(schema).values() for t in (hint, *get_args(hint)))
-        todo += [t for t in inner if isinstance(t, type) and is_dataclass(t) and t not in found]
-    return found
 
 
 def test_every_setting_that_is_called_free_is_changed_here() -> None:

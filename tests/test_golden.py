@@ -1,6 +1,6 @@
 """Golden curves: a short run of every learner, compared row by row with the one that was kept.
 
-Where the same config gives other results, raise `numerics` in llmrl/schema.py in the same commit (not where only a
+Where the same config gives other results, raise `numerics` in llmrl/schema/run.py in the same commit (not where only a
 preset's or a default's value changed: that is another config), and write them anew with
 
     python -m tests.test_golden --write
@@ -32,7 +32,7 @@ from llmrl.config.compose import compose
 from llmrl.encoders.hash import HashEncoder
 from llmrl.learners.weights import What, network, write_weights
 from llmrl.run.load import load_runs
-from llmrl.schema import TrainConfig
+from llmrl.schema.run import TrainConfig
 from tests.rounding import SHARED_BY, agree, differences
 
 GOLDEN = Path(__file__).parent / "golden"

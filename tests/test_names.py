@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import is_dataclass
 from functools import cache
 from importlib import import_module
 from itertools import islice
@@ -18,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from omegaconf import DictConfig, OmegaConf
 
 import llmrl
@@ -26,12 +26,14 @@ from llmrl.config.checks import plain_settings
 from llmrl.config.compose import ConfigError, check, compose, config_folder
 from llmrl.config.unread import UNREAD, USES, unread
 from llmrl.core.files import flatten
+from llmrl.core.overrides import ConfigFolders
 from llmrl.encoders.hash import HashEncoder
 from llmrl.learners.weights import network, write_weights
 from llmrl.report import plots
 from llmrl.run.identity import free_settings, identify_run
 from llmrl.run.load import load_runs
-from llmrl.schema import CHOICES, OF_SCHEMA, EncoderConfig
+from llmrl.schema.encoders import EncoderConfig
+from llmrl.schema.fields import allowed
 
 ALL = "LLMRL_ALL_NAMES" in os.environ
 pytestmark = [pytest.mark.timeout(0)] if ALL else []  # all settings of one base may take many minutes
@@ -59,17 +61,17 @@ KINDS = {
     "llmrl.learners.iql.IQL": NET | DATA,
     "llmrl.learners.bc.BC": NET | DATA,
 }
-PRIORS = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((config_folder() / "prior").glob("*.yaml"))}
+FOLDERS = ConfigFolders(config_folder())
 
 
 def presets() -> dict[str, dict[str, Any]]:
     """Every learner with a prior of each source that it takes; its own goes first."""
     found = {}
-    for path in sorted((config_folder() / "learner").glob("*.yaml")):
-        file = yaml.safe_load(path.read_text())
-        node = file["learner"]
-        own = next(line["override /prior"] for line in file["defaults"] if "override /prior" in line)
-        by_source = {PRIORS[name]["source"]: name for name in reversed([own, *node["priors"]])}
+    for learner in FOLDERS.groups["learner"]:
+        preset = FOLDERS.read("learner", learner)
+        node: Any = OmegaConf.to_container(preset.settings.learner)
+        priors = [preset.choices["prior"], *node["priors"]]
+        by_source = {FOLDERS.read("prior", name).settings.prior.source: name for name in reversed(priors)}
         settings = TINY | KINDS.get(node["_target_"], {})
         if node.get("weights") == "???":
             settings = TINY | (KINDS["llmrl.learners.dqn.DQN"] if "buffer" in node else NET)
@@ -81,8 +83,8 @@ def presets() -> dict[str, dict[str, Any]]:
         for source, prior in by_source.items():
             varied = node.get("combine") == "product" and source == "generated"  # else episodes of a mode are all alike
             more = {"prior.temperature": 2.0, "env.max_decisions": 20} if varied else {}
-            found[f"{path.stem} {source}"] = (
-                settings | BY_SOURCE.get(source, {}) | more | {"learner": path.stem, "prior": prior}
+            found[f"{learner} {source}"] = (
+                settings | BY_SOURCE.get(source, {}) | more | {"learner": learner, "prior": prior}
             )
     return found
 
@@ -236,8 +238,9 @@ def others(key: str, cfg: DictConfig) -> Iterator[Any]:
     """Other values of a setting, legal or not, from the one that is likeliest to show."""
     value = OmegaConf.select(cfg, key)
     yield from OTHER.get(key, [])
-    schema = OmegaConf.get_type(OmegaConf.select(cfg, key.partition(".")[0]))
-    yield from OF_SCHEMA.get(schema, {}).get(key, CHOICES.get(key, ()))
+    part, _, name = key.rpartition(".")
+    schema = OmegaConf.get_type(OmegaConf.select(cfg, part) if part else cfg)
+    yield from allowed(schema)[name].choices if schema is not None and is_dataclass(schema) else ()
     if isinstance(value, bool):
         yield not value
     elif isinstance(value, int):

@@ -16,7 +16,7 @@ import llmrl.lm.identify
 from llmrl.config.compose import ConfigError, compose, unread_overrides
 from llmrl.lm.language_model import ModelIdentity
 from llmrl.run.identity import free_settings, identify_run, result_settings
-from llmrl.schema import PromptConfig
+from llmrl.schema.priors import PromptConfig
 
 OVERRIDES = ["learner=dqn", "env=overcooked_tomato", "seed=3", "learner.alpha=0.3", "env_steps=500", "encoder.dim=64"]
 ID_OF_OVERRIDES = identify_run(compose(OVERRIDES)).id

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from llmrl.config.compose import ConfigError, compose
 from llmrl.core.secrets import found_in, names_secret, names_variable_of_secret, without_secrets
 from llmrl.run.folder import RunFolder
-from llmrl.schema import SCHEMAS, TrainConfig
+from llmrl.schema.run import SCHEMAS, TrainConfig
 
 LONG = "x9x9" * 12
 PROVIDERS = f"sk-proj-{LONG}"

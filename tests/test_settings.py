@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
 from pathlib import Path
 from typing import get_type_hints
 
@@ -15,7 +14,10 @@ from llmrl.cli.main import app
 from llmrl.config.compose import ConfigError, compose, dataclass_in
 from llmrl.config.settings import Catalogue, meanings
 from llmrl.core.files import flatten
-from llmrl.schema import SCHEMAS, KitchenConfig, TrainConfig
+from llmrl.schema.envs import KitchenConfig, RandomKitchenConfig
+from llmrl.schema.learners import IQLConfig
+from llmrl.schema.run import TrainConfig
+from tests.schemas import schemas
 
 
 def said(*arguments: str, columns: int = 80) -> str:
@@ -27,21 +29,20 @@ def said(*arguments: str, columns: int = 80) -> str:
 
 def test_every_setting_has_a_meaning() -> None:
     without = [
-        f"{schema.__name__}.{f.name}"
-        for schema in meanings()
-        for f in fields(schema)
-        if f.name not in ("_target_", "name") and dataclass_in(get_type_hints(schema)[f.name]) is None
-        and not meanings()[schema][f.name]
-    ]  # fmt: skip
+        f"{schema.__name__}.{name}"
+        for schema in schemas()
+        for name, meaning in meanings(schema).items()
+        if not meaning and name not in ("_target_", "name") and dataclass_in(get_type_hints(schema)[name]) is None
+    ]
     assert without == []
 
 
-def test_a_meaning_is_the_comment_of_the_field_or_of_one_before() -> None:
-    assert meanings()[KitchenConfig]["max_decisions"] == "truncates"
-    assert meanings()[SCHEMAS["llmrl.envs.kitchen.env.overcooked_random"]]["max_decisions"] == "truncates"
-    assert meanings()[TrainConfig]["env_steps"] == "decisions in all"
-    assert meanings()[SCHEMAS["llmrl.learners.iql.IQL"]]["gamma"] == "the discount"
-    assert meanings()[SCHEMAS["llmrl.learners.iql.IQL"]]["alpha"] == "temperature of the policy in evaluations"
+def test_a_meaning_is_the_comment_beside_or_above_the_field_also_of_a_base() -> None:
+    assert meanings(KitchenConfig)["max_decisions"] == "truncates"
+    assert meanings(KitchenConfig)["reward"].startswith("once: +0.2 per ingredient")
+    assert meanings(RandomKitchenConfig)["max_decisions"] == "truncates"
+    assert meanings(TrainConfig)["env_steps"] == "decisions in all"
+    assert meanings(IQLConfig)["alpha"] == "temperature of the policy in evaluations"
 
 
 def test_every_option_says_what_it_is() -> None:

@@ -20,7 +20,7 @@ from llmrl.learners.dqn import DQN
 from llmrl.report.progress import Progress, Silent
 from llmrl.run.checkpoint import WEIGHTS, checkpoint_steps, read_about
 from llmrl.run.load import RunInfo, load_runs
-from llmrl.schema import EvaluationConfig
+from llmrl.schema.run import EvaluationConfig
 from llmrl.training.base import evaluation_grid
 
 GOLDEN_LM = Path(__file__).parent / "golden" / "lm"

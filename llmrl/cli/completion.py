@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from llmrl.schema import TrainConfig
+from llmrl.schema.run import TrainConfig
 
 
 def overrides(context: typer.Context, incomplete: str) -> list[str]:

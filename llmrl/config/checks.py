@@ -3,37 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from llmrl.config.unread import USES, Settings, asks_a_model, informed, unread
+from llmrl.config.unread import Settings, asks_a_model, informed, unread
 from llmrl.core.overrides import ConfigError, ConfigFolders, closest_first, one_of, shown
 from llmrl.lm.http.address import check_url, read_key
-from llmrl.schema import (
-    CHOICES,
-    OF_SCHEMA,
-    RANGES,
-    SCHEMAS,
-    WORDS,
-    BCConfig,
-    CQLConfig,
-    DQNConfig,
-    DRRNConfig,
-    HouseholdConfig,
-    IQLConfig,
-    KitchenConfig,
-    OpenAILMConfig,
-    RandomKitchenConfig,
-    TrainConfig,
-    TransformersLMConfig,
-)
-
-OFFLINE = (BCConfig, CQLConfig, IQLConfig)  # learn from data
-STOPS = 4  # texts that end an answer, at most
-SMALLEST_ALPHA = 1e-6  # Q/alpha is a float32
+from llmrl.schema.fields import Allowed, allowed
+from llmrl.schema.learners import LearnerConfig
+from llmrl.schema.lm import OpenAILMConfig, TransformersLMConfig
+from llmrl.schema.priors import PriorConfig, PromptConfig
+from llmrl.schema.run import SCHEMAS, TrainConfig
 
 
 def refuse(cfg: DictConfig, folders: ConfigFolders) -> None:
@@ -83,17 +66,15 @@ def _an_option(folders: ConfigFolders, group: str) -> str:
 
 
 def _refuse_values(cfg: DictConfig) -> None:
-    for key, choices in CHOICES.items():
-        value = _select(cfg, key)
-        schema = OmegaConf.get_type(OmegaConf.select(cfg, key.partition(".")[0]))
-        allowed = OF_SCHEMA.get(schema, {}).get(key, choices)
-        if value is not None and value not in allowed:
-            raise ConfigError(one_of(key, value, allowed))
-    for key, numbers in RANGES.items():
-        value = _select(cfg, key)
+    for key, value, allows in _values(cfg):
+        if value is not None and allows.choices and value not in allows.choices:
+            raise ConfigError(one_of(key, value, allows.choices))
         for number in value if isinstance(value, ListConfig) else [value]:
-            if number is not None and number not in numbers and (key not in WORDS or number != WORDS[key]):
-                raise ConfigError(f"{key}={shown(number)}: it must be {numbers}{_or_a_word(key)}")
+            if number is None or allows.range is None or number == allows.word:
+                continue
+            if number not in allows.range:
+                word = f", or {allows.word}" if allows.word else ""
+                raise ConfigError(f"{key}={shown(number)}: it must be {allows.range}{word}")
     if cfg.numerics != TrainConfig.numerics:
         raise ConfigError(
             f"numerics={cfg.numerics}: this llmrl computes with numerics {TrainConfig.numerics}; "
@@ -107,36 +88,34 @@ def _refuse_values(cfg: DictConfig) -> None:
             )
 
 
-def _or_a_word(key: str) -> str:
-    return f", or {WORDS[key]}" if key in WORDS else ""
-
-
-def _select(cfg: DictConfig, key: str) -> Any:
-    """The value of a dotted key that a schema of ours vouches for, else None."""
-    part, _, rest = key.rpartition(".")
-    parent = OmegaConf.select(cfg, part) if part else cfg
-    if not isinstance(parent, DictConfig) or not is_dataclass(OmegaConf.get_type(parent)) or rest not in parent:
-        return None
-    return parent[rest]
+def _values(node: DictConfig, path: str = "") -> Iterator[tuple[str, Any, Allowed]]:
+    """Dotted key, value and what is allowed, of every setting that has a schema of ours."""
+    schema = OmegaConf.get_type(node)
+    for name, allows in allowed(schema).items() if schema is not None and is_dataclass(schema) else ():
+        if isinstance(node[name], DictConfig):
+            yield from _values(node[name], f"{path}{name}.")
+        else:
+            yield f"{path}{name}", node[name], allows
 
 
 def _refuse_combinations(cfg: DictConfig, folders: ConfigFolders) -> None:
     learner, prior = cfg.learner, cfg.prior
     if cfg.data is None and cfg.rollout.pipeline and cfg.rollout.num_envs < 2:
         raise ConfigError("rollout.pipeline=true: one environment has no halves; add rollout.num_envs=2 or more")
-    allowed = learner.get("priors")
-    if allowed is not None and prior.name not in allowed:
+    takes = learner.get("priors")
+    if takes is not None and prior.name not in takes:
         others = closest_first(
-            learner.name, (name for name, priors in _learners(folders).items() if prior.name in priors)
+            learner.name,
+            (name for name, node in _learners(folders).items() if prior.name in (node.get("priors") or ())),
         )
         instead = (
-            f"use learner={' or '.join(others)}"
-            if others
-            else f"say learner.priors=[{','.join([*allowed, prior.name])}]"
+            f"use learner={' or '.join(others)}" if others else f"say learner.priors=[{','.join([*takes, prior.name])}]"
         )
-        raise ConfigError(f"{learner.name} takes prior={' or '.join(allowed)}; for prior={prior.name} {instead}")
+        raise ConfigError(f"{learner.name} takes prior={' or '.join(takes)}; for prior={prior.name} {instead}")
+    for part in (learner, prior, cfg.prompt):
+        _refuse_part(part, has_data=cfg.data is not None)
     settings = Settings.of(plain_settings(cfg))
-    _refuse_prior(prior, informed(settings))
+    _refuse_supports(prior, informed(settings))
     _refuse_trust(cfg, informed(settings))
     _refuse_labels(cfg, informed(settings))
     asks = asks_a_model(settings)
@@ -155,27 +134,28 @@ def _refuse_combinations(cfg: DictConfig, folders: ConfigFolders) -> None:
                 f"prompt.think=each: prior={prior.name} scores actions after one thought; use prompt.think=shared, or "
                 "prior=generated"
             )
-        if cfg.prompt.think is not None and cfg.prompt.shots:
-            raise ConfigError(
-                f"prompt.shots={cfg.prompt.shots}: examples show actions and no thoughts; use prompt.shots=0, or "
-                "prompt.think=null"
-            )
         from llmrl.prompts.prompt import Prompt
 
         _explained(lambda: Prompt(cfg.prompt))
         _refuse_nothing_left(cfg)
-    schema = OmegaConf.get_type(learner)
-    _refuse_data(cfg, schema, folders)
+    if cfg.data is not None:
+        _refuse_data(cfg, folders)
     _refuse_unread(cfg, settings)
     _refuse_misnamed(prior, folders)
-    if schema in (DQNConfig, *OFFLINE) and cfg.encoder is None:
+    if getattr(OmegaConf.get_type(learner), "reads_vectors", False) and cfg.encoder is None:
         raise ConfigError(f"learner={learner.name} reads encoded texts and there is no encoder: add encoder=hash")
-    if schema in (DQNConfig, DRRNConfig) and learner.batch > learner.buffer:
-        raise ConfigError(f"learner.batch={learner.batch}: a buffer of {learner.buffer} never holds that many")
-    if schema in (DQNConfig, CQLConfig):
-        _refuse_alpha(cfg)
-    if schema is DQNConfig:
-        _refuse_learner(cfg)
+
+
+def _refuse_part(part: DictConfig | None, has_data: bool) -> None:
+    """What the settings of one part may not be together stands with its schema; somebody else's has none."""
+    settings = None if part is None else OmegaConf.to_object(part)
+    problems: Iterator[str] = iter(())
+    if isinstance(settings, LearnerConfig):
+        problems = settings.problems(has_data)
+    elif isinstance(settings, PriorConfig | PromptConfig):
+        problems = settings.problems()
+    for problem in problems:
+        raise ConfigError(problem)
 
 
 def _refuse_unread(cfg: DictConfig, settings: Settings) -> None:
@@ -187,39 +167,17 @@ def _refuse_unread(cfg: DictConfig, settings: Settings) -> None:
             raise ConfigError(f"{key}={shown(value)}: {rule.why}")
 
 
-def _refuse_prior(prior: DictConfig, informed_uses: list[str]) -> None:
-    """What says the same as another prior that has a name, or contradicts itself."""
-    if (prior.source == "own") != (prior._target_ is not None):
-        raise ConfigError(
-            f"prior.source={prior.source} and prior._target_={prior._target_}: a prior of your own has "
-            "source: own, and a _target_ that names its class (docs/how-to/extend.md); no other prior has one"
-        )
-    if prior.source == "generated" and informed_uses and all(prior[use].k is None for use in informed_uses):
+def _refuse_supports(prior: DictConfig, informed_uses: list[str]) -> None:
+    """Free answers are counted, k of them, in each use that the run has."""
+    if prior.source != "generated" or not informed_uses:
+        return
+    if all(prior[use].k is None for use in informed_uses):
         raise ConfigError(f"prior=generated counts k answers: say how many, as in prior.{informed_uses[0]}.k=5")
-    if prior.stop is not None and (len(prior.stop) > STOPS or not all(prior.stop)):
-        raise ConfigError(
-            f"prior.stop={shown(list(prior.stop))}: {STOPS} texts at most, as servers take, and none that is empty; "
-            "[] where only the model ends an answer"
-        )
-    for use in USES:
-        if prior.source == "uniform" and prior[use].uniform:
-            raise ConfigError(
-                f"prior.{use}.uniform=true: prior={prior.name} is uniform anyway; for all admissible actions in this "
-                f"use, say prior.{use}.k=null"
-            )
-        grows = prior[use].redraw == "union" and use in informed_uses
-        if prior.source == "generated" and prior[use].k is None and grows:
+    for use in informed_uses:
+        if prior[use].k is None and prior[use].redraw == "union":
             raise ConfigError(
                 f"prior.{use}.redraw=union: all admissible actions are considered, and no set of them can grow; add "
                 f"prior.{use}.k=5, or say prior.{use}.redraw=visit"
-            )
-    if prior.uniform_after is not None:
-        known = prior.source != "uniform" or prior.behaviour.k is not None
-        if prior.behaviour.uniform or not known:
-            what = "prior.behaviour.uniform=true" if prior.behaviour.uniform else f"prior={prior.name}"
-            raise ConfigError(
-                f"prior.uniform_after={prior.uniform_after}: with {what} the behaviour knows no prior from the start; "
-                "leave prior.uniform_after out"
             )
 
 
@@ -255,12 +213,10 @@ def _refuse_trust(cfg: DictConfig, informed_uses: list[str]) -> None:
 
 def _refuse_labels(cfg: DictConfig, informed_uses: list[str]) -> None:
     """Labels come from games that have an expert, and never from those that the run is judged in."""
-    prior, schema = cfg.prior, OmegaConf.get_type(cfg.env)
-    if prior.source == "learned" and not prior.labels:
-        raise ConfigError("prior.labels=0: prior=learned is made of labels alone; say how many, or use prior=uniform_k")
+    prior = cfg.prior
     if not prior.labels or not informed_uses:
         return
-    if schema not in (KitchenConfig, RandomKitchenConfig, HouseholdConfig):
+    if not getattr(OmegaConf.get_type(cfg.env), "has_train_games", False):
         raise ConfigError(
             f"prior.labels={prior.labels}: env={cfg.env.name} has no games of its own split to be labelled; kitchens "
             "(overcooked_*) and homes (household/*) have; or say prior.labels=0"
@@ -281,12 +237,14 @@ def _refuse_misnamed(prior: DictConfig, folders: ConfigFolders) -> None:
     """A run, and every table, calls its prior by this name."""
 
     def kind(node: Any) -> str:
-        return " ".join(filter(None, (OmegaConf.select(node, "control"), OmegaConf.select(node, "source"))))
+        return " ".join(filter(None, (node.get("control"), node.get("source"))))
 
-    files = folders.groups.get("prior", {})
+    def kind_of(option: str) -> str:
+        return kind(folders.read("prior", option).settings.get("prior", {}))
+
     mine = kind(prior)
-    if prior.name in files and kind(OmegaConf.load(files[prior.name])) != mine:
-        kinds = {name: kind(OmegaConf.load(file)) for name, file in files.items()}
+    if prior.name in folders.groups["prior"] and kind_of(prior.name) != mine:
+        kinds = {name: kind_of(name) for name in folders.groups["prior"]}
         others = [name for name, other in kinds.items() if other == mine]
         key = "control" if kinds[prior.name].endswith(prior.source) else "source"
         raise ConfigError(
@@ -295,77 +253,33 @@ def _refuse_misnamed(prior: DictConfig, folders: ConfigFolders) -> None:
         )
 
 
-def _refuse_data(cfg: DictConfig, schema: type | None, folders: ConfigFolders) -> None:
-    """What learns from data alone needs some, and nothing else takes any."""
-    learner, prior = cfg.learner, cfg.prior
-    if cfg.data is None:
-        if schema in (CQLConfig, IQLConfig):
-            raise ConfigError(
-                f"learner={learner.name} learns from data alone: add data=FILE; `llmrl collect` makes one"
-            )
-        if schema is BCConfig and learner.weights is None:
-            raise ConfigError(
-                f"learner={learner.name} learns from data, or plays what was learned before: add data=FILE (`llmrl "
-                "collect` makes one), or learner.weights=FILE"
-            )
-        return
-    if schema not in OFFLINE:
-        others = [name for name, s in _kinds(folders).items() if s in OFFLINE]
-        raise ConfigError(f"learner={learner.name} learns by acting and takes no data: use learner={'|'.join(others)}")
-    if schema is BCConfig and learner.weights is not None:
-        raise ConfigError(f"learner.weights={learner.weights}: it learns from data; leave one of the two out")
+def _refuse_data(cfg: DictConfig, folders: ConfigFolders) -> None:
+    """What learns by acting takes no data, and what learns from data is told in time what the prior says."""
+    learner, prior = OmegaConf.to_object(cfg.learner), cfg.prior
+    if not isinstance(learner, LearnerConfig) or not learner.learns_from_data:
+        schemas = {name: SCHEMAS.get(str(node.get("_target_"))) for name, node in _learners(folders).items()}
+        others = [name for name, schema in schemas.items() if getattr(schema, "learns_from_data", False)]
+        raise ConfigError(
+            f"learner={cfg.learner.name} learns by acting and takes no data: use learner={'|'.join(others)}"
+        )
     if prior.uniform_after is not None:
         raise ConfigError(
             f"prior.uniform_after={prior.uniform_after}: it counts decisions, and with data there are none"
         )
-    target = prior.target
-    if target.redraw == "union":
+    if prior.target.redraw == "union":
         raise ConfigError(
-            f"prior.target.redraw={target.redraw}: all candidates are asked for before training, so that none come up "
-            "on the way; use prior.target.redraw=never, or visit"
+            f"prior.target.redraw={prior.target.redraw}: all candidates are asked for before training, so that none "
+            "come up on the way; use prior.target.redraw=never, or visit"
         )
-    multiplies = schema is IQLConfig or (schema is BCConfig and learner.product)
-    draws = [target.k, prior.evaluation.k if multiplies else None]
-    if schema in (BCConfig, IQLConfig) and (draws != [None, None] or (prior.source != "uniform" and prior.mix == 0)):
+    weighed = learner.uses_of_all_actions()
+    draws = any(prior[use].k is not None for use in weighed)
+    if draws or (weighed and prior.source != "uniform" and prior.mix == 0):
         raise ConfigError(
             f"learner={learner.name} multiplies with what the prior says of every action: use prior=scored, or "
             "prior.target.k=null prior.evaluation.k=null, with prior.mix above 0"
         )
 
 
-def _kinds(folders: ConfigFolders) -> dict[str, type | None]:
-    """Learner -> its schema."""
-    files = folders.groups.get("learner", {})
-    targets = {name: OmegaConf.select(OmegaConf.load(file), "learner._target_") for name, file in files.items()}
-    return {name: SCHEMAS.get(str(target)) for name, target in targets.items()}
-
-
-def _refuse_alpha(cfg: DictConfig) -> None:
-    learner = cfg.learner
-    for key in ("alpha", "alpha_eval"):
-        if learner[key] is not None and 0 < learner[key] < SMALLEST_ALPHA:
-            raise ConfigError(
-                f"learner.{key}={learner[key]:g}: it must be 0 (greedy in Q) or at least {SMALLEST_ALPHA:g}"
-            )
-
-
-def _refuse_learner(cfg: DictConfig) -> None:
-    learner = cfg.learner
-    if (learner.epsilon_final is None) != (learner.epsilon_decay == 0):
-        raise ConfigError(
-            "learner.epsilon_final and learner.epsilon_decay go together: where epsilon ends, and after how many "
-            "decisions; leave both out for a constant epsilon"
-        )
-    if learner.combine == "product" and 0 in (learner.alpha, learner.alpha_eval):
-        raise ConfigError(
-            "learner.combine=product weighs Q/alpha against log w: learner.alpha and alpha_eval must be above 0"
-        )
-
-
-def _learners(folders: ConfigFolders) -> dict[str, list[str]]:
-    """Learner -> the priors it takes, from the config files."""
-    learners = {}
-    for name, file in folders.groups.get("learner", {}).items():
-        node = OmegaConf.load(file)
-        learners[name] = list(OmegaConf.select(node, "learner.priors") or OmegaConf.select(node, "priors") or [])
-    return learners
+def _learners(folders: ConfigFolders) -> dict[str, DictConfig]:
+    """Learner -> its settings, from the config files."""
+    return {name: folders.read("learner", name).settings.get("learner", {}) for name in folders.groups["learner"]}

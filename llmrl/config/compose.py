@@ -31,16 +31,10 @@ from llmrl.core.overrides import (
     shown,
     unknown_key,
 )
-from llmrl.schema import (
-    NAMES,
-    SCHEMAS,
-    WORDS,
-    BCConfig,
-    DRRNConfig,
-    NoLearnerConfig,
-    OpenAILMConfig,
-    TrainConfig,
-)
+from llmrl.schema.fields import Allowed, allowed
+from llmrl.schema.learners import NoLearnerConfig
+from llmrl.schema.lm import OpenAILMConfig
+from llmrl.schema.run import SCHEMAS, TrainConfig
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -124,11 +118,12 @@ def check(cfg: DictConfig, folders: ConfigFolders | None = None) -> DictConfig:
     raw |= {part: raw.get(part) or None for part in PARTS}  # a YAML file that holds only null composes as {}
     if schema_of(raw["lm"]) is OpenAILMConfig and raw["lm"].get("model", "???") == "???" and raw["lm"].get("serve"):
         raw["lm"]["model"] = raw["lm"]["serve"]
-    schema = schema_of(raw["learner"])
+    learner = schema_of(raw["learner"])
     raw["data"] = _data(raw.get("data"))
-    if schema is BCConfig and raw["data"] is not None and raw["learner"].get("weights") == "???":
+    learns_from_data = raw["data"] is not None and getattr(learner, "learns_from_data", False)
+    if learns_from_data and raw["learner"].get("weights") == "???":
         raw["learner"]["weights"] = None
-    if schema in (NoLearnerConfig, DRRNConfig):
+    if not getattr(learner, "reads_vectors", True):
         raw["encoder"] = None
     typed = _typed(TrainConfig, raw)
     if not asks_a_model(plain_settings(typed)):
@@ -220,6 +215,9 @@ def _explain(error: Exception, overrides: Sequence[str], folders: ConfigFolders)
     try:
         known = _keys(_hydra([str(o.input_line) for o in choices], folders))
     except Exception:  # the choices themselves do not compose: Hydra's first line says why
+        for choice in choices:
+            if (option := str(choice.value())) in folders.groups[choice.key_or_group]:
+                folders.read(choice.key_or_group, option)  # raises for one that inherits from itself
         return first_line(error)
     everything = [*known, *(group for group in folders.groups if group not in known)]
     for o in parsed:
@@ -269,11 +267,12 @@ def _typed(schema: type, values: dict[str, Any], path: str = "") -> DictConfig:
             inner = schema_of(value)
         if inner is not None and isinstance(value, dict):
             value = _typed(inner, value, f"{where}.")
-        names = NAMES.get(schema, {}).get(key, {})
+        allows = allowed(schema)[key]
         try:
-            node[key] = names.get(value, value) if isinstance(value, str) else _whole(value, hints[key])
+            node[key] = allows.names.get(value, value) if isinstance(value, str) else _whole(value, hints[key])
         except OmegaConfBaseException:
-            kind = ", or ".join((kind_in_words(hints[key], where), *(f"{name} ({n})" for name, n in names.items())))
+            names = (f"{name} ({n})" for name, n in allows.names.items())
+            kind = ", or ".join((kind_in_words(hints[key], where, allows), *names))
             said = f"{where}={shown(value)}: expected {kind}"
             if isinstance(value, list | dict) and str in (hints[key], *get_args(hints[key])):
                 raise TextExpected(said, where) from None
@@ -303,13 +302,13 @@ def _whole(value: Any, hint: Any) -> Any:
     return int(value) if is_exact and int in (hint, *get_args(hint)) else value
 
 
-def kind_in_words(hint: Any, where: str) -> str:
+def kind_in_words(hint: Any, where: str, allows: Allowed) -> str:
     """A type in a person's words."""
     if hint == float | str:
-        return f"a number, or {WORDS[where]}"
+        return f"a number, or {allows.word}"
     if type(None) in get_args(hint):
         (inner,) = (t for t in get_args(hint) if t is not type(None))
-        return f"{kind_in_words(inner, where)}, or null"
+        return f"{kind_in_words(inner, where, allows)}, or null"
     if get_args(hint):
         return f"a list like {'[1,2]' if get_args(hint) == (int,) else '[a,b]'}"
     names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}

@@ -1,7 +1,7 @@
 """Which groups, options and settings there are, and what each means: for `llmrl configs`.
 
-A setting's meaning stands in `llmrl/schema.py`, as the comment beside its field (or above it, or beside the field of
-that name in a schema before); an option's, at the head of its YAML file.
+A setting's meaning stands in `llmrl/schema/`, as the comment beside its field or above it; an option's, at the head of
+its YAML file.
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ import inspect
 import io
 import tokenize
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
-from functools import lru_cache
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from llmrl import schema
 from llmrl.config.compose import ConfigError, config_folder, dataclass_in, kind_in_words
 from llmrl.core.files import flatten
 from llmrl.core.overrides import ConfigFolders, one_of, unknown_key
-from llmrl.schema import CHOICES, NAMES, OF_SCHEMA, RANGES, SCHEMAS, PriorConfig, PromptConfig, TrainConfig
+from llmrl.schema.fields import Allowed, allowed
+from llmrl.schema.priors import PriorConfig, PromptConfig
+from llmrl.schema.run import SCHEMAS, TrainConfig
 
 OF_GROUP = {"prior": PriorConfig, "prompt": PromptConfig}  # the schemas of groups that have one, whatever the option
 
@@ -56,7 +57,7 @@ class Catalogue:
 
     def __init__(self, config_dir: Path | None = None) -> None:
         self._folders = ConfigFolders(config_folder(), config_dir)
-        main = _read(self._folders.own / "train.yaml")
+        main = _plain(OmegaConf.load(self._folders.own / "train.yaml"))
         self._chosen: dict[str, str] = {}
         for line in main.pop("defaults"):
             self._chosen |= line if isinstance(line, Mapping) else {}
@@ -102,17 +103,15 @@ class Catalogue:
         files = self._files(group)
         if option not in files:
             raise ConfigError(one_of(group, option, files))
-        node = _read(files[option])
-        own = node.pop(group, None) if group in node else None
-        others = [] if own is None else [line for line in node.pop("defaults", []) if isinstance(line, Mapping)]
-        plain = own if own is not None else node
-        of = OF_GROUP.get(group) or SCHEMAS.get(str(plain.get("_target_")))
-        settings = list(_settings(of, plain, group))
-        if own is not None:
-            chosen = {key.removeprefix("override /"): value for line in others for key, value in line.items()}
-            settings += [Setting(key, value, "", "", "what it is learned with") for key, value in chosen.items()]
-            settings += _settings(TrainConfig, node, "")
-        return settings
+        preset = self._folders.read(group, option)
+        others = _plain(preset.settings)
+        own = others.pop(group, {})
+        of = OF_GROUP.get(group) or SCHEMAS.get(str(own.get("_target_")))
+        return [
+            *_settings(of, own, group),
+            *(Setting(key, value, "", "", "comes with it") for key, value in preset.choices.items()),
+            *_settings(TrainConfig, others, ""),
+        ]
 
     def in_no_group(self) -> Iterator[Setting]:
         return _settings(TrainConfig, self._main, "")
@@ -134,45 +133,39 @@ def _settings(of: type | None, node: Mapping[str, Any], path: str) -> Iterator[S
             for inner_key, leaf in flatten(value, key).items():
                 yield Setting(inner_key, leaf, "", "", "")
         else:
-            yield Setting(key, value, kind_in_words(hints[name], key), _allowed(of, key), meanings()[of][name])
+            allows = allowed(of)[name]
+            yield Setting(key, value, kind_in_words(hints[name], key, allows), _in_words(allows), meanings(of)[name])
 
 
-def _allowed(of: type, key: str) -> str:
-    if key in CHOICES:
-        return " | ".join(OF_SCHEMA.get(of, {}).get(key, CHOICES[key]))
-    names = NAMES.get(of, {}).get(key.rpartition(".")[2], {})
-    return ", or ".join((*([str(RANGES[key])] if key in RANGES else []), *(f"{n} ({v})" for n, v in names.items())))
+def _in_words(allows: Allowed) -> str:
+    if allows.choices:
+        return " | ".join(allows.choices)
+    numbers = [] if allows.range is None else [str(allows.range)]
+    return ", or ".join((*numbers, *(f"{name} ({number})" for name, number in allows.names.items())))
 
 
-@lru_cache(maxsize=1)
-def meanings() -> dict[type, dict[str, str]]:
-    """Schema -> field -> its meaning, read off the comments of the schemas' source."""
-    source = inspect.getsource(schema)
-    lines = source.splitlines()
-    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    comments = {t.start[0]: t.string.lstrip("# ") for t in tokens if t.type == tokenize.COMMENT}
-    found: dict[type, dict[str, str]] = {}
-    shared: dict[str, str] = {}
-    for node in ast.parse(source).body:
-        of: Any = getattr(schema, node.name) if isinstance(node, ast.ClassDef) else None
-        if not isinstance(node, ast.ClassDef) or not hasattr(of, "__dataclass_fields__"):
-            continue
-        own: dict[str, str] = {}
-        for field in node.body:
-            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-                beside = [comments[n] for n in range(field.lineno, (field.end_lineno or 0) + 1) if n in comments]
-                above = field.lineno - 1
+@cache
+def meanings(schema: type) -> dict[str, str]:
+    """Setting -> its meaning, read off the comments of the schema's source; "" where there is none."""
+    found = {f.name: "" for f in fields(schema)}
+    for base in filter(is_dataclass, reversed(schema.__mro__)):
+        source = inspect.getsource(base)
+        lines = source.splitlines()
+        tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+        comments = {t.start[0]: t.string.lstrip("# ") for t in tokens if t.type == tokenize.COMMENT}
+        (definition,) = ast.parse(source).body
+        assert isinstance(definition, ast.ClassDef)
+        for node in definition.body:
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                beside = [comments[n] for n in range(node.lineno, (node.end_lineno or 0) + 1) if n in comments]
+                above = node.lineno - 1
                 if not beside and lines[above - 1].lstrip().startswith("#"):
                     beside = [comments[above]]
-                own |= {field.target.id: " ".join(beside)} if beside else {}
-        shared = own | shared
-        inherited = {name: text for base in reversed(of.__mro__) for name, text in found.get(base, {}).items()}
-        found[of] = {f.name: own.get(f.name) or inherited.get(f.name) or shared.get(f.name, "") for f in fields(of)}
+                found |= {node.target.id: " ".join(beside)} if beside else {}
     return found
 
 
-def _read(file: Path) -> dict[str, Any]:
-    node = OmegaConf.load(file)
+def _plain(node: Any) -> dict[str, Any]:
     try:
         plain = OmegaConf.to_container(node, resolve=True)
     except OmegaConfBaseException:  # it refers to what another file sets

@@ -14,19 +14,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from llmrl.core.files import flatten
-from llmrl.schema import (
-    SCHEMAS,
-    AlfworldConfig,
-    BCConfig,
-    CQLConfig,
-    DQNConfig,
-    DRRNConfig,
-    FrozenLakeConfig,
-    HouseholdConfig,
-    NoLearnerConfig,
-)
+from llmrl.schema.envs import AlfworldConfig, FrozenLakeConfig, HouseholdConfig
+from llmrl.schema.learners import BCConfig, CQLConfig, DQNConfig, DRRNConfig, NoLearnerConfig
+from llmrl.schema.priors import USES
+from llmrl.schema.run import SCHEMAS
 
-USES = ("behaviour", "target", "evaluation")
 STANDS_FOR = {  # null is the value of the other setting, and the run is named by that
     "learner.alpha_eval": "learner.alpha",
     "prior.draw_seed": "seed",

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llmrl.core.near import nearest
 from llmrl.core.secrets import found_in, names_secret, names_variable_of_secret
@@ -16,6 +16,7 @@ from llmrl.core.secrets import found_in, names_secret, names_variable_of_secret
 if TYPE_CHECKING:
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import Override
+    from omegaconf import DictConfig
 
 
 class ConfigError(ValueError):
@@ -30,6 +31,13 @@ class TextExpected(ConfigError):
         self.key = key
 
 
+class Preset(NamedTuple):
+    """An option of a config group."""
+
+    settings: DictConfig  # by section: those of the group `learner` are in `learner`
+    choices: dict[str, str]  # of options in other groups
+
+
 class ConfigFolders:
     """The config groups and their options, as files: llmrl's own, and those of a person's `--config-dir`.
 
@@ -40,6 +48,7 @@ class ConfigFolders:
         self.own, self.extra = own, extra
         if extra is not None and not extra.is_dir():
             raise ConfigError(f"--config-dir {extra}: there is no such folder")
+        self._presets: dict[tuple[str, str], Preset] = {}  # that were read
         self.groups: dict[str, dict[str, Path]] = {}
         for root in (own, extra) if extra else (own,):
             for file in sorted(root.rglob("*.yaml"), key=lambda file: file.with_suffix("")):
@@ -58,6 +67,39 @@ class ConfigFolders:
         for no_part_of_a_run in ("tune", "study"):  # spaces of `llmrl tune`, and what `llmrl reproduce` runs
             self.groups.pop(no_part_of_a_run, None)
         self.models = self.groups.pop("models", {})  # what `llmrl models get` can get, by name
+
+    def read(self, group: str, option: str, heirs: tuple[str, ...] = ()) -> Preset:
+        """What an option sets, with what it inherits from others of its group, as Hydra composes it.
+
+        `heirs` inherit from it. Raises ConfigError for an option that inherits from itself.
+        """
+        from omegaconf import OmegaConf
+
+        if (group, option) in self._presets:
+            return self._presets[group, option]
+        file = self.groups[group][option]
+        if option in heirs:
+            raise ConfigError(f"{file} inherits from itself: {' from '.join([*heirs, option])}; change its defaults")
+        node: Any = OmegaConf.load(file)
+        lines = list(node.pop("defaults", []))
+        if "@package _global_" not in file.read_text(encoding="utf-8").partition("\n")[0]:
+            node = OmegaConf.create({group: node})
+        parts: list[Any] = []
+        choices: dict[str, str] = {}
+        for line in lines if "_self_" in lines else [*lines, "_self_"]:
+            base = line.partition("@")[0].removeprefix(f"/{group}/") if isinstance(line, str) else None
+            if base == "_self_":
+                parts.append(node)
+            elif base in self.groups[group]:
+                inherited = self.read(group, base, (*heirs, option))
+                parts.append(inherited.settings)
+                choices |= inherited.choices
+        for line in lines:
+            for key, chosen in line.items() if not isinstance(line, str) else ():
+                choices[key.partition("@")[0].removeprefix("override ").removeprefix("/")] = chosen
+        settings: Any = OmegaConf.merge(*parts) if len(parts) > 1 else parts[0]
+        self._presets[group, option] = Preset(settings, choices)
+        return self._presets[group, option]
 
     def get_group_options(self, group_name: str, *_: object, **__: object) -> list[str]:
         """The part of Hydra's ConfigLoader that expands `glob(*)`."""

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from llmrl.schema import EncoderConfig
+from llmrl.schema.encoders import EncoderConfig
 
 BUCKETS = 1 << 15
 

@@ -21,7 +21,7 @@ from llmrl.encoders.encoder import RowStore
 from llmrl.lm.identify import identify
 from llmrl.lm.language_model import ModelIdentity
 from llmrl.lm.load import CAUSAL, choose_device, describe_device, load
-from llmrl.schema import ModelEncoderConfig
+from llmrl.schema.encoders import ModelEncoderConfig
 
 
 class ModelEncoder:

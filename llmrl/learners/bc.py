@@ -20,7 +20,7 @@ from llmrl.data.training_set import OfflineData
 from llmrl.encoders.encoder import FeatureTable
 from llmrl.learners.product import ProductOfExperts
 from llmrl.learners.weights import read_weights
-from llmrl.schema import BCConfig
+from llmrl.schema.learners import BCConfig
 
 
 class BC(ProductOfExperts):

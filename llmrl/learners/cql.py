@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from llmrl.data.training_set import OfflineData, joined
 from llmrl.learners import backups
 from llmrl.learners.offline import FromData
-from llmrl.schema import CQLConfig
+from llmrl.schema.learners import CQLConfig
 
 
 class CQL(FromData):

@@ -53,7 +53,7 @@ from llmrl.learners.learner import refuse_divergence
 from llmrl.learners.posterior import choice_probabilities
 from llmrl.learners.visits import Visits
 from llmrl.learners.weights import network, read_weights
-from llmrl.schema import DQNConfig
+from llmrl.schema.learners import DQNConfig
 
 
 class DQN:

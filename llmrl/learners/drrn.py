@@ -37,7 +37,7 @@ from llmrl.encoders.encoder import FeatureTable
 from llmrl.learners.adamw import AdamW
 from llmrl.learners.learner import refuse_divergence
 from llmrl.learners.posterior import choice_probabilities, choose, posterior
-from llmrl.schema import DRRNConfig
+from llmrl.schema.learners import DRRNConfig
 
 ROWS = 1 << 12  # embeddings of words
 AT_ONCE = 2048  # states

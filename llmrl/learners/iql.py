@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from llmrl.data.training_set import OfflineData
 from llmrl.learners.product import ProductOfExperts
-from llmrl.schema import IQLConfig
+from llmrl.schema.learners import IQLConfig
 
 LARGEST_WEIGHT = 100.0  # of one row in the cloning, as in the paper
 

@@ -13,7 +13,7 @@ from llmrl.core.seeding import stream
 from llmrl.core.state import TextState
 from llmrl.core.transitions import Transition
 from llmrl.encoders.encoder import FeatureTable
-from llmrl.schema import NoLearnerConfig
+from llmrl.schema.learners import NoLearnerConfig
 
 
 class PriorOnly:

@@ -12,14 +12,9 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from llmrl.core.overrides import ConfigError, ConfigFolders, first_line, one_of
-from llmrl.schema import CHOICES as OF_RUNS
+from llmrl.schema.fields import allowed, setting
+from llmrl.schema.priors import CALIBRATE, NORMALISE
 
-CHOICES = {
-    "kind": ("lm", "encoder"),
-    "convert": ("gguf", "zip", "folder"),
-    "normalise": OF_RUNS["prior.normalise"],
-    "calibrate": OF_RUNS["prior.calibrate"],
-}
 WHEEL = r"(?P<package>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.+!-]+)"
 
 
@@ -44,19 +39,20 @@ class Entry:
     """One model."""
 
     about: str = MISSING
-    kind: str = MISSING  # lm | encoder
+    kind: str = setting(MISSING, choices=("lm", "encoder"))
     file: str = MISSING  # the name of the file that is downloaded; with convert=folder, of the folder
     sha256: str = MISSING  # of that file; with convert=folder the revision that llmrl.lm.identify finds
     size: int = MISSING  # bytes of that file, or of the folder
-    convert: str = MISSING  # gguf | zip (of a model's folder) | folder (as it is)
+    # gguf | zip (of a model's folder) | folder (as it is)
+    convert: str = setting(MISSING, choices=("gguf", "zip", "folder"))
     sources: list[Source] = field(default_factory=list)  # in the order in which they are tried
     licence: str = MISSING
     licence_url: str = MISSING
     terms: str | None = None  # what has to be accepted before it is downloaded
     bos: bool | None = None  # gguf: whether the beginning-of-text token goes first; null: as the file says
     prompt: str | None = None  # recommended: an option of the group prompt
-    normalise: str | None = None  # recommended: prior.normalise
-    calibrate: str | None = None  # recommended: prior.calibrate
+    normalise: str | None = setting(None, choices=NORMALISE)  # recommended: prior.normalise
+    calibrate: str | None = setting(None, choices=CALIBRATE)  # recommended: prior.calibrate
     calibrate_weight: float | None = None  # recommended: prior.calibrate_weight
     temperature: float | None = None  # recommended: prior.temperature
     name: str = ""  # the name of the YAML file
@@ -97,9 +93,9 @@ def _problems(name: str, entry: Entry) -> Iterator[str]:
         yield "the file's name is the model's, and becomes a folder's: use letters, digits, _ . + and -"
     if entry.name:
         yield "name: the name of the file is the model's; leave it out"
-    for key, choices in CHOICES.items():
-        if (value := getattr(entry, key)) is not None and value not in choices:
-            yield one_of(key, value, choices)
+    for key, allows in allowed(Entry).items():
+        if allows.choices and (value := getattr(entry, key)) is not None and value not in allows.choices:
+            yield one_of(key, value, allows.choices)
     if not re.fullmatch(r"[0-9a-f]{64}", entry.sha256):
         yield f"sha256={entry.sha256}: expected 64 hexadecimal digits, in small letters"
     if entry.size < 1:

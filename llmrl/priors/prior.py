@@ -44,7 +44,7 @@ from llmrl.priors.trust import MIX, Trust
 from llmrl.prompts.project import Projection
 from llmrl.prompts.prompt import Prompt
 from llmrl.prompts.thinking import Thinking, asked_first
-from llmrl.schema import PriorConfig, SupportConfig
+from llmrl.schema.priors import PriorConfig, SupportConfig
 
 Experts = Sequence[frozenset[str] | None]
 FIRST = 48  # states that are remembered, to be looked at

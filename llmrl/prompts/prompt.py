@@ -11,7 +11,7 @@ from jinja2 import filters, meta
 
 from llmrl.core.state import TextState
 from llmrl.lm.language_model import Conversation
-from llmrl.schema import PromptConfig
+from llmrl.schema.priors import PromptConfig
 
 if TYPE_CHECKING:
     from llmrl.prompts.examples import Examples

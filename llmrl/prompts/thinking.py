@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from llmrl.answers.answers import Answers
 from llmrl.lm.language_model import Conversation, Sampling, Score
 from llmrl.prompts.prompt import Prompt
-from llmrl.schema import PriorConfig
+from llmrl.schema.priors import PriorConfig
 
 
 def asked_first(prompt: Prompt, cfg: PriorConfig, seed: int, answers: Answers) -> Answers | Thinking:

@@ -92,11 +92,8 @@ def _likely(group: str, wanted: Any, folders: ConfigFolders) -> list[list[str]]:
     """GROUP=OPTION, with what such an option leaves open, of the options that look most like what is wanted."""
     flat = flatten(wanted)
     ranked = []
-    for option, file in folders.groups.get(group, {}).items():
-        raw: Any = OmegaConf.to_container(OmegaConf.load(file)) if file.read_text().strip() else None
-        whole = isinstance(raw, dict) and "@package _global_" in file.read_text()
-        own = flatten(raw.get(group) if whole else raw or None)
-        own = {key: value for key, value in own.items() if key != "defaults" and not key.startswith("defaults.")}
+    for option in folders.groups.get(group, {}):
+        own = flatten(_plain(folders.read(group, option).settings).get(group) or None)
         is_open = [key for key, value in own.items() if value == "???"]
         fixed = {key: value for key, value in own.items() if key not in is_open and "${" not in str(value)}
         differing = sum(flat.get(key, _MISSING) != value for key, value in fixed.items())

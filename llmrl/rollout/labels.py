@@ -21,7 +21,7 @@ from llmrl.priors.head import Label
 from llmrl.priors.prior import Prior
 from llmrl.prompts.examples import POOL
 from llmrl.rollout.rollout import Rollout
-from llmrl.schema import PriorConfig
+from llmrl.schema.priors import PriorConfig
 
 FIRST = 2 * POOL  # prompts show games before it as examples
 GAMES = 200  # that labels are taken from, in a random order
@@ -33,7 +33,7 @@ def train_world(env: Any) -> Any:
     """The world of `train` games that goes with a run's `env`, as an object of its schema."""
     from dataclasses import fields, replace
 
-    from llmrl.schema import HouseholdConfig, KitchenConfig, RandomKitchenConfig
+    from llmrl.schema.envs import HouseholdConfig, KitchenConfig, RandomKitchenConfig
 
     if isinstance(env, HouseholdConfig):
         return replace(env, split="train", index=FIRST, count=GAMES, unit="games")

@@ -20,7 +20,10 @@ from llmrl.config.compose import PARTS, checked, config_folder, dataclass_in, sc
 from llmrl.config.unread import NO_MORE_THAN, STANDS_FOR, Settings, only_stop, unread
 from llmrl.core.overrides import ConfigError, ConfigFolders
 from llmrl.run.folder import own_folder
-from llmrl.schema import BCConfig, DQNConfig, ModelEncoderConfig, OpenAILMConfig, TrainConfig, TransformersLMConfig
+from llmrl.schema.encoders import ModelEncoderConfig
+from llmrl.schema.learners import BCConfig, DQNConfig
+from llmrl.schema.lm import OpenAILMConfig, TransformersLMConfig
+from llmrl.schema.run import TrainConfig
 
 if TYPE_CHECKING:
     from llmrl.lm.language_model import ModelIdentity

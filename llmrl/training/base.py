@@ -25,7 +25,7 @@ from llmrl.run.folder import FEATURE_ROWS, FEATURE_TEXTS, METRICS, TIMING, Pause
 from llmrl.run.identity import RunIdentity
 from llmrl.run.provenance import machine, provenance, resumed
 from llmrl.run.resume import find_start
-from llmrl.schema import EvaluationConfig
+from llmrl.schema.run import EvaluationConfig
 from llmrl.training.fit import Misfit, complaint
 from llmrl.training.record import Since, block
 

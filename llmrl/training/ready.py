@@ -18,7 +18,10 @@ from llmrl.core.near import did_you_mean
 from llmrl.core.overrides import ConfigError, shown
 from llmrl.core.targets import imported
 from llmrl.run.identity import data_rows
-from llmrl.schema import SCHEMAS, AlfworldConfig, BCConfig, DQNConfig, EncoderConfig, ModelEncoderConfig
+from llmrl.schema.encoders import EncoderConfig, ModelEncoderConfig
+from llmrl.schema.envs import AlfworldConfig
+from llmrl.schema.learners import BCConfig, DQNConfig
+from llmrl.schema.run import SCHEMAS
 
 STARTS_FROM: dict[type | None, Literal["policy", "q"]] = {DQNConfig: "q", BCConfig: "policy"}  # by learner.weights
 CALLED_WITH_ITS_KEYS = ("env", "lm")  # the others take their config as a whole

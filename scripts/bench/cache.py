@@ -35,7 +35,7 @@ from llmrl.lm.language_model import LanguageModel, ModelIdentity, Sampling, Scor
 from llmrl.priors.prior import Prior
 from llmrl.prompts.prompt import Prompt
 from llmrl.run.identity import model_identity
-from llmrl.schema import TrainConfig
+from llmrl.schema.run import TrainConfig
 from scripts.bench.calibration import interpreter
 
 GOAL = 20_000  # states per second

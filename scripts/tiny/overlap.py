@@ -47,7 +47,7 @@ from llmrl.envs.kitchen.expert import enumerate_states, expert_actions
 from llmrl.envs.kitchen.layouts import FOODS, TOMATO, TOMATO_LETTUCE, overcooked_a, random_kitchen
 from llmrl.envs.kitchen.world import Kitchen, KitchenState
 from llmrl.prompts.prompt import Prompt
-from llmrl.schema import PromptConfig
+from llmrl.schema.priors import PromptConfig
 from scripts.tiny.corpus import CorpusConfig, Example, examples
 
 CARD = Path("llmrl/lm/tiny/tiny-1/card.json")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from llmrl.core.state import TextState
 from llmrl.encoders.encoder import FeatureTable, render
 from llmrl.encoders.hash import HashEncoder
-from llmrl.schema import EncoderConfig
+from llmrl.schema.encoders import EncoderConfig
 
 TEXTS = [
     ("Leave.\nA hall.", ("go north", "wait")),
@@ -27,7 +27,7 @@ DIGEST = """
 import hashlib
 from test_encoders import TEXTS
 from llmrl.encoders.hash import HashEncoder
-from llmrl.schema import EncoderConfig
+from llmrl.schema.encoders import EncoderConfig
 print(hashlib.sha256(b"".join(r.tobytes() for r in HashEncoder(EncoderConfig(dim=32)).encode(TEXTS))).hexdigest())
 """
 

@@ -15,7 +15,7 @@ from llmrl.build import build
 from llmrl.config.compose import compose
 from llmrl.encoders import model as module
 from llmrl.encoders.model import ModelEncoder
-from llmrl.schema import ModelEncoderConfig
+from llmrl.schema.encoders import ModelEncoderConfig
 
 TEXTS = [(prompt, tuple(ACTIONS[i : i + 3])) for i, prompt in enumerate(PROMPTS[:3])]
 

@@ -17,7 +17,7 @@ from llmrl.config.compose import ConfigError, compose
 from llmrl.encoders.model import BertEncoder, ModelEncoder, pair_text
 from llmrl.run.identity import identify_run, model_identity
 from llmrl.run.provenance import provenance
-from llmrl.schema import ModelEncoderConfig
+from llmrl.schema.encoders import ModelEncoderConfig
 
 CONTEXT = 64
 TEXTS = [(prompt, tuple(ACTIONS[i : i + 4])) for i, prompt in enumerate(PROMPTS)]

@@ -21,7 +21,9 @@ from llmrl.learners import backups
 from llmrl.learners.cql import CQL
 from llmrl.learners.dqn import DQN
 from llmrl.learners.drrn import DRRN
-from llmrl.schema import CQLConfig, DQNConfig, DRRNConfig, EncoderConfig, SupportConfig
+from llmrl.schema.encoders import EncoderConfig
+from llmrl.schema.learners import CQLConfig, DQNConfig, DRRNConfig
+from llmrl.schema.priors import SupportConfig
 
 INF = float("inf")
 W, Q = (0.6, 0.4, 0.0), (0.0, 0.1, 5.0)  # the best action by far is one that the prior rules out

@@ -16,7 +16,8 @@ from llmrl.encoders.encoder import FeatureTable
 from llmrl.encoders.hash import HashEncoder
 from llmrl.learners.bc import BC
 from llmrl.learners.weights import network, read_about, read_weights, write_weights
-from llmrl.schema import BCConfig, EncoderConfig
+from llmrl.schema.encoders import EncoderConfig
+from llmrl.schema.learners import BCConfig
 
 STATE = TextState("Find the door.", "A corridor.", ("left", "right", "up"))
 OTHER = TextState("Find the door.", "A hall.", ("left", "right"))

@@ -19,7 +19,8 @@ from llmrl.encoders.hash import HashEncoder
 from llmrl.learners.dqn import DQN
 from llmrl.learners.learner import Diverged
 from llmrl.learners.weights import network, write_weights
-from llmrl.schema import DQNConfig, EncoderConfig
+from llmrl.schema.encoders import EncoderConfig
+from llmrl.schema.learners import DQNConfig
 
 ACTIONS = ("left", "right", "up", "down")
 STATE = TextState("Find the door.", "A corridor.", ACTIONS)

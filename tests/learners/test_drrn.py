@@ -15,7 +15,7 @@ from llmrl.core.state import TextState
 from llmrl.core.transitions import Transition
 from llmrl.learners.drrn import DRRN, _hashed, _Kept, _Memory
 from llmrl.learners.learner import Diverged
-from llmrl.schema import DRRNConfig
+from llmrl.schema.learners import DRRNConfig
 
 ACTIONS = ("go left", "go right", "look around")
 STATE = TextState("Find the door.", "A corridor.", ACTIONS, (("A hall.", "go left"), ("A garden.", "look around")))

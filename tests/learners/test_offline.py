@@ -19,7 +19,8 @@ from llmrl.learners.cql import CQL
 from llmrl.learners.iql import IQL
 from llmrl.learners.offline import OfflineLearner
 from llmrl.learners.product import ProductOfExperts
-from llmrl.schema import BCConfig, CQLConfig, EncoderConfig, IQLConfig
+from llmrl.schema.encoders import EncoderConfig
+from llmrl.schema.learners import BCConfig, CQLConfig, IQLConfig
 
 ROOMS = [TextState("Go.", f"room {i}", ("east", "west", "wait")) for i in range(3)]
 W = np.array([0.5, 0.3, 0.2])

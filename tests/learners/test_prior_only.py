@@ -11,7 +11,7 @@ from llmrl.core.candidates import Candidates, Proposal
 from llmrl.core.state import TextState
 from llmrl.learners.prior_only import PriorOnly
 from llmrl.learners.random import Random
-from llmrl.schema import NoLearnerConfig
+from llmrl.schema.learners import NoLearnerConfig
 
 STATE = TextState("Find the door.", "A corridor.", ("left", "right", "up"))
 P = np.array([0.5, 0.2, 0.3])

@@ -14,7 +14,7 @@ from llmrl.core.state import TextState
 from llmrl.lm.language_model import ModelIdentity, Sampling, Score
 from llmrl.priors.prior import Prior
 from llmrl.prompts.prompt import Prompt
-from llmrl.schema import PriorConfig, PromptConfig, SupportConfig
+from llmrl.schema.priors import PriorConfig, PromptConfig, SupportConfig
 
 MENU = ("go north", "open the red door", "wait")
 LOGPROBS = {" go north\n": -1.0, " open the red door\n": -2.0, " wait\n": -4.0}

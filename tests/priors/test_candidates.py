@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrl.core.candidates import Proposal, greedy_over_draws, posterior_over_draws
-from llmrl.schema import LARGEST_K
+from llmrl.schema.priors import LARGEST_K
 
 ACTIONS = st.integers(1, 4)
 

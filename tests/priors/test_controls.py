@@ -12,7 +12,7 @@ from llmrl.core.candidates import Use
 from llmrl.core.seeding import stream
 from llmrl.core.state import TextState
 from llmrl.priors.prior import Prior
-from llmrl.schema import PriorConfig, SupportConfig
+from llmrl.schema.priors import PriorConfig, SupportConfig
 
 SCORED = np.exp([-1, -2, -4]) / np.exp([-1, -2, -4]).sum()  # of MENU, in every state
 ROOMS = [TextState("Leave.", f"Room {i}.", MENU) for i in range(8)]

@@ -11,7 +11,7 @@ from priors.table_model import CELLAR, HALL, LOGPROBS, MENU, USES, Model, at, ma
 from llmrl.core.candidates import Use
 from llmrl.core.state import TextState
 from llmrl.priors.prior import Prior
-from llmrl.schema import PriorConfig, SupportConfig
+from llmrl.schema.priors import PriorConfig, SupportConfig
 
 # ---- every source and support ----------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from llmrl.lm.language_model import Conversation
 from llmrl.prompts.examples import Examples, NoExamples, Step, played
 from llmrl.prompts.prompt import Prompt
 from llmrl.run.identity import identify_run
-from llmrl.schema import PromptConfig
+from llmrl.schema.priors import PromptConfig
 
 WORLDS = ["env=overcooked_tomato", "env=overcooked_salad", "env=household/pick", "env=frozen_lake"]
 

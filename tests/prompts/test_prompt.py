@@ -8,7 +8,7 @@ import pytest
 from llmrl.config.compose import compose
 from llmrl.core.state import TextState
 from llmrl.prompts.prompt import Prompt
-from llmrl.schema import PromptConfig
+from llmrl.schema.priors import PromptConfig
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "tomato.parquet"
 STATE = TextState(

@@ -19,7 +19,8 @@ from llmrl.envs.pool import EnvPool
 from llmrl.learners.prior_only import PriorOnly
 from llmrl.priors.prior import Prior
 from llmrl.rollout.episodes import Evaluation, evaluate
-from llmrl.schema import NoLearnerConfig, PriorConfig
+from llmrl.schema.learners import NoLearnerConfig
+from llmrl.schema.priors import PriorConfig
 
 
 class Walker(PriorOnly):

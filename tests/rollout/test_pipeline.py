@@ -30,7 +30,7 @@ from llmrl.rollout.rollout import Rollout
 from llmrl.run.folder import read_object
 from llmrl.run.identity import identify_run
 from llmrl.run.load import load_runs
-from llmrl.schema import PriorConfig, PromptConfig, SupportConfig
+from llmrl.schema.priors import PriorConfig, PromptConfig, SupportConfig
 
 GOLDEN_LM = Path(__file__).parent.parent / "golden" / "lm"
 

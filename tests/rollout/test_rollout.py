@@ -13,7 +13,7 @@ from llmrl.core.state import TextState
 from llmrl.envs.pool import EnvPool, Outcome, Reset, Step, WorldError
 from llmrl.priors.prior import Prior
 from llmrl.rollout.rollout import Rollout, Tick
-from llmrl.schema import PriorConfig
+from llmrl.schema.priors import PriorConfig
 
 
 class Recording(EnvPool):

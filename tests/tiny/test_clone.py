@@ -15,7 +15,7 @@ from llmrl.envs.kitchen import text
 from llmrl.envs.kitchen.env import KitchenEnv
 from llmrl.learners.weights import What, read_about, read_weights
 from llmrl.prompts.prompt import Prompt
-from llmrl.schema import EncoderConfig
+from llmrl.schema.encoders import EncoderConfig
 from scripts import clone
 from scripts.tiny.corpus import CorpusConfig, examples, kitchens
 

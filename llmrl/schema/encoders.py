@@ -1,0 +1,36 @@
+"""The settings of encoders: text to vector, for Q."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llmrl.schema.fields import setting
+from llmrl.schema.lm import DEVICES
+
+
+@dataclass
+class EncoderConfig:
+    """Hashed word n-grams, randomly projected."""
+
+    _target_: str = "???"
+    name: str = setting("???", free=True)  # what a person calls it
+    dim: int = setting(256, low=1)  # of a text's vector
+    ngrams: int = setting(3, low=1)  # words of an n-gram, at most
+    history_turns: int = setting(0, low=0)  # how many of the last observations and actions are shown
+    seed: int = setting(0, low=0)  # of the random projection: the same for every run that is to be compared
+
+
+@dataclass
+class ModelEncoderConfig:
+    """Hidden states of a transformers model: `lm` (causal), `bert` (the paper's)."""
+
+    _target_: str = "???"
+    name: str = setting("???", free=True)  # what a person calls it
+    model: str = "???"  # tiny-1 | one of `llmrl models list` | a local folder | FILE.gguf | a hub id
+    revision: str | None = None  # a hub commit; a local folder's is a hash of its files, found when the run starts
+    dtype: str = "float32"  # float32 | bfloat16 | float16: what it computes in
+    pooling: str = setting("mean", choices=("cls", "mean", "last"))  # cls | mean | last
+    history_turns: int = setting(0, low=0)  # how many of the last observations and actions are shown
+    device: str = setting("auto", choices=DEVICES, free=True)  # auto: a GPU where there is one
+    # texts per forward on a GPU; on a CPU 1, so that no row depends on another
+    batch_size: int = setting(16, low=1)

@@ -1,0 +1,103 @@
+"""The settings of a run, and the schemas that its parts may have.
+
+The YAML files under `configs/` are what a person reads and chooses from; these dataclasses check them. The run id is a
+hash of the settings whose `affects_result` is true (`llmrl.config.compose.run_id`), without those that another setting
+turns off (`llmrl/config/unread.py`). Imports nothing heavy: the command line reads this before torch is loaded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from llmrl.schema.encoders import EncoderConfig, ModelEncoderConfig
+from llmrl.schema.envs import AlfworldConfig, FrozenLakeConfig, HouseholdConfig, KitchenConfig, RandomKitchenConfig
+from llmrl.schema.fields import setting
+from llmrl.schema.learners import BCConfig, CQLConfig, DQNConfig, DRRNConfig, IQLConfig, NoLearnerConfig
+from llmrl.schema.lm import OpenAILMConfig, TransformersLMConfig
+from llmrl.schema.priors import PriorConfig, PromptConfig
+
+SCHEMAS: dict[str, type] = {  # by `_target_`; somebody else's has none
+    "llmrl.envs.lake.env.frozen_lake": FrozenLakeConfig,
+    "llmrl.envs.kitchen.env.overcooked_tomato": KitchenConfig,
+    "llmrl.envs.kitchen.env.overcooked_salad": KitchenConfig,
+    "llmrl.envs.kitchen.env.overcooked_random": RandomKitchenConfig,
+    "llmrl.envs.household.env.household": HouseholdConfig,
+    "llmrl.envs.alfworld.env.alfworld": AlfworldConfig,
+    "llmrl.lm.transformers_lm.TransformersLM": TransformersLMConfig,
+    "llmrl.lm.openai_lm.OpenAILM": OpenAILMConfig,
+    "llmrl.lm.openai_lm.VllmLM": OpenAILMConfig,
+    "llmrl.encoders.hash.HashEncoder": EncoderConfig,
+    "llmrl.encoders.model.ModelEncoder": ModelEncoderConfig,
+    "llmrl.encoders.model.BertEncoder": ModelEncoderConfig,
+    "llmrl.learners.dqn.DQN": DQNConfig,
+    "llmrl.learners.drrn.DRRN": DRRNConfig,
+    "llmrl.learners.bc.BC": BCConfig,
+    "llmrl.learners.cql.CQL": CQLConfig,
+    "llmrl.learners.iql.IQL": IQLConfig,
+    "llmrl.learners.prior_only.PriorOnly": NoLearnerConfig,
+    "llmrl.learners.random.Random": NoLearnerConfig,
+}
+
+
+@dataclass
+class DataConfig:
+    """What an offline run learns from; `data=FILE` sets the file."""
+
+    file: str = "???"  # .parquet; the contents name the run, not the path
+    # transitions, of whole episodes but the last; a smaller size begins a larger one. null: all
+    size: int | None = setting(None, low=1)
+    draw: int | None = setting(None, low=0)  # decides the order of the episodes; null: the run's seed
+
+
+@dataclass
+class RolloutConfig:
+    num_envs: int = setting(8, low=1)  # environments that act at the same time
+    workers: int = setting(0, low=0, free=True)  # processes that step environments; 0: this one
+    # in two halves that take turns, so that one is asked about while the other acts
+    pipeline: bool = setting(False, since=True)
+
+
+@dataclass
+class EvaluationConfig:
+    every: int = setting(200, low=1)  # decisions; gradient steps of a run that learns from data
+    # of the behaviour policy; the greedy one takes one per task where nothing is random
+    episodes: int = setting(30, low=1)
+    # linear: at every multiple of `every` | log: `per_doubling` times from there to twice
+    grid: str = setting("linear", choices=("linear", "log"), since=True)
+    per_doubling: int = setting(4, low=1, since=True)  # log: evaluations from one step to twice that step
+    # worlds of at most so many states, history included: success computed, not sampled
+    exact_up_to: int = setting(0, low=0, since=True)
+
+
+@dataclass
+class PathsConfig:
+    runs: str = setting("runs", free=True)  # the folder that runs are kept in
+    cache: str | None = setting(None, free=True)  # kept answers; null: $LLMRL_CACHE or the user's cache folder
+    config_dir: str | None = setting(None, free=True)  # --config-dir, as it was typed
+
+
+@dataclass
+class TrainConfig:
+    """One run. `env`, `lm`, `learner` and `encoder` are chosen by `_target_`; somebody else's needs no schema here."""
+
+    env: Any = "???"  # the world
+    prior: PriorConfig = setting(PriorConfig)
+    lm: Any = None  # null where nothing asks a model
+    prompt: PromptConfig | None = None  # null where nothing asks a model
+    learner: Any = "???"  # who learns, and how
+    encoder: Any = None  # null where nothing is learned
+    env_steps: int = setting(4000, low=1)  # decisions in all
+    # the run ends with so many, if it has not ended before; null: no limit
+    episodes: int | None = setting(None, low=1, since=True)
+    rollout: RolloutConfig = setting(RolloutConfig)
+    evaluation: EvaluationConfig = setting(EvaluationConfig)
+    data: DataConfig | None = setting(None, since=True)  # null: the agent acts, and learns from what comes of it
+    seed: int = setting(0, low=0)  # of all that is random
+    numerics: int = 3  # raised by the commit that changes a golden curve
+    checkpoint_every: int = setting(1000, low=1, free=True)  # decisions, or gradient steps; one more at the end
+    threads: int = setting(1, low=1, free=True)  # torch threads; provenance, and the machine type of a resumed run
+    progress: bool = setting(True, free=True)  # a moving bar, on a terminal
+    strict: bool = setting(False, free=True)  # data or a prior that do not fit the world end the run before it learns
+    cached_only: bool = setting(False, free=True)  # refuse to compute: only what is kept already is used
+    paths: PathsConfig = setting(PathsConfig, free=True)
