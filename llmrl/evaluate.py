@@ -28,7 +28,7 @@ from llmrl.build import Parts, build, build_exact, build_pool
 from llmrl.config.checks import refuse_keyless
 from llmrl.config.compose import named_settings
 from llmrl.core.files import publish_folder, to_json
-from llmrl.lm.serve import served
+from llmrl.lm.serve import served, served_for
 from llmrl.report.progress import Speaker
 from llmrl.rollout.episodes import Evaluation, Policy, play_out
 from llmrl.rollout.rollout import Episode
@@ -105,6 +105,15 @@ def plan_all(runs: Sequence[RunInfo], asked: Asked, config_dir: Path | None = No
 def evaluate_run(planned: Planned, tell: Callable[[str], None] = lambda text: None) -> Judged:
     """Plays what is asked, or reads it where it was played before. Raises what a model or a world raises."""
     return planned.known() or _played(planned, tell)
+
+
+def evaluate_all(planned: Sequence[Planned], tell: Callable[[str], None] = lambda text: None) -> list[Judged]:
+    """`evaluate_run` of each; those with the same `lm.serve` share its server."""
+    new = [each.cfg for each in planned if each.known() is None]
+    for cfg in new:
+        refuse_keyless(cfg)
+    with served_for(new, tell):
+        return [evaluate_run(each, tell) for each in planned]
 
 
 def _played(planned: Planned, tell: Callable[[str], None]) -> Judged:

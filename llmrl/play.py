@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -23,12 +24,14 @@ from rich.table import Table
 from rich.text import Text
 
 from llmrl.build import build, build_env
+from llmrl.config.checks import refuse_keyless
 from llmrl.config.compose import ConfigError, compose
 from llmrl.core.candidates import Candidates
 from llmrl.core.seeding import integer, stream
 from llmrl.core.state import TextState
 from llmrl.envs.pool import EnvPool, Outcome, Reset, Step
 from llmrl.learners.learner import Learner
+from llmrl.lm.serve import served
 from llmrl.priors.prior import Explanation
 from llmrl.report.progress import Speaker
 from llmrl.run.checkpoint import checkpoint_steps
@@ -184,18 +187,14 @@ class Game:
     def __init__(
         self, cfg: DictConfig, title: str, greedy: bool, say: Callable[[str], None] = lambda text: None
     ) -> None:
+        refuse_keyless(cfg)
         torch.set_num_threads(cfg.threads)
         self.cfg, self.title, self.greedy = cfg, title, greedy
         self.speaker = Speaker(say)
-        self.speaker.note(f"loading {title}")
-        self.parts = parts = build(cfg)
-        self.prior, self.answers, self.history_turns = parts.prior, parts.answers, parts.history_turns
-        self.cache = parts.cache
-        if self.answers is not None:
-            self.answers.tell(self.speaker.note, self.speaker.doing, cfg.lm.name)
-        self.learner: Learner = parts.learner
-        self.env = env = build_env(cfg)
-        self.pool = EnvPool(lambda: env, 1)
+        self._opened = ExitStack()
+        with self._opened:  # closed where something fails
+            self._open()
+            self._opened = self._opened.pop_all()
         self.rng = stream(cfg.seed, "play")
         self.prior.start_evaluation("play")
         self.episode = -1
@@ -203,6 +202,21 @@ class Game:
         self.outcome: Outcome
         self.ret, self.decisions, self.primitive_steps = 0.0, 0, 0
         self.speaker.listen()
+
+    def _open(self) -> None:
+        cfg = self._opened.enter_context(served(self.cfg, self.speaker.note))
+        self.speaker.note(f"loading {self.title}")
+        self.parts = parts = build(cfg)
+        self.prior, self.cache, self.history_turns = parts.prior, parts.cache, parts.history_turns
+        for part in (parts.cache, parts.answers):
+            if part is not None:
+                self._opened.callback(part.close)
+        if parts.answers is not None:
+            parts.answers.tell(self.speaker.note, self.speaker.doing, cfg.lm.name)
+        self.learner: Learner = parts.learner
+        self.env = env = build_env(cfg)
+        self.pool = EnvPool(lambda: env, 1)
+        self._opened.callback(self.pool.close)
 
     @property
     def over(self) -> bool:
@@ -299,11 +313,7 @@ class Game:
 
     def close(self) -> None:
         self.speaker.close()
-        self.pool.close()
-        if self.answers is not None:
-            self.answers.close()
-        if self.cache is not None:
-            self.cache.close()
+        self._opened.close()
 
     def _arrive(self, command: Reset | Step, history: tuple[tuple[str, str], ...]) -> None:
         (self.outcome,) = self.pool.run([command])

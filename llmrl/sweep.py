@@ -96,7 +96,6 @@ def launch(
     jobs: int,
     watch: Watch,
     flags: Sequence[str] = (),
-    more_environment: Mapping[str, str] | None = None,
 ) -> list[int]:
     """Runs the cells that are not finished, `jobs` at a time, and returns exit codes. One that fails stops no other."""
     total, codes = len(planned), [0] * len(planned)
@@ -106,7 +105,7 @@ def launch(
         watch.complete(i)
     if len(waiting) < total:
         watch.say(f"{total - len(waiting)} of {total} runs are complete already")
-    environment = {**os.environ, **(more_environment or {}), "LLMRL_SWEEP": str(os.getpid())}
+    environment = {**os.environ, "LLMRL_SWEEP": str(os.getpid())}
     under_way: set[subprocess.Popen[str]] = set()
     stopping, starting = threading.Event(), threading.Lock()
 

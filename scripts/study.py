@@ -25,6 +25,7 @@ import argparse
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -35,6 +36,8 @@ import yaml
 from llmrl.config.compose import ConfigError, compose, run_id, run_name
 from llmrl.core.processes import end_with_parent
 from llmrl.core.targets import look_in
+from llmrl.lm.serve import served_for
+from llmrl.run.folder import is_complete, own_folder
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -192,6 +195,15 @@ def run(cell: Cell, runs: Path, own_cache: bool) -> str:
     return ""
 
 
+def unfinished(cells: list[Cell], runs: Path) -> Iterator[DictConfig]:
+    """The configs of what is still to be run; what is wrong with a cell is told when it runs."""
+    for cell in cells:
+        with suppress(ConfigError):
+            cfg = cell.compose(f"paths.runs={runs}")
+            if not is_complete(own_folder(runs, run_name(cfg), run_id(cfg))):
+                yield cfg
+
+
 def collected(words: list[str], runs: Path) -> str:
     """Collects what is not there yet."""
     from llmrl.collect import collect, parse_order
@@ -223,7 +235,8 @@ def main() -> None:
     for words in study.collect:
         print(collected(words, runs), flush=True)
     start, failed = time.monotonic(), 0
-    with ProcessPoolExecutor(args.jobs, get_context("spawn"), end_with_parent) as pool:
+    pool = ProcessPoolExecutor(args.jobs, get_context("spawn"), end_with_parent)
+    with served_for(list(unfinished(cells, runs)), print), pool:
         waiting = {pool.submit(run, cell, runs, study.empty_caches): cell for cell in cells}
         for done, future in enumerate(as_completed(waiting), 1):
             cell, error = waiting[future], future.result()

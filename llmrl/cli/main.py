@@ -21,7 +21,6 @@ from llmrl.cli.shell import (
     Runs,
     drop_what_nobody_reads,
     explained,
-    server_of,
     show,
     signals,
     stop,
@@ -207,8 +206,7 @@ def evaluate(
     """Evaluate trained agents in other games, or with another model. They learn nothing there."""
     with explained("stopped; the same command goes on with the runs that are left"):
         from llmrl.config.compose import ConfigError
-        from llmrl.evaluate import Asked, evaluate_run, plan_all
-        from llmrl.lm.serve import served_for
+        from llmrl.evaluate import Asked, evaluate_all, plan_all
         from llmrl.report.games import evaluations_table
         from llmrl.report.select import filters_of, select
 
@@ -221,9 +219,7 @@ def evaluate(
             )
         say = partial(typer.echo, err=True)
         planned = plan_all(select(names, runs), Asked(overrides, episodes, policy.value), config_dir)
-        with served_for([each.cfg for each in planned if each.known() is None], say) as environment:
-            os.environ.update(environment)  # so that runs with the same model share its server
-            judged = [evaluate_run(each, say) for each in planned]
+        judged = evaluate_all(planned, say)
         show(evaluations_table(judged))
         for each in judged:
             typer.echo(each.path)
@@ -263,15 +259,10 @@ def tune(
             sampler_seed=sampler_seed,
             config_dir=config_dir,
         )
-        from llmrl.training.ready import refuse_unready
-
-        out = out or Path("tune") / planned.space.name
-        for world in planned.tasks:
-            refuse_unready(planned.compose({}, world, planned.seeds[0], out / "runs"))
         from llmrl.tune.screen import Screen
         from llmrl.tune.search import search
 
-        search(planned, out, jobs, Screen())
+        search(planned, out or Path("tune") / planned.space.name, jobs, Screen())
 
 
 @app.command(rich_help_panel=LOOK)
@@ -406,20 +397,11 @@ def _die_with_the_sweep() -> bool:
 
 def _train(config: DictConfig, fresh: bool, allow_drift: bool, in_sweep: bool) -> None:
     from llmrl.report.progress import Events, reporter
-    from llmrl.train import announce, shown_if_finished
+    from llmrl.train import train
 
     shown = Events() if in_sweep else reporter(config.progress)
     try:
-        if not fresh and shown_if_finished(config, shown) is not None:
-            return
-        from llmrl.training.ready import refuse_unready
-
-        refuse_unready(config)  # before its server is started, and torch is loaded
-        announce(config, shown)
-        from llmrl.train import train
-
-        with server_of(config) as config:
-            train(config, shown, fresh=fresh, allow_drift=allow_drift)
+        train(config, shown, fresh=fresh, allow_drift=allow_drift)
     finally:
         shown.close()
 
@@ -444,9 +426,9 @@ def _sweep(overrides: list[str], config_dir: Path | None, jobs: int, only_print:
 
     shared = set.intersection(*(set(cell.overrides) for cell in planned)) if len(planned) > 1 else set()
     names = [" ".join(word for word in cell.overrides if word not in shared) for cell in planned]
-    waiting = [cell.cfg for cell in planned if not cell.is_complete]
-    with served_for(waiting, typer.echo) as environment, sweeps.Screen(names) as screen:
-        codes = launch(planned, config_dir, jobs, screen, flags, environment)
+    waiting = [cell.cfg for cell in planned if "--fresh" in flags or not cell.is_complete]
+    with served_for(waiting, typer.echo), sweeps.Screen(names) as screen:
+        codes = launch(planned, config_dir, jobs, screen, flags)
     rows = []
     for cell, code in zip(planned, codes, strict=True):
         run = cell.run()
