@@ -26,6 +26,8 @@ import numpy as np
 from llmrl.config.compose import ConfigError
 from llmrl.core.processes import end_with_parent
 from llmrl.evaluate import Asked, Planned, evaluate_run, plan
+from llmrl.lm.serve import served_for
+from llmrl.report import markdown
 from llmrl.report.statistics import Estimate
 from llmrl.rollout.episodes import Policy
 from llmrl.run.load import RunInfo
@@ -104,10 +106,11 @@ class Judgement:
 
     def table(self) -> Iterator[str]:
         """Markdown: success in each set of games, and the difference from each arm that it is compared with."""
+        return markdown.table(["arm", "seeds", *self.sets], self._rows())
+
+    def _rows(self) -> Iterator[list[str]]:
         from llmrl.report.games import difference, mean_success
 
-        yield f"| arm | seeds | {' | '.join(self.sets)} |"
-        yield f"|---|--:|{'---|' * len(self.sets)}"
         for arm, others in self.judge.items():
             found = {name: self.shares(arm, words) for name, words in self.sets.items()}
             if all(own is None for own in found.values()):
@@ -126,10 +129,11 @@ class Judgement:
 
     def matrix_table(self) -> Iterator[str]:
         """Markdown: rows learned with a model, columns are played with one."""
+        return markdown.table(["learned with, played with", *self.matrix], self._matrix_rows())
+
+    def _matrix_rows(self) -> Iterator[list[str]]:
         from llmrl.report.games import mean_success
 
-        yield f"| learned with, played with | {' | '.join(self.matrix)} |"
-        yield f"|---|{'---|' * len(self.matrix)}"
         for arm in filter(self.arms.__contains__, self.matrix):
             found = [self.shares(arm, words) for words in self.matrix.values()]
             yield _row(arm, None, [None if own is None else mean_success(own.share_SG) for own in found])
@@ -143,10 +147,10 @@ def paired(a: Shares | None, b: Shares | None) -> tuple[np.ndarray, np.ndarray] 
     return a.share_SG[[a.seeds.index(s) for s in both]], b.share_SG[[b.seeds.index(s) for s in both]]
 
 
-def _row(name: str, runs: Sequence[RunInfo] | None, cells: Sequence[Estimate | None], sign: bool = False) -> str:
+def _row(name: str, runs: Sequence[RunInfo] | None, cells: Sequence[Estimate | None], sign: bool = False) -> list[str]:
     told = ["-" if cell is None else _told(cell, sign) for cell in cells]
     seeds = [] if runs is None else [str(len(runs) or "")]
-    return f"| {' | '.join([name, *seeds, *told])} |"
+    return [name, *seeds, *told]
 
 
 def _told(found: Estimate, sign: bool = False) -> str:
@@ -174,7 +178,8 @@ def main() -> None:
     judgement = Judgement(study, args.runs or Path("runs") / study.name)
     start, failed = time.monotonic(), 0
     orders = [] if args.table else [order for order in judgement.orders() if order.known() is None]
-    with ProcessPoolExecutor(args.jobs, get_context("spawn"), end_with_parent) as pool:
+    pool = ProcessPoolExecutor(args.jobs, get_context("spawn"), end_with_parent)
+    with served_for([order.cfg for order in orders], print), pool:
         waiting = {pool.submit(evaluated, order): order for order in orders}
         for done, future in enumerate(as_completed(waiting), 1):
             order, error = waiting[future], future.result()

@@ -37,12 +37,15 @@ from llmrl.config.compose import ConfigError, compose, run_id, run_name
 from llmrl.core.processes import end_with_parent
 from llmrl.core.targets import look_in
 from llmrl.lm.serve import served_for
+from llmrl.report import markdown
 from llmrl.run.folder import is_complete, own_folder
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from llmrl.run.load import RunInfo
+
+LEVELS = (0.5, 0.8, 0.95)  # of success, in the table
 
 
 @dataclass(frozen=True)
@@ -132,22 +135,23 @@ def table(study: Study, runs: Path, against: str, only: list[str] | None = None)
 
     Decisions are medians of seeds, with their interval; what is censored is printed as a bound.
     """
-    from llmrl.report.compare import compare
-    from llmrl.report.compare_tables import between
-
     arms = finished(study, runs, None if only is None else [*only, against])
     if against not in arms:
         raise SystemExit(f"no complete run of {against} in {runs}; there are runs of {', '.join(arms) or 'no arm'}")
-    levels = (0.5, 0.8, 0.95)
-    steps = [f"decisions to {100 * level:.0f} %" for level in levels]
+    steps = [f"decisions to {100 * level:.0f} %" for level in LEVELS]
     columns = ["arm", "seeds", "final success, %", "area", *steps, f"times fewer than {against}, to 80 %"]
-    yield f"| {' | '.join(columns)} |"
-    yield f"|---|--:|{'---|' * (len(columns) - 2)}"
+    yield from markdown.table(columns, _rows(arms, against, runs))
+
+
+def _rows(arms: dict[str, list[RunInfo]], against: str, runs: Path) -> Iterator[list[str]]:
+    from llmrl.report.compare import compare
+    from llmrl.report.compare_tables import between
+
     for arm, own in arms.items():
         others = arms[against] if arm != against else next((a for name, a in arms.items() if name != against), None)
         if others is None:
             raise SystemExit(f"{against} is the only arm with complete runs in {runs}: there is nothing to compare")
-        c = compare(own, others, levels=levels, allow_different=True)
+        c = compare(own, others, levels=LEVELS, allow_different=True)
         (group,), (pair,) = c.groups, c.pairs
         low, high = 100 * group.final.interval_low, 100 * group.final.interval_high
         final = f"{100 * group.final.low:.1f} ({low:.0f} to {high:.0f})"
@@ -155,7 +159,7 @@ def table(study: Study, runs: Path, against: str, only: list[str] | None = None)
         needed = [f"{between(e.low, e.high)} ({between(e.interval_low, e.interval_high)})" for e in group.needed]
         ratio = pair.ratios[1]
         fewer = f"{between(ratio.low, ratio.high)} ({between(ratio.interval_low, ratio.interval_high)})"
-        yield f"| {' | '.join([arm, str(len(own)), final, area, *needed, '' if arm == against else fewer])} |"
+        yield [arm, str(len(own)), final, area, *needed, "" if arm == against else fewer]
 
 
 def finished(study: Study, runs: Path, only: list[str] | None = None) -> dict[str, list[RunInfo]]:
