@@ -33,8 +33,9 @@ def play(
     with explained():
         from rich.console import Console
 
-        from llmrl.play import open_game, typed
-        from llmrl.play import play as play_game
+        from llmrl.cli.play_screen import play as play_game
+        from llmrl.cli.play_screen import typed
+        from llmrl.play import open_game
 
         console = Console()
         game = open_game(arguments or [], runs, config_dir, greedy, partial(typer.echo, err=True))
