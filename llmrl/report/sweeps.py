@@ -18,8 +18,9 @@ from rich.text import Text
 
 from llmrl.core.files import publish, to_json
 from llmrl.report import markdown, statistics
+from llmrl.report.figures import evaluation_line, percent, time_left
 from llmrl.report.groups import grouped
-from llmrl.report.progress import Pace, evaluation_line, percent, time_left
+from llmrl.report.progress import Pace
 from llmrl.report.statistics import Estimate, SeedCurve
 from llmrl.report.tables import COLOURS
 from llmrl.run.load import RunInfo

@@ -14,7 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from llmrl.core.overrides import shown
-from llmrl.report.progress import Speaker, duration, percent
+from llmrl.report.figures import duration, percent
+from llmrl.report.progress import Speaker
 from llmrl.tune.log import ranked
 from llmrl.tune.plan import Plan
 from llmrl.tune.preset import PRESET, option
