@@ -18,6 +18,8 @@ from llmrl.cli.shell import GOES_ON, PAUSED, ConfigDir, explained, show
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from llmrl.sweep import Cell
+
 
 class Shown(StrEnum):
     job = "job"
@@ -81,10 +83,9 @@ def _die_with_the_sweep() -> bool:
     if sweep is None:
         return False
     if sys.platform == "linux":
-        import ctypes
+        from llmrl.core.processes import terminate_with_parent
 
-        set_parent_death_signal = 1
-        ctypes.CDLL(None).prctl(set_parent_death_signal, int(signal.SIGTERM))
+        terminate_with_parent()
     if sweep != str(os.getppid()):  # it was killed before this process got here
         raise typer.Exit(128 + signal.SIGTERM)
     return True
@@ -116,14 +117,24 @@ def _sweep(overrides: list[str], config_dir: Path | None, jobs: int, only_print:
         typer.echo(line, err=True)
     refuse_unready_cells(planned, fresh="--fresh" in flags)
     from llmrl.lm.serve import served_for
-    from llmrl.report import sweeps
-    from llmrl.report.tables import sweep_table
+    from llmrl.report.sweeps import Screen
 
     shared = set.intersection(*(set(cell.overrides) for cell in planned)) if len(planned) > 1 else set()
     names = [" ".join(word for word in cell.overrides if word not in shared) for cell in planned]
     waiting = [cell.cfg for cell in planned if "--fresh" in flags or not cell.is_complete]
-    with served_for(waiting, typer.echo), sweeps.Screen(names) as screen:
+    with served_for(waiting, typer.echo), Screen(names) as screen:
         codes = launch(planned, config_dir, jobs, screen, flags)
+    _show_end(planned, codes)
+    if any(codes):
+        alike = set(codes) - {0}
+        raise typer.Exit(alike.pop() if alike in ({PAUSED}, {2}) else 1)
+
+
+def _show_end(planned: Sequence[Cell], codes: Sequence[int]) -> None:
+    """What became of the cells of a sweep, and the table over seeds, which is kept."""
+    from llmrl.report import sweeps
+    from llmrl.report.tables import sweep_table
+
     rows = []
     for cell, code in zip(planned, codes, strict=True):
         run = cell.run()
@@ -136,9 +147,6 @@ def _sweep(overrides: list[str], config_dir: Path | None, jobs: int, only_print:
         show(sweeps.arms_table(found))
         for path in sweeps.keep(found, made, Path(planned[0].cfg.paths.runs)):
             typer.echo(path)
-    if any(codes):
-        alike = set(codes) - {0}
-        raise typer.Exit(alike.pop() if alike in ({PAUSED}, {2}) else 1)
 
 
 def _print_config(config: DictConfig) -> None:
