@@ -115,12 +115,13 @@ class Game:
         cfg = self._opened.enter_context(served(self.cfg, self.speaker.note))
         self.speaker.note(f"loading {self.title}")
         self.parts = parts = build(cfg)
-        self.prior, self.cache, self.history_turns = parts.prior, parts.cache, parts.history_turns
-        for part in (parts.cache, parts.answers):
+        self.prior, self.answers, self.history_turns = parts.prior, parts.answers, parts.history_turns
+        self.cache = parts.cache
+        for part in (self.cache, self.answers):
             if part is not None:
                 self._opened.callback(part.close)
-        if parts.answers is not None:
-            parts.answers.tell(self.speaker.note, self.speaker.doing, cfg.lm.name)
+        if self.answers is not None:
+            self.answers.tell(self.speaker.note, self.speaker.doing, cfg.lm.name)
         self.learner: Learner = parts.learner
         self.env = env = build_env(cfg)
         self.pool = EnvPool(lambda: env, 1)

@@ -218,7 +218,7 @@ def test_answers_that_are_redrawn_are_those_of_this_visit() -> None:
     sampling = Sampling(cfg.prior.max_tokens, cfg.prior.temperature, cfg.prior.top_p, cfg.prompt.end, cfg.seed)
     game.start()
     first, second = game.decide().explanation, game.decide().explanation
-    (texts,) = game.parts.answers.generations([game.prior.prompt.render(game.state)], 20, sampling)
+    (texts,) = game.answers.generations([game.prior.prompt.render(game.state)], 20, sampling)
     game.close()
     assert [text for text, _ in first.answers] == texts[: len(first.answers)]
     assert [text for text, _ in second.answers] == texts[10 : 10 + len(second.answers)]
