@@ -18,7 +18,6 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from llmrl.build import Parts, build, build_pool
-from llmrl.config.checks import refuse_keyless
 from llmrl.config.compose import ConfigError, check, named_settings
 from llmrl.core.files import to_json
 from llmrl.core.seeding import integer, stream
@@ -73,8 +72,6 @@ def collect(cfg: DictConfig, order: Order, runs: Path, tell: Callable[[str], Non
     with ExitStack() as opened:
         speaker = opened.enter_context(Speaker(tell))
         to_build = [agent for agent in agents.values() if isinstance(agent, _ByParts)]
-        for agent in to_build:
-            refuse_keyless(agent.cfg)
         opened.enter_context(served_for([agent.cfg for agent in to_build], speaker.note))
         for agent in to_build:
             agent.open(opened, speaker)

@@ -13,7 +13,6 @@ import torch
 from omegaconf import DictConfig
 
 from llmrl.build import build, build_env
-from llmrl.config.checks import refuse_keyless
 from llmrl.config.compose import ConfigError, compose
 from llmrl.core.candidates import Candidates
 from llmrl.core.seeding import integer, stream
@@ -95,7 +94,6 @@ class Game:
     def __init__(
         self, cfg: DictConfig, title: str, greedy: bool, say: Callable[[str], None] = lambda text: None
     ) -> None:
-        refuse_keyless(cfg)
         torch.set_num_threads(cfg.threads)
         self.cfg, self.title, self.greedy = cfg, title, greedy
         self.speaker = Speaker(say)
