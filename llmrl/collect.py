@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from llmrl.build import build, build_pool
+from llmrl.build import Parts, build, build_pool
 from llmrl.config.compose import ConfigError, check
 from llmrl.core.files import to_json
 from llmrl.core.seeding import integer, stream
@@ -26,7 +26,7 @@ from llmrl.data.files import read, write
 from llmrl.data.frames import FrameWriter
 from llmrl.data.parquet import read_about
 from llmrl.envs.pool import EnvPool, Outcome, Reset, Step
-from llmrl.lm.serve import served, served_by, wants, with_url
+from llmrl.lm.serve import served, served_for
 from llmrl.report.progress import Speaker
 from llmrl.run.checkpoint import checkpoint_steps, read_weights
 from llmrl.run.identity import identify_run
@@ -63,29 +63,19 @@ def collect(cfg: DictConfig, order: Order, runs: Path, tell: Callable[[str], Non
     """
     if order.out.suffix != ".parquet":
         raise ConfigError(f"out={order.out}: expected a file that ends in .parquet")
+    agents = {name: _agent(name, cfg, runs) for name in order.mix}
+    about = _about(cfg, order, agents)
+    if order.out.exists():
+        there = read_about(order.out)
+        if all(there.get(key) == value for key, value in _plain(about).items()):
+            return f"{order.out} is there already: nothing to collect"
+        raise ConfigError(f"{order.out} holds what was collected otherwise: name another out=FILE, or move it away")
     with ExitStack() as opened:
         speaker = opened.enter_context(Speaker(tell))
-        urls: dict[str, str] = {}  # of servers, by what they serve
-
-        def ready(cfg: DictConfig) -> DictConfig:
-            if order.out.exists() or not wants(cfg):
-                return cfg
-            if (key := served_by(cfg)) not in urls:
-                urls[key] = opened.enter_context(served(cfg, speaker.note)).lm.url
-            return with_url(cfg, urls[key])
-
-        agents = {name: _agent(name, cfg, runs, ready) for name in order.mix}
-        for agent in agents.values():
-            if isinstance(agent, _ByParts):
-                agent.close_with(opened)
-                if agent.parts.answers is not None:
-                    agent.parts.answers.tell(speaker.note, speaker.doing, agent.lm)
-        about = _about(cfg, order, agents)
-        if order.out.exists():
-            there = read_about(order.out)
-            if all(there.get(key) == value for key, value in _plain(about).items()):
-                return f"{order.out} is there already: nothing to collect"
-            raise ConfigError(f"{order.out} holds what was collected otherwise: name another out=FILE, or move it away")
+        to_build = [agent for agent in agents.values() if isinstance(agent, _ByParts)]
+        opened.enter_context(served_for([agent.cfg for agent in to_build], speaker.note))
+        for agent in to_build:
+            agent.open(opened, speaker)
         order.out.parent.mkdir(parents=True, exist_ok=True)
         part = order.out.with_suffix(".part")
         writer = opened.enter_context(closing(FrameWriter(part, about)))
@@ -245,17 +235,27 @@ class _Expert:
 
 
 class _ByParts:
-    """The prior of a config alone, or the behaviour policy of a run's learner."""
+    """The prior of a config alone, or the behaviour policy of a run's learner; it acts once it is open."""
 
-    def __init__(self, cfg: DictConfig, about: dict[str, Any], learns: bool) -> None:
-        self.parts, self.about, self.learns = build(cfg), about, learns
-        self.lm = "" if cfg.lm is None else str(cfg.lm.name)
-        self.history_turns = self.parts.history_turns
+    parts: Parts
+    history_turns: int
 
-    def close_with(self, opened: ExitStack) -> None:
-        for part in (self.parts.cache, self.parts.answers):
+    def __init__(self, cfg: DictConfig, about: dict[str, Any], weights: Path | None) -> None:
+        self.cfg, self.about, self.weights = cfg, about, weights
+        self.learns = weights is not None
+
+    def open(self, opened: ExitStack, speaker: Speaker) -> None:
+        """Until `opened` is closed."""
+        cfg = opened.enter_context(served(self.cfg, speaker.note))
+        self.parts = parts = build(cfg)
+        self.history_turns = parts.history_turns
+        for part in (parts.cache, parts.answers):
             if part is not None:
                 opened.callback(part.close)
+        if parts.answers is not None:
+            parts.answers.tell(speaker.note, speaker.doing, str(cfg.lm.name))
+        if self.weights is not None:
+            parts.load_state_dict(read_weights(self.weights))
 
     def chances(self, states: Sequence[TextState], experts: Experts) -> list[np.ndarray]:
         proposals = self.parts.prior.proposals(states, experts, "evaluation" if self.learns else "behaviour")
@@ -269,8 +269,7 @@ class _ByParts:
         return found
 
 
-def _agent(name: str, cfg: DictConfig, runs: Path, ready: Callable[[DictConfig], DictConfig]) -> Agent:
-    """`ready` starts the server that a config asks for."""
+def _agent(name: str, cfg: DictConfig, runs: Path) -> Agent:
     if name == "random":
         return _Random()
     if name == "expert":
@@ -281,7 +280,7 @@ def _agent(name: str, cfg: DictConfig, runs: Path, ready: Callable[[DictConfig],
         if cfg.prior.mix == "auto":
             raise ConfigError("mix=prior: prior.mix=auto is learned, and here nothing is; say a number: prior.mix=0.05")
         settings = identify_run(cfg).settings
-        return _ByParts(ready(cfg), {part: settings[part] for part in ("prior", "lm", "prompt")}, learns=False)
+        return _ByParts(cfg, {part: settings[part] for part in ("prior", "lm", "prompt")}, None)
     try:
         run = find_run(name, runs)
     except ValueError as error:
@@ -289,10 +288,9 @@ def _agent(name: str, cfg: DictConfig, runs: Path, ready: Callable[[DictConfig],
     steps = checkpoint_steps(run.path)
     if not steps:
         raise ValueError(f"{run.name} has no checkpoint yet, so that it cannot act")
-    own = ready(check(OmegaConf.create({**run.config, "paths": OmegaConf.to_container(cfg.paths)})))
-    agent = _ByParts(own, {"run_id": run.summary["run_id"], "checkpoint": steps[-1]}, learns=True)
-    agent.parts.load_state_dict(read_weights(run.path / "checkpoints" / str(steps[-1])))
-    return agent
+    own = check(OmegaConf.create({**run.config, "paths": OmegaConf.to_container(cfg.paths)}))
+    about = {"run_id": run.summary["run_id"], "checkpoint": steps[-1]}
+    return _ByParts(own, about, run.path / "checkpoints" / str(steps[-1]))
 
 
 # ---- the file --------------------------------------------------------------------------------------------------------

@@ -12,6 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from rich.filesize import decimal
+
 import llmrl
 from llmrl.core.files import unwritable
 
@@ -100,7 +102,7 @@ def _verified(folder: Path) -> Finding:
     weights = folder / "model.safetensors"
     if hashlib.sha256(weights.read_bytes()).hexdigest() != expected:
         return Finding(what, "broken", f"{weights} is not the file its card.json names; install llmrl again")
-    return Finding(what, "ok", f"{_size(weights.stat().st_size)} of weights, as its card.json says: {expected[:12]}")
+    return Finding(what, "ok", f"{decimal(weights.stat().st_size)} of weights, as its card.json says: {expected[:12]}")
 
 
 def _cache() -> Iterator[Finding]:
@@ -109,7 +111,7 @@ def _cache() -> Iterator[Finding]:
     path = cache_path()
     files = (path, path.with_name(f"{path.name}-wal"))  # with the log beside it
     size = sum(file.stat().st_size for file in files if file.exists())
-    text = f"{path}, {_size(size)}" if path.exists() else f"{path}: nothing kept yet"
+    text = f"{path}, {decimal(size)}" if path.exists() else f"{path}: nothing kept yet"
     yield _writable("answer cache", path.parent, text, "set LLMRL_CACHE=FILE or paths.cache=FILE")
 
 
@@ -164,10 +166,6 @@ def _installed(name: str) -> bool:
 def _writable(what: str, folder: Path, text: str, remedy: str) -> Finding:
     reason = unwritable(folder)
     return Finding(what, "broken", f"{reason}: {remedy}") if reason else Finding(what, "ok", text)
-
-
-def _size(n: int) -> str:
-    return f"{n / 1e9:.1f} GB" if n >= 1e9 else f"{n / 1e6:.1f} MB" if n >= 1e6 else f"{n / 1e3:.0f} kB"
 
 
 def findings_table(found: Sequence[Finding]) -> Table:

@@ -27,7 +27,8 @@ from omegaconf import DictConfig, OmegaConf
 from llmrl.build import Parts, build, build_exact, build_pool
 from llmrl.config.checks import refuse_keyless
 from llmrl.core.files import publish_folder, to_json
-from llmrl.lm.serve import served
+from llmrl.envs.pool import EnvPool
+from llmrl.lm.serve import served, served_for
 from llmrl.report.progress import Speaker
 from llmrl.rollout.episodes import Evaluation, Policy, play_out
 from llmrl.rollout.rollout import Episode
@@ -109,6 +110,15 @@ def evaluate_run(planned: Planned, tell: Callable[[str], None] = lambda text: No
     return planned.known() or _played(planned, tell)
 
 
+def evaluate_all(planned: Sequence[Planned], tell: Callable[[str], None] = lambda text: None) -> list[Judged]:
+    """`evaluate_run` of each; those with the same `lm.serve` share its server."""
+    new = [each.cfg for each in planned if each.known() is None]
+    for cfg in new:
+        refuse_keyless(cfg)
+    with served_for(new, tell):
+        return [evaluate_run(each, tell) for each in planned]
+
+
 def _played(planned: Planned, tell: Callable[[str], None]) -> Judged:
     run, asked, cfg = planned.run, planned.asked, planned.cfg
     refuse_keyless(cfg)
@@ -127,27 +137,10 @@ def _played(planned: Planned, tell: Callable[[str], None]) -> Judged:
             parts.answers.tell(speaker.note, speaker.doing, cfg.lm.name)
         load_weights(parts, run.path / "checkpoints" / str(planned.checkpoint))
         names = list(pool.task_ids) or [cfg.env.name]
-        exact = _computed(cfg, parts, asked)
-        episodes: list[Episode] = []
-        how: dict[str, Any]
-        if exact is None:
-            per_task = asked.per_task or -(-ENOUGH // len(names))
-            many, what = len(names) * per_task, f"episodes of {run.name}"
-            speaker.doing(what, 0, many)
-            played = play_out(
-                pool, parts.prior, parts.learner, ("evaluate", asked.policy), seed=cfg.seed,
-                episodes=many, policy=asked.policy, history_turns=parts.history_turns,
-                told=lambda done: speaker.doing(what, done, many),
-            )  # fmt: skip
-            episodes, found = played.episodes, Evaluation.of(played.episodes)
-            how = {
-                "per_task": per_task,
-                "prior/coverage": played.covered / played.with_expert if played.with_expert else None,
-            }
-        else:
-            ret, success, length = np.mean(exact, axis=0).tolist()
-            found = Evaluation(ret, success, length, None)
-            how = {"exact": {name: each[1] for name, each in zip(names, exact, strict=True)}}
+        what = f"episodes of {run.name}"
+        found, how, episodes = _measure(
+            cfg, parts, pool, names, asked, lambda done, many: speaker.doing(what, done, many)
+        )
         cost: dict[str, Any] = {"seconds": round(time.monotonic() - started, 3)}
         if parts.answers is not None:
             counts = parts.answers.counts
@@ -173,6 +166,26 @@ def _played(planned: Planned, tell: Callable[[str], None]) -> Judged:
     }
     publish_folder(planned.path, files)
     return Judged(run, planned.path, summary)
+
+
+def _measure(
+    cfg: DictConfig, parts: Parts, pool: EnvPool, names: Sequence[str], asked: Asked, told: Callable[[int, int], None]
+) -> tuple[Evaluation, dict[str, Any], list[Episode]]:
+    """Success, how it was found, and the episodes that were played for it."""
+    exact = _computed(cfg, parts, asked)
+    if exact is not None:
+        ret, success, length = np.mean(exact, axis=0).tolist()
+        how: dict[str, Any] = {"exact": {name: each[1] for name, each in zip(names, exact, strict=True)}}
+        return Evaluation(ret, success, length, None), how, []
+    per_task = asked.per_task or -(-ENOUGH // len(names))
+    many = len(names) * per_task
+    told(0, many)
+    played = play_out(
+        pool, parts.prior, parts.learner, ("evaluate", asked.policy), seed=cfg.seed,
+        episodes=many, policy=asked.policy, history_turns=parts.history_turns, told=lambda done: told(done, many),
+    )  # fmt: skip
+    coverage = played.covered / played.with_expert if played.with_expert else None
+    return Evaluation.of(played.episodes), {"per_task": per_task, "prior/coverage": coverage}, played.episodes
 
 
 def _computed(cfg: DictConfig, parts: Parts, asked: Asked) -> list[tuple[float, float, float]] | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ from llmrl.core.secrets import without_secrets
 from llmrl.core.seeding import integer, stream
 from llmrl.core.state import TextState
 from llmrl.lm.language_model import LanguageModel, Sampling, stopping
+from llmrl.lm.serve import served
 from llmrl.prompts.project import PROJECTIONS
 from llmrl.prompts.prompt import Prompt
 from llmrl.prompts.thinking import Thinking, asked_first
@@ -170,19 +171,18 @@ def _seeds(cfg: DictConfig, text: str, n: int) -> list[int]:
 def _model(cfg: DictConfig) -> Iterator[LanguageModel]:
     torch.set_num_threads(cfg.threads)
     refuse_keyless(cfg)
-
-    url = cfg.lm.get("url")
-    _say(f"asking {url}" if url else f"loading {cfg.lm.get('model', cfg.lm.name)}")
-    model = build_model(cfg)
-    hear = getattr(model, "hear", None)
-    if hear is not None:
-        hear(_say)
-    try:
-        yield model
-    finally:
+    with ExitStack() as opened:
+        cfg = opened.enter_context(served(cfg, _say))
+        url = cfg.lm.get("url")
+        _say(f"asking {url}" if url else f"loading {cfg.lm.get('model', cfg.lm.name)}")
+        model = build_model(cfg)
+        hear = getattr(model, "hear", None)
+        if hear is not None:
+            hear(_say)
         close = getattr(model, "close", None)
         if close is not None:
-            close()
+            opened.callback(close)
+        yield model
 
 
 def _say(text: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -84,7 +84,6 @@ def launch(
     jobs: int,
     watch: SweepWatch,
     flags: Sequence[str] = (),
-    more_environment: Mapping[str, str] | None = None,
 ) -> list[int]:
     """Runs the cells that are not finished, `jobs` at a time, and returns exit codes. One that fails stops no other."""
     fresh = "--fresh" in flags
@@ -95,5 +94,5 @@ def launch(
         watch.say(f"{len(planned) - len(waiting)} of {len(planned)} runs are complete already")
     own = ["--config-dir", str(config_dir)] if config_dir else []
     commands = {i: ["train", *planned[i].overrides, *flags, *own] for i in waiting}
-    codes = run_commands(commands, jobs, watch, {**(more_environment or {}), "LLMRL_SWEEP": str(os.getpid())})
+    codes = run_commands(commands, jobs, watch, {"LLMRL_SWEEP": str(os.getpid())})
     return [codes.get(i, 0) for i in range(len(planned))]

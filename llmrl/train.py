@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from llmrl.config.compose import checked
+from llmrl.lm.serve import served
 from llmrl.report.progress import Reporter, Silent
 from llmrl.run.folder import RunFolder, is_complete, read_object, read_summary
 from llmrl.run.identity import RunIdentity, identify_run
@@ -27,7 +28,8 @@ def train(
     """Runs `cfg` (see `llmrl.compose`) and returns its summary, and in it `folder`, where everything of the run is.
 
     A finished run is not run again, an unfinished one goes on from its last checkpoint. `fresh`: it is begun anew, and
-    what there was is kept aside. `allow_drift`: it goes on though numbers may differ here, and is marked.
+    what there was is kept aside. `allow_drift`: it goes on though numbers may differ here, and is marked. The server of
+    `lm.serve` runs for as long as the run.
 
     Everything is in the run's folder when this returns, and whatever an error or Ctrl-C left of it when it does not.
     Raises ValueError for what a person can mend, LanguageModelError and WorldError for what failed, Paused where a
@@ -36,10 +38,21 @@ def train(
     cfg = checked(cfg)
     reporter = reporter or Silent()
     identity = identify_run(cfg)
-    if not fresh and (summary := shown_if_finished(cfg, identity, reporter)) is not None:
-        return summary
+    path = identity.folder(Path(cfg.paths.runs))
+    if not fresh and is_complete(path):
+        return _show_finished(path, cfg, reporter)
     refuse_unready(cfg)
-    announce(cfg, identity, reporter)
+    if cfg.data is None:
+        reporter.begin(path.name, path, cfg.env_steps)
+    else:
+        reporter.begin(path.name, path, cfg.learner.gradient_steps, "gradient steps")
+    with served(cfg, reporter.note) as cfg:
+        return _compute(cfg, identity, reporter, fresh, allow_drift)
+
+
+def _compute(
+    cfg: DictConfig, identity: RunIdentity, reporter: Reporter, fresh: bool, allow_drift: bool
+) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(cfg.threads)
@@ -54,11 +67,7 @@ def train(
         return named(folder.path)
 
 
-def shown_if_finished(cfg: DictConfig, identity: RunIdentity, reporter: Reporter) -> dict[str, Any] | None:
-    """The summary of a checked config's run; None where there is none that is finished."""
-    path = identity.folder(Path(cfg.paths.runs))
-    if not is_complete(path):
-        return None
+def _show_finished(path: Path, cfg: DictConfig, reporter: Reporter) -> dict[str, Any]:
     reporter.note(f"{path} is complete: nothing to compute{_made_by(path)}")
     summary = read_summary(path)
     reporter.done(summary, read_object(path / "cost.json"), written(path))
@@ -75,15 +84,6 @@ def _training(cfg: DictConfig) -> type[Training]:
     from llmrl.training.offline import OfflineTraining
 
     return OfflineTraining
-
-
-def announce(cfg: DictConfig, identity: RunIdentity, reporter: Reporter) -> None:
-    """Which run of a checked config begins, and how far it goes."""
-    path = identity.folder(Path(cfg.paths.runs))
-    if cfg.data is None:
-        reporter.begin(path.name, path, cfg.env_steps)
-    else:
-        reporter.begin(path.name, path, cfg.learner.gradient_steps, "gradient steps")
 
 
 def named(path: Path) -> dict[str, Any]:

@@ -5,6 +5,8 @@ A setting that changes the order of a sum may change its last bits, and nothing 
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -20,6 +22,7 @@ from llmrl.config.compose import compose
 from llmrl.core.files import read_lines
 from llmrl.encoders.hash import HashEncoder
 from llmrl.learners.weights import network, write_weights
+from llmrl.lm import serve
 from llmrl.lm.transformers_lm import TransformersLM
 from llmrl.run.identity import identify_run
 from llmrl.run.load import RunInfo, load_runs
@@ -86,7 +89,7 @@ CASES = {
     ("OpenAILMConfig", "attempt_s"): Case("served", "lm.attempt_s", 60.0),
     ("OpenAILMConfig", "patience_s"): Case("served", "lm.patience_s", 60.0),
     ("OpenAILMConfig", "probe_tolerance"): Case("served", "lm.probe_tolerance", 0.5),
-    ("OpenAILMConfig", "serve"): Case("served", "lm.serve", "tiny-1"),  # what the command does, not the run
+    ("OpenAILMConfig", "serve"): Case("served", "lm.serve", "tiny-1"),  # its server is started beforehand
     ("OpenAILMConfig", "serve_env"): Case("served", "lm.serve_env", "elsewhere"),
     ("PromptConfig", "id"): Case("prior", "prompt.id", "other"),
     ("EncoderConfig", "name"): Case("cql", "encoder.name", "other"),
@@ -166,6 +169,9 @@ def test_a_free_setting_changes_no_byte(
     OmegaConf.update(other, case.key, value)
     assert OmegaConf.select(other, case.key) != OmegaConf.select(cfg, case.key)
     assert identify_run(other).name == identify_run(cfg).name
+    if case.key == "lm.serve":
+        monkeypatch.setenv(serve.URLS, json.dumps({serve.served_by(other): server.url}))
+        monkeypatch.setenv(serve.PROCESSES, json.dumps({server.url: [os.getpid(), "log.txt"]}))
     if case.warm:
         (tmp_path / "kept.sqlite3").write_bytes((run.path.parent.parent / "kept.sqlite3").read_bytes())
     again = trained(tmp_path, other, monkeypatch)

@@ -20,9 +20,10 @@ from rich.console import Console
 from rich.text import Text
 
 import llmrl.play
+from llmrl.cli.play_screen import BAR, play, screen_of, typed
 from llmrl.config.compose import ConfigError, compose
 from llmrl.lm.language_model import Sampling
-from llmrl.play import BAR, Game, bar, open_game, play, typed
+from llmrl.play import Game, open_game
 from llmrl.prompts.project import project
 from llmrl.run.load import RunInfo, load_runs
 from llmrl.training.trained import changed_config
@@ -286,7 +287,7 @@ def test_a_screen_fits_the_terminal(height: int) -> None:
     while not game.over:
         decision = game.decide()
         with console.capture() as captured:
-            console.print(game.screen(decision, console))
+            console.print(screen_of(game, decision, console))
         screen = captured.get()
         assert len(screen.splitlines()) <= height - 2
         others = re.search(r"… (\d+) more actions, <?[\d.]+% together", screen)
@@ -295,11 +296,11 @@ def test_a_screen_fits_the_terminal(height: int) -> None:
         assert others or height == 40
         assert [row["action"] for row in seen if row["chosen"]] == [game.state.actions[decision.chosen]]
         with console.capture() as captured:
-            console.print(game.screen(decision, console, "a"))
+            console.print(screen_of(game, decision, console, "a"))
         assert [row["action"] for row in rows(captured.get())] == list(game.state.actions)
         game.take(decision.state, decision.chosen)
     with console.capture() as captured:
-        console.print(game.screen(None, console))
+        console.print(screen_of(game, None, console))
     assert len(captured.get().splitlines()) <= height - 2
     game.close()
 
@@ -312,11 +313,6 @@ def test_views_change_nothing_of_the_game() -> None:
     assert "You hold nothing." not in drawing
     assert list(rows(everything)) == list(rows(fits)) != []
     assert "decision 2 · return -0.006" in second
-
-
-def test_a_bar_is_proportional_to_an_eighth_of_a_column() -> None:
-    assert [bar(x) for x in (0.0, 1.0, 0.5)] == ["", "█" * BAR, "█" * (BAR // 2)]
-    assert [len(bar(n / 96)) for n in (1, 8, 9)] == [1, 1, 2]
 
 
 # ---- playing -----------------------------------------------------------------------------------------------------

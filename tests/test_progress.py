@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from llmrl.report.progress import Live, Plain, Progress, Silent, Speaker, UnderWay, duration, evaluation_line, reporter
+from llmrl.report.figures import duration, evaluation_line
+from llmrl.report.progress import Live, Plain, Progress, Silent, Speaker, UnderWay, reporter
 
 ROW = {
     "env_steps": 123_250,

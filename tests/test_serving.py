@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,11 +17,8 @@ from typer.testing import CliRunner, Result
 import llmrl
 from llmrl.cli.main import app
 from llmrl.config.compose import ConfigError, compose
-from llmrl.data.files import read
-from llmrl.lm import serve
 from llmrl.lm.http import connection
 from llmrl.lm.transformers_lm import TransformersLM
-from llmrl.lm.vllm import Server, Serving
 from llmrl.report import plots
 from llmrl.run.checkpoint import checkpoint_steps
 from llmrl.run.folder import Paused, read_object
@@ -297,41 +291,6 @@ def test_a_model_that_never_comes_to_its_answer_ends_the_command_and_one_answer_
         (tmp_path / "runs").rename(tmp_path / name)
         server.stop()
     assert results[0] == results[1]
-
-
-def test_collecting_and_evaluating_start_the_server_that_is_asked_for_once(
-    server: SmallServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    started: list[str | None] = []
-
-    @contextmanager
-    def serving(vllm: object, what: Serving, *_: object, **__: object) -> Iterator[Server]:
-        started.append(what.model)
-        yield Server(server.url, "lm", "float32", tmp_path / "log", SimpleNamespace(pid=os.getpid()))  # type: ignore[arg-type]
-
-    monkeypatch.setattr(serve, "serving", serving)
-    monkeypatch.setattr(serve, "find_vllm", lambda environment: None)
-    for name in (serve.URLS, serve.PROCESSES):
-        monkeypatch.setenv(name, "{}")
-    for seed in (0, 1):
-        trained(tmp_path, server, [*PRIORS["sampled"], f"seed={seed}", f"lm.serve={GOLDEN_LM}"])
-    asked = [f"lm.serve={GOLDEN_LM}", f"paths.cache={tmp_path / 'others.sqlite3'}"]
-    out = tmp_path / "few.parquet"
-    first, *_ = (run.name for run in load_runs(tmp_path / "runs"))
-    here = ["--runs", str(tmp_path / "runs")]
-    collect = ["collect", *RUN, *PRIORS["sampled"], *asked, f"out={out}", "size=20", f"mix=prior,{first}", *here]
-    for _ in range(2):  # the second finds it done, and starts nothing
-        done = CliRunner().invoke(app, collect)
-        assert done.exit_code == 0, done.output
-    assert started == [str(GOLDEN_LM)]
-    assert len(read(out)) == 20
-    offline = ["learner=cql_prior", "learner.gradient_steps=4", f"data={out}", "evaluation.every=4", *asked]
-    llmrl.train(compose([*RUN[:2], *RUN[6:12], *offline, f"paths.runs={tmp_path / 'runs'}", f"lm.url={server.url}"]))
-    evaluate = ["evaluate", f"{tmp_path}/runs/*", *here, *asked, "--episodes", "1"]
-    for _ in range(2):
-        done = CliRunner().invoke(app, evaluate)
-        assert done.exit_code == 0, done.output
-    assert started == [str(GOLDEN_LM)] * 2  # one for all runs, and none for what was played
 
 
 @pytest.mark.parametrize("command", ["score", "sample"])

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from llmrl.cli.shell import ConfigDir, explained, served, show
+from llmrl.cli.shell import ConfigDir, explained, show
 
 app = typer.Typer(help="Ask a language model directly; nothing is kept.", no_args_is_help=True)
 
@@ -57,10 +57,11 @@ def lm_score(
     overrides: Overrides = None, prompt: OwnPrompt = None, action: OwnActions = None, config_dir: ConfigDir = None
 ) -> None:
     """How likely the model finds each action of a menu."""
-    with explained(), served(overrides, config_dir) as cfg:
+    with explained():
+        from llmrl.config.compose import compose
         from llmrl.query import score
 
-        show(score(cfg, prompt, action or []))
+        show(score(compose(overrides or [], config_dir), prompt, action or []))
 
 
 @app.command("sample")
@@ -72,10 +73,11 @@ def lm_sample(
     config_dir: ConfigDir = None,
 ) -> None:
     """What the model answers freely, and which action each answer names."""
-    with explained(), served(overrides, config_dir) as cfg:
+    with explained():
+        from llmrl.config.compose import compose
         from llmrl.query import sample
 
-        show(sample(cfg, prompt, action or [], n))
+        show(sample(compose(overrides or [], config_dir), prompt, action or [], n))
 
 
 @app.command("bench")
@@ -87,8 +89,9 @@ def lm_bench(
     config_dir: ConfigDir = None,
 ) -> None:
     """How fast the model scores and answers, asked about states of the world."""
-    with explained(), served(overrides, config_dir) as cfg:
+    with explained():
+        from llmrl.config.compose import compose
         from llmrl.query import bench
 
-        for line in bench(cfg, states, k, repeats):
+        for line in bench(compose(overrides or [], config_dir), states, k, repeats):
             typer.echo(line)

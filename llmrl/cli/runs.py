@@ -65,13 +65,15 @@ def runs_rm(
 ) -> None:
     """Remove runs. They are named first; nothing outside the folder of runs is touched."""
     with explained():
+        from rich.filesize import decimal
+
         from llmrl.report.select import select
         from llmrl.run.remove import check_removable, remove, size
 
         found = select(words, runs, aside)
         check_removable(found, runs)
         for run in found:
-            typer.echo(f"{run.path}  {run.status}, {size(run.path) / 1e6:.1f} MB")
+            typer.echo(f"{run.path}  {run.status}, {decimal(size(run.path))}")
         one = len(found) == 1
         if not (yes or typer.confirm(f"remove {'this run' if one else f'these {len(found)} runs'} for good?")):
             typer.echo("nothing was removed")

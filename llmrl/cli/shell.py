@@ -18,7 +18,6 @@ from llmrl.core.targets import look_in
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer
-    from omegaconf import DictConfig
     from rich.console import RenderableType
 
 
@@ -77,27 +76,6 @@ def show(shown: RenderableType) -> None:
     from rich.console import Console
 
     Console().print(shown)
-
-
-@contextmanager
-def served(overrides: list[str] | None, config_dir: Path | None) -> Iterator[DictConfig]:
-    """The config, and its server where it is to be started."""
-    from llmrl.config.compose import compose
-
-    with server_of(compose(overrides or [], config_dir)) as config:
-        yield config
-
-
-@contextmanager
-def server_of(config: DictConfig) -> Iterator[DictConfig]:
-    """The config with the address of the server that lm.serve starts, for as long as the block."""
-    if config.lm is None or config.lm.get("serve") is None or config.cached_only:
-        yield config
-        return
-    from llmrl.lm.serve import served
-
-    with served(config, lambda text: typer.echo(text, err=True)) as config:
-        yield config
 
 
 def drop_what_nobody_reads() -> None:

@@ -1,9 +1,10 @@
-"""Worker processes."""
+"""Processes that end with the one that started them."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 
 
@@ -17,3 +18,11 @@ def end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=end, daemon=True).start()
+
+
+def terminate_with_parent() -> None:
+    """On Linux alone: this process is sent SIGTERM when its parent ends."""
+    import ctypes
+
+    set_parent_death_signal = 1
+    ctypes.CDLL(None).prctl(set_parent_death_signal, int(signal.SIGTERM))

@@ -1,4 +1,7 @@
-"""`lm.serve=MODEL`: vLLM runs for as long as the run or the sweep that asks it."""
+"""`lm.serve=MODEL`: vLLM runs for as long as the run, or the several runs, that ask it.
+
+Whatever asks a model does so within `served`. Several runs, in this process or others, share a server in `served_for`.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,12 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
-from llmrl.lm.vllm import Serving, find_vllm, serving, watched
+if TYPE_CHECKING:
+    from llmrl.lm.vllm import Server
 
 URLS = "LLMRL_SERVERS"  # how a sweep tells its cells where its servers are: JSON, what is served -> address
 PROCESSES = "LLMRL_SERVER_PROCESSES"  # and what they are: JSON, address -> process id and log
@@ -17,36 +22,65 @@ PROCESSES = "LLMRL_SERVER_PROCESSES"  # and what they are: JSON, address -> proc
 
 @contextmanager
 def served(cfg: DictConfig, say: Callable[[str], None]) -> Iterator[DictConfig]:
-    """`cfg` with the address of its server: one that the sweep has started, or one that runs for this block.
+    """`cfg` with the address of its server: one of `served_for`, or one that runs for this block.
 
     As it is, where no server is to be started for it.
     """
-    if not wants(cfg):
+    if not _wants(cfg):
         yield cfg
         return
+    from llmrl.lm.vllm import watched
+
     known = json.loads(os.environ.get(URLS, "{}"))
     if (key := served_by(cfg)) in known:
         pid, log = json.loads(os.environ.get(PROCESSES, "{}"))[known[key]]
         how = f"its vLLM ended by itself: its log is {log}"
         with watched(known[key], lambda: None if _runs(pid) else how):
-            yield with_url(cfg, known[key])
+            yield _with_url(cfg, known[key])
         return
-    with serving(find_vllm(cfg.lm.serve_env), _what(cfg), say, needed=False) as server:
-        yield with_url(cfg, server.url)
+    with _started(cfg, say) as server:
+        yield _with_url(cfg, server.url)
 
 
 @contextmanager
-def served_for(cfgs: Sequence[DictConfig], say: Callable[[str], None]) -> Iterator[Mapping[str, str]]:
-    """Servers for all that `cfgs` ask for, each once; what is to be put into the environment of their runs."""
+def served_for(cfgs: Sequence[DictConfig], say: Callable[[str], None]) -> Iterator[None]:
+    """Servers for all that `cfgs` ask for, each once: `served` finds them, here and in processes begun in this block.
+
+    They are told by the environment.
+    """
+    urls: dict[str, str] = json.loads(os.environ.get(URLS, "{}"))
+    processes: dict[str, tuple[int, str]] = json.loads(os.environ.get(PROCESSES, "{}"))
     with ExitStack() as stack:
-        urls: dict[str, str] = {}
-        processes: dict[str, tuple[int, str]] = {}
         for cfg in cfgs:
-            if wants(cfg) and served_by(cfg) not in urls:
-                server = stack.enter_context(serving(find_vllm(cfg.lm.serve_env), _what(cfg), say, needed=False))
+            if _wants(cfg) and served_by(cfg) not in urls:
+                server = stack.enter_context(_started(cfg, say))
                 urls[served_by(cfg)] = server.url
                 processes[server.url] = (server.process.pid, str(server.log))
-        yield {URLS: json.dumps(urls), PROCESSES: json.dumps(processes)} if urls else {}
+        with _environment({URLS: json.dumps(urls), PROCESSES: json.dumps(processes)} if urls else {}):
+            yield
+
+
+@contextmanager
+def _environment(more: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in more}
+    os.environ.update(more)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _started(cfg: DictConfig, say: Callable[[str], None]) -> Iterator[Server]:
+    from llmrl.lm.vllm import Serving, find_vllm, serving
+
+    what = Serving(cfg.lm.serve, cfg.lm.revision, cfg.lm.dtype)
+    with serving(find_vllm(cfg.lm.serve_env), what, say, needed=False) as server:
+        yield server
 
 
 def _runs(pid: int) -> bool:
@@ -57,12 +91,8 @@ def _runs(pid: int) -> bool:
     return True
 
 
-def wants(cfg: DictConfig) -> bool:
+def _wants(cfg: DictConfig) -> bool:
     return cfg.lm is not None and cfg.lm.get("serve") is not None and not cfg.cached_only
-
-
-def _what(cfg: DictConfig) -> Serving:
-    return Serving(cfg.lm.serve, cfg.lm.revision, cfg.lm.dtype)
 
 
 def served_by(cfg: DictConfig) -> str:
@@ -70,7 +100,7 @@ def served_by(cfg: DictConfig) -> str:
     return json.dumps([cfg.lm[name] for name in ("serve", "revision", "dtype", "serve_env")])
 
 
-def with_url(cfg: DictConfig, url: str) -> DictConfig:
+def _with_url(cfg: DictConfig, url: str) -> DictConfig:
     cfg = cfg.copy()
     OmegaConf.set_readonly(cfg, False)
     cfg.lm.url = url

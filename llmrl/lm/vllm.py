@@ -23,6 +23,7 @@ from typing import IO, Any
 
 import httpx2
 
+from llmrl.core.processes import terminate_with_parent
 from llmrl.lm.http.connection import ended
 from llmrl.lm.identify import identify_served, local_folder
 from llmrl.lm.language_model import LanguageModelError
@@ -265,17 +266,10 @@ def _start(words: list[str], environment: dict[str, str], output: IO[bytes]) -> 
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C is for us, who then stop it
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            preexec_fn=terminate_with_parent if sys.platform == "linux" else None,
         )
     except OSError as error:
         raise ServerError(f"{words[0]} cannot be started: {error.strerror}") from error
-
-
-def _die_with_parent() -> None:
-    import ctypes
-
-    set_parent_death_signal = 1
-    ctypes.CDLL(None).prctl(set_parent_death_signal, int(signal.SIGTERM))
 
 
 def _wait(process: subprocess.Popen[bytes], url: str, log: Path, within: float) -> None:

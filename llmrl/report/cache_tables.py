@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import RenderableType
+from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
@@ -15,7 +16,7 @@ SHOWN = 20  # problems
 
 
 def info_tables(found: Info) -> Iterator[RenderableType]:
-    yield Text(f"{found.path}, {_size(found.bytes)}, schema {found.schema}", overflow="fold")
+    yield Text(f"{found.path}, {decimal(found.bytes)}, schema {found.schema}", overflow="fold")
     if found.answers:
         table = _table("answers of", "prompts", "answers")
         for group in found.answers:
@@ -47,7 +48,7 @@ def verified(found: Verified) -> Iterator[str]:
 def pruned(found: Pruned, done: bool) -> str:
     what = f"{found.answers:,} answers (all of {found.prompts:,} prompts) and {found.rows:,} feature rows"
     if done:
-        return f"removed {what}; {_size(found.bytes)} given back"
+        return f"removed {what}; {decimal(found.bytes)} given back"
     if not (found.answers or found.prompts or found.rows):
         return "nothing to remove"
     return f"would remove {what}; add --yes to do it"
@@ -86,7 +87,3 @@ def _table(first: str, *counts: str) -> Table:
 
 def _row(table: Table, name: str, group: Group, counts: Sequence[int]) -> None:
     table.add_row(Text(name), *(f"{count:,}" for count in counts), group.first[:10], group.last[:10])
-
-
-def _size(n: int) -> str:
-    return f"{n / 1e9:.1f} GB" if n >= 1e9 else f"{n / 1e6:.1f} MB" if n >= 1e6 else f"{n / 1e3:.0f} kB"

@@ -20,6 +20,7 @@ from llmrl.config.compose import ConfigError
 from llmrl.core.files import publish, to_json
 from llmrl.report.compare import Comparison, Group, Pair
 from llmrl.report.groups import TITLES
+from llmrl.report.markdown import table as markdown_table
 from llmrl.report.statistics import RESAMPLES, Estimate, digits
 
 PICTURES = (".png", ".svg", ".pdf")
@@ -44,9 +45,8 @@ def shown(comparison: Comparison) -> RenderableType:
 def markdown(comparison: Comparison) -> str:
     parts = [f"**{_title(comparison)}**"]
     for sheet in _sheets(comparison):
-        lines = [sheet.columns, ["---"] + ["---:"] * (len(sheet.columns) - 1)]
-        lines += [[_in_a_line(cell).replace("|", "\\|") for cell in row] for row in sheet.rows]
-        parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
+        rows = [[_in_a_line(cell) for cell in row] for row in sheet.rows]
+        parts.append("\n".join(markdown_table(sheet.columns, rows)))
     parts += [f"{heading}:\n\n" + "\n".join(f"- {line}" for line in lines) for heading, lines in _lists(comparison)]
     return "\n\n".join(parts) + "\n"
 

@@ -14,8 +14,8 @@ from rich.text import Text
 from llmrl.config.compose import ConfigError
 from llmrl.core.files import to_json
 from llmrl.core.near import did_you_mean
+from llmrl.report.figures import percent
 from llmrl.report.groups import settings, telling
-from llmrl.report.progress import percent
 from llmrl.report.tables import COLOURS, age, far_titles, latest
 from llmrl.run.folder import ASIDE
 from llmrl.run.load import RunInfo

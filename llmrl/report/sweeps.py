@@ -17,9 +17,10 @@ from rich.table import Table
 from rich.text import Text
 
 from llmrl.core.files import publish, to_json
-from llmrl.report import statistics
+from llmrl.report import markdown, statistics
+from llmrl.report.figures import evaluation_line, percent, time_left
 from llmrl.report.groups import grouped
-from llmrl.report.progress import Pace, evaluation_line, percent, time_left
+from llmrl.report.progress import Pace
 from llmrl.report.statistics import Estimate, SeedCurve
 from llmrl.report.tables import COLOURS
 from llmrl.run.load import RunInfo
@@ -186,8 +187,7 @@ def keep(found: Sequence[Arm], runs: Sequence[RunInfo], root: Path) -> list[Path
     ]
     stem = "-".join("+".join(sorted(part)) if len(part) <= 3 else f"{len(part)}_kinds" for part in parts)
     missing = sorted(f"{run.name} ({run.status})" for run in runs if run.status != "complete")
-    lines = ["| group | seeds | success | 95 % interval | greedy |", "| --- | ---: | ---: | ---: | ---: |"]
-    lines += [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in _cells(arm))} |" for arm in found]
+    lines = markdown.table(["group", "seeds", "success", "95 % interval", "greedy"], map(_cells, found))
     notes = [
         f"Success at the last evaluation, over seeds; intervals from {statistics.RESAMPLES:,} resamples.",
         *([f"Not complete, and left out: {', '.join(missing)}."] if missing else []),

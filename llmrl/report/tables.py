@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from llmrl.report.progress import percent
+from llmrl.report.figures import percent
 from llmrl.run.load import RunInfo
 
 COLOURS = {  # of what a run, or a cell of a sweep, stands at

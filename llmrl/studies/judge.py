@@ -19,6 +19,8 @@ import numpy as np
 from llmrl.core.overrides import ConfigError
 from llmrl.evaluate import Asked, Planned, evaluate_run, plan
 from llmrl.launch.processes import run_all
+from llmrl.lm.serve import served_for
+from llmrl.report import markdown
 from llmrl.report.statistics import Estimate
 from llmrl.rollout.episodes import Policy
 from llmrl.run.load import RunInfo
@@ -97,10 +99,11 @@ class Judgement:
 
     def table(self) -> Iterator[str]:
         """Markdown: success in each set of games, and the difference from each arm that it is compared with."""
+        return markdown.table(["arm", "seeds", *self.sets], self._rows())
+
+    def _rows(self) -> Iterator[list[str]]:
         from llmrl.report.games import difference, mean_success
 
-        yield f"| arm | seeds | {' | '.join(self.sets)} |"
-        yield f"|---|--:|{'---|' * len(self.sets)}"
         for arm, others in self.judge.items():
             found = {name: self.shares(arm, words) for name, words in self.sets.items()}
             if all(own is None for own in found.values()):
@@ -119,10 +122,11 @@ class Judgement:
 
     def matrix_table(self) -> Iterator[str]:
         """Markdown: rows learned with a model, columns are played with one."""
+        return markdown.table(["learned with, played with", *self.matrix], self._matrix_rows())
+
+    def _matrix_rows(self) -> Iterator[list[str]]:
         from llmrl.report.games import mean_success
 
-        yield f"| learned with, played with | {' | '.join(self.matrix)} |"
-        yield f"|---|{'---|' * len(self.matrix)}"
         for arm in filter(self.arms.__contains__, self.matrix):
             found = [self.shares(arm, words) for words in self.matrix.values()]
             yield _row(arm, None, [None if own is None else mean_success(own.share_SG) for own in found])
@@ -136,10 +140,10 @@ def paired(a: Shares | None, b: Shares | None) -> tuple[np.ndarray, np.ndarray] 
     return a.share_SG[[a.seeds.index(s) for s in both]], b.share_SG[[b.seeds.index(s) for s in both]]
 
 
-def _row(name: str, runs: Sequence[RunInfo] | None, cells: Sequence[Estimate | None], sign: bool = False) -> str:
+def _row(name: str, runs: Sequence[RunInfo] | None, cells: Sequence[Estimate | None], sign: bool = False) -> list[str]:
     told = ["-" if cell is None else _told(cell, sign) for cell in cells]
     seeds = [] if runs is None else [str(len(runs) or "")]
-    return f"| {' | '.join([name, *seeds, *told])} |"
+    return [name, *seeds, *told]
 
 
 def _told(found: Estimate, sign: bool = False) -> str:
@@ -151,10 +155,11 @@ def judge_all(judgement: Judgement, jobs: int, tell: Callable[[str], None]) -> l
     """Plays what was not played yet, `jobs` evaluations at a time. Returns those that failed, with their errors."""
     start, failed = time.monotonic(), []
     orders = [order for order in judgement.orders() if order.known() is None]
-    for done, (order, error) in enumerate(run_all(evaluate_run, orders, jobs), 1):
-        words = " ".join([*order.asked.overrides, order.asked.policy])
-        said = "" if error is None else f"  {type(error).__name__}: {error}"
-        tell(f"[{done}/{len(orders)}] {time.monotonic() - start:.0f} s  {order.run.name}  {words}{said}")
-        if error is not None:
-            failed.append((order, error))
+    with served_for([order.cfg for order in orders], tell):
+        for done, (order, error) in enumerate(run_all(evaluate_run, orders, jobs), 1):
+            words = " ".join([*order.asked.overrides, order.asked.policy])
+            said = "" if error is None else f"  {type(error).__name__}: {error}"
+            tell(f"[{done}/{len(orders)}] {time.monotonic() - start:.0f} s  {order.run.name}  {words}{said}")
+            if error is not None:
+                failed.append((order, error))
     return failed

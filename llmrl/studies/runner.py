@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from omegaconf import DictConfig
+
 from llmrl.collect import collect, parse_order
 from llmrl.config.compose import compose
+from llmrl.core.overrides import ConfigError
 from llmrl.core.targets import look_in
 from llmrl.launch.processes import run_all
+from llmrl.lm.serve import served_for
 from llmrl.run.folder import is_complete
-from llmrl.studies.study import Cell, Study, identify_cells
+from llmrl.run.identity import identify_run
+from llmrl.studies.study import Cell, Study, compose_cells
 from llmrl.train import train
 
 
@@ -22,13 +28,23 @@ def run_study(
     """Runs `cells` of `study`, `jobs` at a time. Returns those that failed, with their errors."""
     start, failed = time.monotonic(), []
     run = partial(run_cell, runs=runs, own_cache=study.empty_caches)
-    for done, (cell, error) in enumerate(run_all(run, cells, jobs), 1):
-        size = "" if cell.size is None else f" size {cell.size:,}"
-        said = "" if error is None else f"  {type(error).__name__}: {error}"
-        tell(f"[{done}/{len(cells)}] {time.monotonic() - start:.0f} s  {cell.arm} seed {cell.seed}{size}{said}")
-        if error is not None:
-            failed.append((cell, error))
+    with served_for(_composed(cells), tell):
+        for done, (cell, error) in enumerate(run_all(run, cells, jobs), 1):
+            size = "" if cell.size is None else f" size {cell.size:,}"
+            said = "" if error is None else f"  {type(error).__name__}: {error}"
+            tell(f"[{done}/{len(cells)}] {time.monotonic() - start:.0f} s  {cell.arm} seed {cell.seed}{size}{said}")
+            if error is not None:
+                failed.append((cell, error))
     return failed
+
+
+def _composed(cells: Sequence[Cell]) -> list[DictConfig]:
+    """The configs of the arms that can be composed; the others are told when they run."""
+    found = []
+    for arm in dict.fromkeys(cell.arm for cell in cells):
+        with suppress(ConfigError):
+            found += [cfg for _, cfg in compose_cells(cell for cell in cells if cell.arm == arm)]
+    return found
 
 
 def run_cell(cell: Cell, runs: Path, own_cache: bool) -> None:
@@ -40,7 +56,7 @@ def run_cell(cell: Cell, runs: Path, own_cache: bool) -> None:
 
 def unfinished(cells: Sequence[Cell], runs: Path) -> list[Cell]:
     """The cells that have no complete run in `runs`. Raises ConfigError for one that cannot be composed."""
-    return [cell for cell, identity in identify_cells(cells) if not is_complete(identity.folder(runs))]
+    return [cell for cell, cfg in compose_cells(cells) if not is_complete(identify_run(cfg).folder(runs))]
 
 
 def collect_missing(words: list[str], runs: Path, tell: Callable[[str], None]) -> str:

@@ -28,7 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 from llmrl.config.compose import compose, config_folder
 from llmrl.core.near import did_you_mean
 from llmrl.core.overrides import ConfigError
-from llmrl.run.identity import RunIdentity, identify_run
+from llmrl.run.identity import identify_run
 
 if TYPE_CHECKING:
     from llmrl.run.load import RunInfo
@@ -127,8 +127,8 @@ class Study:
                     )
 
 
-def identify_cells(cells: Iterable[Cell]) -> Iterator[tuple[Cell, RunIdentity]]:
-    """Each cell with the identity of its run. Cells that differ in their seed are composed once."""
+def compose_cells(cells: Iterable[Cell]) -> Iterator[tuple[Cell, DictConfig]]:
+    """Each cell with its config. Cells that differ in their seed are composed once."""
     composed: dict[tuple[str, ...], DictConfig] = {}
     for cell in cells:
         key = tuple(o for o in cell.overrides if not o.startswith("seed="))
@@ -138,7 +138,7 @@ def identify_cells(cells: Iterable[Cell]) -> Iterator[tuple[Cell, RunIdentity]]:
         OmegaConf.set_readonly(cfg, False)
         cfg.seed = cell.seed
         OmegaConf.set_readonly(cfg, True)
-        yield cell, identify_run(cfg)
+        yield cell, cfg
 
 
 def finished_cells(study: Study, runs: Path, only: list[str] | None = None) -> Iterator[tuple[Cell, RunInfo]]:
@@ -146,9 +146,9 @@ def finished_cells(study: Study, runs: Path, only: list[str] | None = None) -> I
     from llmrl.run.load import load_runs
 
     found = {run.summary["run_id"]: run for run in load_runs(runs) if run.status == "complete"}
-    for cell, identity in identify_cells(study.cells(only)):
-        if identity.id in found:
-            yield cell, found[identity.id]
+    for cell, cfg in compose_cells(study.cells(only)):
+        if (run := found.get(identify_run(cfg).id)) is not None:
+            yield cell, run
 
 
 def finished(study: Study, runs: Path, only: list[str] | None = None) -> dict[str, list[RunInfo]]:

@@ -6,9 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llmrl.core.overrides import ConfigError
+from llmrl.report import markdown
 from llmrl.report.compare import compare
 from llmrl.report.compare_tables import between
+from llmrl.run.load import RunInfo
 from llmrl.studies.study import Study, finished
+
+LEVELS = (0.5, 0.8, 0.95)  # of success
 
 
 def table(study: Study, runs: Path, against: str, only: list[str] | None = None) -> Iterator[str]:
@@ -19,16 +23,17 @@ def table(study: Study, runs: Path, against: str, only: list[str] | None = None)
     arms = finished(study, runs, None if only is None else [*only, against])
     if against not in arms:
         raise ConfigError(f"no complete run of {against} in {runs}; there are runs of {', '.join(arms) or 'no arm'}")
-    levels = (0.5, 0.8, 0.95)
-    steps = [f"decisions to {100 * level:.0f} %" for level in levels]
+    steps = [f"decisions to {100 * level:.0f} %" for level in LEVELS]
     columns = ["arm", "seeds", "final success, %", "area", *steps, f"times fewer than {against}, to 80 %"]
-    yield f"| {' | '.join(columns)} |"
-    yield f"|---|--:|{'---|' * (len(columns) - 2)}"
+    yield from markdown.table(columns, _rows(arms, against, runs))
+
+
+def _rows(arms: dict[str, list[RunInfo]], against: str, runs: Path) -> Iterator[list[str]]:
     for arm, own in arms.items():
         others = arms[against] if arm != against else next((a for name, a in arms.items() if name != against), None)
         if others is None:
             raise ConfigError(f"{against} is the only arm with complete runs in {runs}: there is nothing to compare")
-        c = compare(own, others, levels=levels, allow_different=True)
+        c = compare(own, others, levels=LEVELS, allow_different=True)
         (group,), (pair,) = c.groups, c.pairs
         low, high = 100 * group.final.interval_low, 100 * group.final.interval_high
         final = f"{100 * group.final.low:.1f} ({low:.0f} to {high:.0f})"
@@ -36,4 +41,4 @@ def table(study: Study, runs: Path, against: str, only: list[str] | None = None)
         needed = [f"{between(e.low, e.high)} ({between(e.interval_low, e.interval_high)})" for e in group.needed]
         ratio = pair.ratios[1]
         fewer = f"{between(ratio.low, ratio.high)} ({between(ratio.interval_low, ratio.interval_high)})"
-        yield f"| {' | '.join([arm, str(len(own)), final, area, *needed, '' if arm == against else fewer])} |"
+        yield [arm, str(len(own)), final, area, *needed, "" if arm == against else fewer]

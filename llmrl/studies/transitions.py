@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from llmrl.core.overrides import ConfigError
+from llmrl.report import markdown
 from llmrl.report.compare_tables import between
 from llmrl.report.transitions import LEVELS, Arm, claim, common, needed, ratio
 from llmrl.run.load import RunInfo
@@ -86,9 +87,7 @@ def table(arms: dict[str, Found], against: str) -> Iterator[str]:
         "covered, %",
         "ceiling, %",
     ]
-    yield f"| {' | '.join(columns)} |"
-    yield f"|---|--:|---|--:|{'---|' * 2 * len(LEVELS)}--:|--:|--:|"
-    claims = []
+    claims, rows = [], []
     for name, own in arms.items():
         to, theirs = ([needed(arm.arm, level, arm.alone or 0.0) for level in LEVELS] for arm in (own, arms[against]))
         times = [""] * len(LEVELS)
@@ -103,7 +102,8 @@ def table(arms: dict[str, Found], against: str) -> Iterator[str]:
             f"{100 * own.arm.success_SN[:, -1].mean():.1f}", *(_told(n.transitions) for n in to), *times,
             *(_percent(value) for value in (own.alone, own.limits["data/coverage"], own.limits["prior/ceiling"])),
         ]  # fmt: skip
-        yield f"| {' | '.join(cells)} |"
+        rows.append(cells)
+    yield from markdown.table(columns, rows)
     yield ""
     yield from claims
     sampled = {name: own.arm.episodes for name, own in arms.items() if own.arm.episodes}

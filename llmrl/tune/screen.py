@@ -14,7 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from llmrl.core.overrides import shown
-from llmrl.report.progress import Speaker, duration, percent
+from llmrl.report.figures import duration, percent
+from llmrl.report.progress import Speaker
 from llmrl.tune.log import ranked
 from llmrl.tune.plan import Plan
 from llmrl.tune.preset import PRESET, option
@@ -36,15 +37,15 @@ class Screen:
     def begin(self, plan: Plan, out: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         self.plan, self.out = plan, out
         self._value = "area" if plan.env_steps else "success"
-        self._print(
+        self.note(
             f"{plan.space.name}: {plan.trials} trials x {len(plan.tasks)} tasks x {len(plan.seeds)} seeds "
             + (f"x {plan.env_steps:,} decisions = {plan.decisions:,} decisions" if plan.env_steps else "from data")
         )
         for name, why in plan.reads.never().items():
-            self._print(f"{name} is not searched, since no trial reads it: {why}")
+            self.note(f"{name} is not searched, since no trial reads it: {why}")
         if rows:
             left = plan.trials - len(rows)
-            self._print(f"{out} has {len(rows)} trials" + (f": {left} to go" if left else ": nothing to compute"))
+            self.note(f"{out} has {len(rows)} trials" + (f": {left} to go" if left else ": nothing to compute"))
         self._total, self._runs_done = plan.trials * plan.runs, len(rows) * plan.runs
         self._task = self._bar.add_task("runs", total=self._total, completed=self._runs_done)
         self._bar.start()
@@ -60,14 +61,14 @@ class Screen:
     def recorded(self, row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
         text = f"trial {row['number']:>3}  "
         if row["state"] == "failed":
-            self._print(f"{text}failed: {row['error']}")
+            self.note(f"{text}failed: {row['error']}")
             return
         first = ranked(rows)[0]
         best = "the best so far" if first["number"] == row["number"] else f"best {first['value']:.3f}"
         text += (
             f"{self._value} {row['value']:.3f}  final {percent(row['final']):>4}  {duration(row['seconds']):>7}  {best}"
         )
-        self._print(text)
+        self.note(text)
 
     def end(self, rows: Sequence[Mapping[str, Any]]) -> None:
         self._close()
@@ -76,21 +77,21 @@ class Screen:
         self.console.print(top_table(top, self.plan))
         self.console.print()
         failed = sum(row["state"] == "failed" for row in rows)
-        self._print(
+        self.note(
             f"{len(rows)} trials, {failed} failed; {sum(row['decisions'] for row in rows):,} decisions, "
             f"{duration(sum(row['seconds'] for row in rows))} of runs"
         )
-        self._print(f"{self._value} {rows[0]['value']:.3f} in trial 0, where nothing is changed")
-        self._print(
+        self.note(f"{self._value} {rows[0]['value']:.3f} in trial 0, where nothing is changed")
+        self.note(
             f"{self._value} {top[0]['value']:.3f} in trial {top[0]['number']}, the best, on the tasks that chose it"
         )
-        self._print("log: " + ", ".join(str(self.out / name) for name in ("trials.jsonl", "study.json", "best.yaml")))
+        self.note("log: " + ", ".join(str(self.out / name) for name in ("trials.jsonl", "study.json", "best.yaml")))
         command = ["llmrl", "train", *self.plan.agent(top[0]["parameters"])]
         command += ["--config-dir", str(self.plan.config_dir)] if self.plan.config_dir else []
-        self._print(shlex.join(command))
+        self.note(shlex.join(command))
         if (name := option(self.plan, top[0])) is not None:
             words = ["llmrl", "train", "--config-dir", str(self.out / PRESET), f"lm={name}"]
-            self._print(f"the model as this search recommends it, for any learner: {shlex.join(words)}")
+            self.note(f"the model as this search recommends it, for any learner: {shlex.join(words)}")
 
     def __enter__(self) -> Screen:
         return self
@@ -102,7 +103,7 @@ class Screen:
         self._speaker.close()
         self._bar.stop()
 
-    def _print(self, text: str) -> None:
+    def note(self, text: str) -> None:
         self._speaker.note(text)
 
     def _print_line(self, text: str) -> None:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,13 @@ from omegaconf import DictConfig
 from llmrl.config.compose import ConfigError
 from llmrl.core.files import publish, to_json
 from llmrl.launch.processes import ENDED, start_workers
+from llmrl.lm.serve import served_for
 from llmrl.run.folder import RunInUse, is_complete
 from llmrl.run.identity import RunIdentity, identify_run
 from llmrl.run.load import RunInfo
 from llmrl.run.versions import git_state
 from llmrl.train import train
+from llmrl.training.ready import refuse_unready
 from llmrl.tune.log import Log, opened, ranked
 from llmrl.tune.plan import Plan
 from llmrl.tune.screen import Screen
@@ -36,9 +39,14 @@ def search(plan: Plan, out: Path, jobs: int = 1, screen: Screen | None = None) -
     the same call continues. Raises ValueError for what a person can mend, and what a run raises for what failed.
     """
     screen = screen or Screen(quiet=True)
-    with opened(out), screen, start_workers(jobs) as workers:
+    first = [plan.compose({}, world, plan.seeds[0], out / "runs") for world in plan.tasks]
+    for cfg in first:
+        refuse_unready(cfg)
+    with opened(out), screen, ExitStack() as stack:
         log = Log(out, plan)
         screen.begin(plan, out, log.rows)
+        stack.enter_context(served_for(first if len(log.rows) < plan.trials else [], screen.note))
+        workers = stack.enter_context(start_workers(jobs))
         runs = _Runs(workers, plan, out / "runs", screen.run_done)
         git = git_state() or {"commit": None, "dirty": None}
         under_way: deque[_Trial] = deque()
@@ -63,9 +71,11 @@ def confirm(
     The greatest of many noisy values flatters, and among equal ones the first is no better than the next. `value` is
     the mean over tasks and all seeds, the search's own among them. One that fails with a new seed is left out.
     """
-    with opened(out), start_workers(jobs) as workers:
-        runs = _Runs(workers, replace(plan, seeds=list(seeds)), out / "runs", lambda: None)
-        chosen = ranked(rows)[:top]
+    chosen, plan = ranked(rows)[:top], replace(plan, seeds=list(seeds))
+    wanted = [run for row in chosen for run in _wanted(plan, row["parameters"], out / "runs")]
+    to_train = [run.cfg for run in wanted if not run.finished()]
+    with opened(out), served_for(to_train, print), start_workers(jobs) as workers:
+        runs = _Runs(workers, plan, out / "runs", lambda: None)
         trials = [runs.start(row["number"], row["parameters"], may_fail=True) for row in chosen]
         found = []
         for row, trial in zip(chosen, trials, strict=True):
@@ -90,6 +100,16 @@ class _Run:
     def finished(self) -> RunInfo | None:
         path = self.identity.folder(Path(self.cfg.paths.runs))
         return RunInfo(path) if is_complete(path) else None
+
+
+def _wanted(plan: Plan, parameters: dict[str, Any], root: Path) -> list[_Run]:
+    """The runs of a trial. Raises ConfigError where its settings do not fit together."""
+    return [
+        _Run(task, seed, cfg, identify_run(cfg))
+        for task in plan.tasks
+        for seed in plan.seeds
+        for cfg in [plan.compose(parameters, task, seed, root)]
+    ]
 
 
 @dataclass(frozen=True)
@@ -152,12 +172,7 @@ class _Runs:
     def start(self, number: int, parameters: dict[str, Any], may_fail: bool) -> _Trial:
         overrides = self.plan.space.overrides_of(parameters)
         try:
-            wanted = [
-                _Run(task, seed, cfg, identify_run(cfg))
-                for task in self.plan.tasks
-                for seed in self.plan.seeds
-                for cfg in [self.plan.compose(parameters, task, seed, self.root)]
-            ]
+            wanted = _wanted(self.plan, parameters, self.root)
         except ConfigError as error:
             for _ in range(self.plan.runs):
                 self.done()

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from llmrl.lm.identify import local_folder
+from llmrl.report import markdown
 from scripts.tiny.build import VOCAB, Training, build
 from scripts.tiny.corpus import CorpusConfig
 from scripts.tiny.quality import chance, exam, measure
@@ -64,16 +65,14 @@ def climb(names: Sequence[str], out: Path, steps: int) -> None:
 def report(out: Path) -> None:
     """Prints what each model under `out`, and tiny-1, cost and how good it is."""
     held_out = exam()
-    print("| model | parameters | texts | tokens trained on | seconds | expert mass, way | all | log p, way | all |")
-    print("|---|--:|--:|--:|--:|--:|--:|--:|--:|")
     uniform = chance(held_out)
-    print(f"| uniform prior | | | | | {uniform['way']:.3f} | {uniform['reachable']:.3f} | | |")
-    for name in RUNGS:
-        if (out / name / "card.json").is_file():
-            print(_row(name, _card(out / name)))
+    rows = [["uniform prior", "", "", "", "", f"{uniform['way']:.3f}", f"{uniform['reachable']:.3f}", "", ""]]
+    rows += [_row(name, _card(out / name)) for name in RUNGS if (out / name / "card.json").is_file()]
     tiny = local_folder("tiny-1")
     assert tiny is not None
-    print(_row("tiny-1", _card(tiny) | measure(tiny, held_out)))
+    rows.append(_row("tiny-1", _card(tiny) | measure(tiny, held_out)))
+    columns = "model", "parameters", "texts", "tokens trained on", "seconds"
+    print(*markdown.table([*columns, "expert mass, way", "all", "log p, way", "all"], rows), sep="\n")
 
 
 def _is_built(folder: Path, corpus: CorpusConfig, training: Training) -> bool:
@@ -96,8 +95,8 @@ def _card(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "card.json").read_text())
 
 
-def _row(name: str, card: dict[str, Any]) -> str:
-    cells = [
+def _row(name: str, card: dict[str, Any]) -> list[str]:
+    return [
         name,
         f"{card['parameters']:,}",
         f"{card['corpus_texts'] if card.get('worlds') != 0 else 0:,}",  # the corpus of the untrained is not read
@@ -106,7 +105,6 @@ def _row(name: str, card: dict[str, Any]) -> str:
         *(f"{card['expert_mass'][which]:.3f}" for which in ("way", "reachable")),
         *(f"{card['log_likelihood'][which]:.2f}" for which in ("way", "reachable")),
     ]
-    return f"| {' | '.join(cells)} |"
 
 
 def main() -> None:

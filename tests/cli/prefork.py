@@ -18,6 +18,7 @@ import typer.core  # noqa: F401
 
 import llmrl.__main__
 import llmrl.cli.main
+import llmrl.cli.play_screen
 import llmrl.play
 import llmrl.report.compare
 import llmrl.report.plots

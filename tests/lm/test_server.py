@@ -181,7 +181,7 @@ def test_the_command_line() -> None:
     assert "--block-size" not in there
 
 
-def test_a_run_and_a_sweep_have_their_server_started(environment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_and_a_sweep_have_their_server_started(environment: str) -> None:
     cfg = compose(["lm=vllm", "lm.serve=tiny-1", "lm.dtype=float32", f"lm.serve_env={environment}"])
     assert cfg.lm.model == "tiny-1"
     said: list[str] = []
@@ -191,21 +191,24 @@ def test_a_run_and_a_sweep_have_their_server_started(environment: str, monkeypat
         assert identify_run(ready).id == identify_run(cfg).id
     other = compose(["lm=vllm", "lm.serve=tiny-1", "lm.dtype=bfloat16", f"lm.serve_env={environment}"])
     plain = compose([])
-    with served_for([cfg, plain, cfg, other], said.append) as more:
+    with served_for([cfg, plain, cfg, other], said.append):
         assert len(said) == 3  # one of the run, two of the sweep
-        for name in (URLS, PROCESSES):
-            monkeypatch.setenv(name, more[name])
-        urls = set(json.loads(more[URLS]).values())
+        urls = set(json.loads(os.environ[URLS]).values())
         assert len(urls) == 2
-        with served(cfg, said.append) as first, served(other, said.append) as second:
+        with (
+            served_for([other, cfg], said.append),
+            served(cfg, said.append) as first,
+            served(other, said.append) as second,
+        ):
             assert {first.lm.url, second.lm.url} == urls
             assert [connection.ended[url]() for url in urls] == [None, None]
-            pid, log = json.loads(more[PROCESSES])[first.lm.url]
+            pid, log = json.loads(os.environ[PROCESSES])[first.lm.url]
             os.kill(pid, signal.SIGKILL)
             while (how := connection.ended[first.lm.url]()) is None:
                 os.sched_yield()
             assert how.endswith(log)
             assert connection.ended[second.lm.url]() is None
         assert len(said) == 3
-    with served_for([plain], said.append) as nothing:
-        assert nothing == {}
+    assert not {URLS, PROCESSES} & set(os.environ)
+    with served_for([plain], said.append):
+        assert not {URLS, PROCESSES} & set(os.environ)

@@ -13,12 +13,13 @@ from rich.console import Console
 from small_server import SmallServer
 
 from llmrl.answers.answers import AnswerCache, Answers
+from llmrl.cli.play_screen import play
 from llmrl.config.compose import ConfigError, compose
 from llmrl.lm.identify import chat_template
 from llmrl.lm.language_model import Conversation, ModelIdentity, Sampling, Score, distance
 from llmrl.lm.openai_lm import OpenAILM, VllmLM
 from llmrl.lm.transformers_lm import TransformersLM
-from llmrl.play import open_game, play
+from llmrl.play import open_game
 from llmrl.prompts.thinking import Thinking
 from llmrl.run.identity import identify_run
 

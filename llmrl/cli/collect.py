@@ -1,0 +1,35 @@
+"""`llmrl collect`."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llmrl.cli.shell import ConfigDir, Runs, explained
+
+
+def collect(
+    arguments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="out=FILE size=N mix=WHO[:SHARE],... [success=PERCENT] [noise=SHARE] [KEY=VALUE]...",
+            help="WHO: expert, random, prior, or a run's name. noise: of uniform actions, or a range as in 0.2:0.6.",
+            show_default=False,
+        ),
+    ],
+    runs: Runs = Path("runs"),
+    config_dir: ConfigDir = None,
+) -> None:
+    """Collect episodes into a data set. The same command goes on where it stopped, and gives the same bytes."""
+    with explained():
+        from llmrl.collect import collect as collect_episodes
+        from llmrl.collect import parse_order
+        from llmrl.config.compose import compose
+        from llmrl.training.ready import refuse_output
+
+        order, overrides = parse_order(arguments)
+        refuse_output("out", order.out)
+        typer.echo(collect_episodes(compose(overrides, config_dir), order, runs, partial(typer.echo, err=True)))

@@ -1,0 +1,89 @@
+"""`llmrl plot` and `llmrl compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from llmrl.cli import completion
+from llmrl.cli.shell import Runs, explained, show, typed_options
+
+
+def plot(
+    run: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN... [KEY=VALUE]...",
+            help="Runs: folders, globs, parts of names, narrowed by their settings.",
+            autocompletion=completion.run_names,
+        ),
+    ],
+    metric: Annotated[str, typer.Option(help="What is drawn: a metric's name.")] = "eval/success",
+    x: Annotated[str, typer.Option(help="Over what: another metric's name.")] = "env_steps",
+    out: Annotated[Path, typer.Option(help="The file to write: .png, .svg or .pdf.")] = Path("curve.png"),
+    runs: Runs = Path("runs"),
+) -> None:
+    """Draw learning curves; runs that differ only in their seed become one line with its interval."""
+    with explained():
+        from llmrl.report.compare_tables import PICTURES, check_suffix
+        from llmrl.report.select import select
+        from llmrl.training.ready import refuse_output
+
+        check_suffix(out, PICTURES)
+        refuse_output("--out", out)
+        from llmrl.report.plots import curve
+
+        typer.echo(curve(select(run, runs), out, metric, x))
+
+
+def compare(
+    ctx: typer.Context,
+    run: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN... --against RUN...",
+            help="Runs on either side: folders, globs, parts of names. KEY=VALUE of their settings narrows both sides.",
+            autocompletion=completion.run_names,
+        ),
+    ],
+    at: Annotated[str, typer.Option(help="Thresholds of success, in percent.")] = "50,80,95",
+    x: Annotated[str, typer.Option(help="What is counted: env_steps, lm/distinct_prompts, seconds, ...")] = "env_steps",
+    metric: Annotated[str, typer.Option(help="eval/success or eval_greedy/success.")] = "eval/success",
+    with_training: Annotated[bool, typer.Option("--with-training", help="Count the training of models, too.")] = False,
+    allow_dirty: Annotated[bool, typer.Option("--allow-dirty", help="Runs of uncommitted code, marked.")] = False,
+    allow_different: Annotated[
+        bool, typer.Option("--allow-different", help="Groups of different worlds or evaluations, marked.")
+    ] = False,
+    out: Annotated[
+        list[Path] | None, typer.Option(help="A file to write: .md, .json, or a picture (.png, .svg, .pdf).")
+    ] = None,
+    runs: Runs = Path("runs"),
+) -> None:
+    """Compare groups of runs with another group: how many times fewer decisions, and how sure that is."""
+    with explained():
+        from llmrl.report.comparable import Refused
+        from llmrl.report.compare import compare as compare_runs
+        from llmrl.report.compare import percentages
+        from llmrl.report.compare_tables import check_suffix, shown, write
+        from llmrl.report.select import two_sides
+        from llmrl.report.suggest import working_command
+        from llmrl.training.ready import refuse_output
+
+        for file in out or []:
+            check_suffix(file)
+            refuse_output("--out", file)
+        levels = percentages(at)
+        a, b, told = two_sides(run, runs)
+        asked: dict[str, Any] = {
+            "x": x, "with_training": with_training, "allow_dirty": allow_dirty, "allow_different": allow_different,
+        }  # fmt: skip
+        try:
+            found = compare_runs(a, b, metric=metric, levels=levels, told=told, **asked)
+        except Refused as refused:
+            command = working_command(run, typed_options(ctx), a, b, runs, asked)
+            raise Refused(f"{refused}\nthis works:\n{command}" if command else str(refused)) from None
+        show(shown(found))
+        for file in out or []:
+            typer.echo(write(found, file))

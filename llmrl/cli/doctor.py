@@ -1,0 +1,20 @@
+"""`llmrl doctor`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from llmrl.cli.shell import Runs, explained, show
+
+
+def doctor(runs: Runs = Path("runs")) -> None:
+    """What is installed, where things are kept, and what is missing."""
+    with explained():
+        from llmrl.doctor import findings, findings_table
+
+        found = list(findings(runs))
+        show(findings_table(found))
+        if any(finding.status == "broken" for finding in found):
+            raise typer.Exit(1)

@@ -1,0 +1,43 @@
+"""`llmrl play`."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llmrl.cli import completion
+from llmrl.cli.shell import ConfigDir, Runs, explained
+
+
+def play(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="RUN|OVERRIDE",
+            help="A run, to play with its last weights; without one, an untrained agent. Then KEY=VALUE.",
+            autocompletion=completion.runs_and_overrides,
+            show_default=False,
+        ),
+    ] = None,
+    greedy: Annotated[bool, typer.Option("--greedy", help="Play the greedy policy.")] = False,
+    auto: Annotated[bool, typer.Option("--auto", help="Play one episode, or --steps, without asking.")] = False,
+    steps: Annotated[int | None, typer.Option(min=1, help="End after so many decisions.")] = None,
+    runs: Runs = Path("runs"),
+    config_dir: ConfigDir = None,
+) -> None:
+    """Watch an agent decide: what the model says, what Q adds, and what comes of it."""
+    with explained():
+        from rich.console import Console
+
+        from llmrl.cli.play_screen import play as play_game
+        from llmrl.cli.play_screen import typed
+        from llmrl.play import open_game
+
+        console = Console()
+        game = open_game(arguments or [], runs, config_dir, greedy, partial(typer.echo, err=True))
+        asks = not auto and sys.stdin.isatty() and sys.stdout.isatty()
+        play_game(game, console, typed(console) if asks else None, steps)
