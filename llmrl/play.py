@@ -29,7 +29,7 @@ from llmrl.core.seeding import integer, stream
 from llmrl.core.state import TextState
 from llmrl.envs.pool import EnvPool, Outcome, Reset, Step
 from llmrl.learners.learner import Learner
-from llmrl.priors.prior import Explanation
+from llmrl.priors.supports import Explanation
 from llmrl.report.progress import Speaker
 from llmrl.run.checkpoint import checkpoint_steps
 from llmrl.run.load import find_run

@@ -26,10 +26,10 @@ from llmrl.config.compose import ConfigError
 from llmrl.core.secrets import without_secrets
 from llmrl.core.seeding import integer, stream
 from llmrl.core.state import TextState
-from llmrl.lm.language_model import LanguageModel, Sampling, stopping
+from llmrl.lm.language_model import LanguageModel
 from llmrl.prompts.project import PROJECTIONS
 from llmrl.prompts.prompt import Prompt
-from llmrl.prompts.thinking import Thinking, asked_first
+from llmrl.prompts.thinking import Asked, asked_first, sampling_of, thoughts_before
 
 STEPS = 100_000  # at most so many random decisions to find states that differ
 
@@ -66,7 +66,7 @@ def sample(cfg: DictConfig, prompt: str | None, actions: Sequence[str], n: int) 
     with _model(cfg) as model:
         began = time.perf_counter()
         ask, thoughts = _asked(cfg, template, model, question, n)
-        (texts,) = ask.generations([question.prompt], n, _sampling(cfg, template))
+        (texts,) = ask.generations([question.prompt], n, sampling_of(cfg.prior, cfg.seed, template))
         seconds = time.perf_counter() - began
         about = _about(model, seconds)
     table = _table("answer", "names")
@@ -85,7 +85,7 @@ def bench(cfg: DictConfig, states: int, k: int, repeats: int) -> Iterator[str]:
     found = distinct_states(cfg, template, states)
     prompts = [prompt for prompt, _ in found]
     menus = [template.continuations(actions) for _, actions in found]
-    sampling = _sampling(cfg, template)
+    sampling = sampling_of(cfg.prior, cfg.seed, template)
     with _model(cfg) as model:
         model.score(["Ready?"], [[" yes", " no"]])  # what is loaded or compiled at the first question is no part of it
         actions = sum(map(len, menus))
@@ -141,23 +141,14 @@ def _template(cfg: DictConfig) -> Prompt:
     return build_prompt(cfg)
 
 
-def _sampling(cfg: DictConfig, template: Prompt) -> Sampling:
-    prior = cfg.prior
-    draw_seed = cfg.seed if prior.draw_seed is None else prior.draw_seed
-    stop = template.end if prior.stop is None else stopping(prior.stop)
-    return Sampling(prior.max_tokens, prior.temperature, prior.top_p, stop, draw_seed)
-
-
 def _asked(
     cfg: DictConfig, template: Prompt, model: LanguageModel, question: Question, n: int
-) -> tuple[Answers | Thinking, list[Text]]:
+) -> tuple[Asked, list[Text]]:
     """What to ask for n answers, as a prior asks; and the thoughts before them, which are none of most prompts."""
     answers = Answers(AnswerCache(":memory:"), model.identity, model.engine, lambda: model)
     answers.tell(_say, lambda what, done, total: None, cfg.lm.name)
     ask = asked_first(template, cfg.prior, cfg.seed, answers)
-    if not isinstance(ask, Thinking):
-        return ask, []
-    (thoughts,) = ask.thoughts([question.prompt], n)
+    thoughts = thoughts_before(ask, question.prompt, n)
     return ask, [Text(f"thinks: {thought!r}", style="dim") for thought in thoughts]
 
 

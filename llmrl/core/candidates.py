@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -79,6 +79,13 @@ class ActionPrior(Protocol):
 
         `experts`: the actions that an expert would take in each state, where known. Only an oracle looks at them.
         `informed`: whether each state is told what the prior says; where it is not, all its actions are candidates.
+        """
+        ...
+
+    def begin(self, states: Mapping[Use, Sequence[TextState]]) -> None:
+        """Begins to ask for what the candidates of these states will need, and does not wait. Nothing is drawn.
+
+        `states`: by use, those that will be told what the prior says.
         """
         ...
 

@@ -127,6 +127,39 @@ def test_one_half_is_asked_about_while_the_other_acts() -> None:
     assert happened.count("asked") - happened.count("answered") in (0, 1, 2)
 
 
+class Always:
+    """Episodes use the prior, or none does; targets never do."""
+
+    best = True
+
+    def __init__(self, uses: bool) -> None:
+        self.uses = uses
+
+    def draw(self, *episode: str | int) -> bool:
+        return self.uses
+
+    def draw_for_targets(self, n: int) -> list[bool]:
+        return [False] * n
+
+    def hear(self, used: bool, outcome: float) -> None:
+        pass
+
+
+@pytest.mark.parametrize("uses", [False, True])
+def test_nothing_is_asked_ahead_that_no_episode_reads(uses: bool) -> None:
+    happened: list[str] = []
+    model = Slow(happened)
+    answers = Answers(AnswerCache(":memory:"), model.identity, model.engine, lambda: model)  # type: ignore[arg-type,return-value]
+    cfg = PriorConfig("scored", "scored", mix="auto")
+    prior = Prior(cfg, 0, Prompt(PromptConfig("p", "{{ observation }}{{ history | length }}")), answers)
+    prior.trust = trust = Always(uses)  # type: ignore[assignment]
+    r = made(Pipeline, envs=4, prior=prior, history_turns=99, trust=trust)
+    for _ in range(40):
+        r.tick(east)
+    assert ("asked" in happened) == uses
+    assert happened.count("asked") - happened.count("answered") in (0, 1, 2)
+
+
 # ---- whole runs ------------------------------------------------------------------------------------------------------
 
 RUN = [
