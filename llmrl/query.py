@@ -107,19 +107,17 @@ def distinct_states(cfg: DictConfig, template: Prompt, wanted: int) -> list[tupl
     rng = stream(cfg.seed, "bench")
     env: Any = build_env(cfg)
     tasks, episode, over = getattr(env, "task_ids", ()), 0, True
-    history: tuple[tuple[str, str], ...] = ()
     for _ in range(STEPS):
         if over:
             options = {"task": tasks[episode % len(tasks)]} if tasks else {}
             seen, _ = env.reset(seed=integer(cfg.seed, "bench", episode), options=options)
-            episode, history = episode + 1, ()
-        state = TextState(seen["task"], seen["observation"], tuple(seen["actions"]), history)
+            episode, state = episode + 1, TextState.of(seen)
         found.setdefault(template.render(state), state.actions)
         if len(found) == wanted:
             break
         action = state.actions[rng.integers(len(state.actions))]
-        history = (*history, (state.observation, action))
         seen, _, terminated, truncated, _ = env.step(action)
+        state = state.after(action, seen, template.history_turns)
         over = terminated or truncated
     env.close()
     return list(found.items())

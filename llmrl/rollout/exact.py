@@ -157,7 +157,7 @@ def _listed(model: WorldModel, turns: int, at_most: int) -> _Table | None:
         text = TextState(model.task, shown.observation, shown.actions, history)
         text_of.append(texts.setdefault((text, shown.expert_actions), len(texts)))
         for action, name in enumerate(shown.actions):
-            after = (*history, (shown.observation, name))[-turns:] if turns else ()
+            after = text.history_after(name, turns)
             for o in model.outcomes(state, action):
                 target = -1 if o.terminated else queue.number((o.state, after))
                 success = float(o.terminated and o.success)

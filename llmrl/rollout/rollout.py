@@ -137,7 +137,8 @@ class Rollout:
         outcomes = self.pool.run([Step(e, s.actions[a]) for e, s, a in zip(envs, states, actions, strict=True)])
         taken = []
         for e, s, a, o in zip(envs, states, actions, outcomes, strict=True):
-            duration, after = int(o.info.get("duration", 1)), self._after(e, s, a, o)
+            duration = int(o.info.get("duration", 1))
+            after = s.after(s.actions[a], _shown(e, o), self.history_turns)
             t = Transition(e, s, a, o.reward, duration, o.terminated, o.truncated, after, None)
             taken.append(_Taken(t, o.info.get("expert_actions")))
             tick.primitive_steps += duration
@@ -200,7 +201,7 @@ class Rollout:
                     lost.add(e)
             for step, o in zip(steps, self.pool.run(steps), strict=True):
                 e, state = step.env, self.states[step.env]
-                self._advance(e, step.action, o, self._after(e, state, state.actions.index(step.action), o))
+                self._advance(e, step.action, o, state.after(step.action, _shown(e, o), self.history_turns))
                 if o.terminated or o.truncated:  # it had not ended when it was saved
                     lost.add(e)
         lost |= {e for e, s in enumerate(saved) if self._seen(e) != s["seen"]}
@@ -238,7 +239,7 @@ class Rollout:
         return tasks[int(stream(self.seed, "task", *where).integers(len(tasks)))]
 
     def _begin(self, e: int, o: Outcome) -> None:
-        self.states[e] = _state(e, o, ())
+        self.states[e] = TextState.of(_shown(e, o))
         self._sums[e] = [0.0, 0, 0]
         self._taken[e] = []
         self._expert[e] = o.info.get("expert_actions")
@@ -246,16 +247,11 @@ class Rollout:
         if self.trust is not None:
             self._uses[e] = self.trust.draw(*self.name, e, self.episode_of[e])
 
-    def _after(self, e: int, s: TextState, action: int, o: Outcome) -> TextState:
-        turn = (s.observation, s.actions[action])
-        return _state(e, o, (*s.history, turn)[-self.history_turns :] if self.history_turns else ())
 
-
-def _state(e: int, o: Outcome, history: tuple[tuple[str, str], ...]) -> TextState:
-    actions = tuple(o.observation["actions"])
-    if not actions and not o.terminated:
+def _shown(e: int, o: Outcome) -> dict[str, Any]:
+    if not o.observation["actions"] and not o.terminated:
         raise WorldError(
             f"environment {e} offers no action in an episode that has not terminated; where it was cut off "
             "(truncated), the last state still needs its actions, since its value is learned from"
         )
-    return TextState(o.observation["task"], o.observation["observation"], actions, history)
+    return o.observation
