@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from llmrl.core.seeding import draw_from
 from llmrl.core.state import TextState
 
 Use = Literal["behaviour", "target", "evaluation"]
@@ -63,8 +64,7 @@ def greedy_over_draws(proposals: Sequence[Proposal], values: Sequence[np.ndarray
 
 def draw(c: Candidates, u: float) -> int:
     """The action that the uniform number `u` in [0, 1) picks by weight."""
-    cumulative = np.cumsum(np.exp(c.log_weights))
-    return int(c.actions[min(np.searchsorted(cumulative, u * cumulative[-1], side="right"), c.actions.size - 1)])
+    return int(c.actions[draw_from(np.exp(c.log_weights).cumsum(), u)])
 
 
 class ActionPrior(Protocol):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from llmrl.core.candidates import Candidates, Proposal, Use
-from llmrl.core.seeding import stream
+from llmrl.core.seeding import draw_from, stream
 from llmrl.priors.sources import Experts, Key, Source
 from llmrl.prompts.project import Projection
 from llmrl.schema import SupportConfig
@@ -169,10 +169,7 @@ def drawn_from(rows: Sequence[np.ndarray], u_SK: np.ndarray) -> np.ndarray:
     is_real_SA = np.arange(sizes.max()) < sizes[:, None]
     p_SA = np.zeros(is_real_SA.shape)
     p_SA[is_real_SA] = np.concatenate(rows)
-    cumulative_SA = p_SA.cumsum(-1)
-    below_SKA = cumulative_SA[:, None, :] <= (u_SK * cumulative_SA[:, -1:])[:, :, None]
-    drawn: np.ndarray = np.minimum(below_SKA.sum(-1), sizes[:, None] - 1)
-    return drawn
+    return draw_from(p_SA.cumsum(-1)[:, None, :], u_SK)
 
 
 def counted(draws: Sequence[int]) -> Candidates:
