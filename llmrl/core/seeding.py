@@ -26,7 +26,10 @@ def draw_from(cumulative: np.ndarray, u: np.ndarray | float) -> np.ndarray:
 
     `cumulative`: sums of weights of at least 0, [*, A] or what broadcasts to it; the last need not be 1.
     """
-    below: np.ndarray = (cumulative <= np.expand_dims(u * cumulative[..., -1], -1)).sum(-1)
+    at = u * cumulative[..., -1]
+    if cumulative.ndim == 1:  # the same, for less
+        return np.minimum(cumulative.searchsorted(at, side="right"), cumulative.size - 1)
+    below: np.ndarray = (cumulative <= at[..., None]).sum(-1)
     return np.minimum(below, cumulative.shape[-1] - 1)
 
 

@@ -86,9 +86,9 @@ class Keys:
 class Source(Protocol):
     """Where weights come from. A subclass has its `weights`, and overrides what it needs of the rest."""
 
-    asks = False  # whether a language model is asked
-    is_informed = True  # False: it knows no better than the uniform distribution
-    lasts = True  # whether what it said of a key stands
+    asks: bool = False  # whether a language model is asked
+    is_informed: bool = True  # False: it knows no better than the uniform distribution
+    lasts: bool = True  # whether what it said of a key stands
 
     def weights(self, keys: Sequence[Key], use: Use) -> list[np.ndarray]:
         """float64 [actions] of each key, at least 0, summing to 1."""
@@ -99,6 +99,7 @@ class Source(Protocol):
 
     def begin(self, keys: Sequence[Key]) -> None:
         """Begins to ask for what their weights will need, and does not wait."""
+        return
 
     def thoughts(self, key: Key) -> tuple[str, ...]:
         """What the model thought before it was asked."""
@@ -110,6 +111,7 @@ class Source(Protocol):
 
     def restore(self, saved: Mapping[str, Any]) -> None:
         """`saved`: of the whole prior."""
+        return
 
 
 class Uniform(Source):
