@@ -136,10 +136,10 @@ class Rollout:
                 tick.covered += any(s.actions[i] in expert for i in c.possible)
         outcomes = self.pool.run([Step(e, s.actions[a]) for e, s, a in zip(envs, states, actions, strict=True)])
         taken = []
-        for e, s, a, o in zip(envs, states, actions, outcomes, strict=True):
+        for e, s, c, a, o in zip(envs, states, candidates, actions, outcomes, strict=True):
             duration = int(o.info.get("duration", 1))
             after = s.after(s.actions[a], _shown(e, o), self.history_turns)
-            t = Transition(e, s, a, o.reward, duration, o.terminated, o.truncated, after, None)
+            t = Transition(e, s, a, o.reward, duration, o.terminated, o.truncated, after, None, c)
             taken.append(_Taken(t, o.info.get("expert_actions")))
             tick.primitive_steps += duration
             self._advance(e, s.actions[a], o, after)

@@ -48,7 +48,9 @@ def east(states: Sequence[TextState], candidates: Sequence[Candidates]) -> np.nd
 def by_env(transitions: Sequence[Transition]) -> dict[int, list[dict[str, Any]]]:
     found: dict[int, list[dict[str, Any]]] = {}
     for t in transitions:
-        found.setdefault(t.env, []).append({**t.save(), "next_candidates": t.next_candidates is not None})
+        assert t.candidates is not None
+        given = {"candidates": t.candidates.actions.tolist(), "next_candidates": t.next_candidates is not None}
+        found.setdefault(t.env, []).append({**t.save(), **given})
     return found
 
 
