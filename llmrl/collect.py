@@ -26,6 +26,7 @@ from llmrl.data.files import read, write
 from llmrl.data.frames import FrameWriter
 from llmrl.data.parquet import read_about
 from llmrl.envs.pool import EnvPool, Outcome, Reset, Step
+from llmrl.learners.learner import HasPolicy
 from llmrl.lm.serve import served, served_by, wants, with_url
 from llmrl.report.progress import Speaker
 from llmrl.run.checkpoint import checkpoint_steps, read_weights
@@ -253,11 +254,11 @@ class _ByParts:
 
     def chances(self, states: Sequence[TextState], experts: Experts) -> list[np.ndarray]:
         proposals = self.parts.prior.proposals(states, experts, "evaluation" if self.learns else "behaviour")
-        found = None
-        if proposals is not None:
+        found, learner = None, self.parts.learner
+        if proposals is not None and not self.learns:
             found = [p.weights for p in proposals]
-            if self.learns:
-                found = self.parts.learner.policy(states, proposals, greedy=False)
+        elif proposals is not None and isinstance(learner, HasPolicy):
+            found = learner.policy(states, proposals, greedy=False)
         if found is None:
             raise ValueError("this prior or learner has no formula for how likely it acts: draws that grow or vary")
         return found

@@ -26,7 +26,7 @@ from llmrl.config.compose import ConfigError
 from llmrl.core.secrets import without_secrets
 from llmrl.core.seeding import integer, stream
 from llmrl.core.state import TextState
-from llmrl.lm.language_model import LanguageModel
+from llmrl.lm.language_model import Closing, LanguageModel, Served, Speaking
 from llmrl.prompts.project import PROJECTIONS
 from llmrl.prompts.prompt import Prompt
 from llmrl.prompts.thinking import Asked, asked_first, sampling_of, thoughts_before
@@ -96,9 +96,8 @@ def bench(cfg: DictConfig, states: int, k: int, repeats: int) -> Iterator[str]:
             seeds = [_seeds(cfg, f"{i} {prompt}", k) for prompt in prompts]
             seconds = _timed(lambda seeds=seeds: model.sample(prompts, seeds, sampling))  # type: ignore[misc]
             yield f"generated: {len(found) / seconds:8.1f} states/s, {len(found) * k / seconds:8.1f} answers/s (k={k})"
-        limiter = getattr(getattr(model, "connection", None), "limiter", None)
-        if limiter is not None:
-            yield f"requests at once: {limiter.peak} at most, {int(limiter.limit)} would be sent now"
+        if isinstance(model, Served):
+            yield "requests at once: {} at most, {} would be sent now".format(*model.at_once())
 
 
 def distinct_states(cfg: DictConfig, template: Prompt, wanted: int) -> list[tuple[str, tuple[str, ...]]]:
@@ -163,15 +162,13 @@ def _model(cfg: DictConfig) -> Iterator[LanguageModel]:
     url = cfg.lm.get("url")
     _say(f"asking {url}" if url else f"loading {cfg.lm.get('model', cfg.lm.name)}")
     model = build_model(cfg)
-    hear = getattr(model, "hear", None)
-    if hear is not None:
-        hear(_say)
+    if isinstance(model, Speaking):
+        model.hear(_say)
     try:
         yield model
     finally:
-        close = getattr(model, "close", None)
-        if close is not None:
-            close()
+        if isinstance(model, Closing):
+            model.close()
 
 
 def _say(text: str) -> None:

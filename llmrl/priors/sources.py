@@ -19,13 +19,14 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from llmrl.core.candidates import Use
 from llmrl.core.seeding import stream
 from llmrl.core.state import TextState
+from llmrl.core.targets import Keeping
 from llmrl.lm.language_model import Score
 from llmrl.priors.head import Head
 from llmrl.prompts.prompt import Prompt
@@ -252,15 +253,6 @@ class OwnWeights(Protocol):
         `behaviour` is asked once per decision. `evaluation` is to change nothing.
         """
         ...
-
-
-@runtime_checkable
-class Keeping(Protocol):
-    """What keeps a state."""
-
-    def save(self) -> Any: ...
-
-    def restore(self, saved: Any) -> None: ...
 
 
 class Own(Source):
