@@ -97,10 +97,7 @@ class Rollout:
         self._uses = [True] * pool.num_envs  # the prior, as `trust` chose
 
     def start(self) -> None:
-        envs = range(self.pool.num_envs)
-        self.states = [None] * self.pool.num_envs  # type: ignore[list-item]  # filled by _begin below
-        for e, outcome in zip(envs, self.pool.run([self._reset(e) for e in envs]), strict=True):
-            self._begin(e, outcome)
+        self._begin_all()
 
     def experts(self, envs: Sequence[int]) -> list[frozenset[str] | None]:
         """An expert's actions in each of these environments now; None where nobody knows them."""
@@ -187,7 +184,7 @@ class Rollout:
         Their episode is lost, and their next one has begun: the world is not a function of seed, task and actions.
         """
         self.episode_of = [s["episode"] - 1 for s in saved]
-        self.start()
+        self._begin_all()
         self._uses = [s.get("uses_prior", True) for s in saved]
         lost: set[int] = set()
         for i in range(max(len(s["actions"]) for s in saved)):
@@ -210,6 +207,12 @@ class Rollout:
             for e, outcome in zip(again, self.pool.run([self._reset(e) for e in again]), strict=True):
                 self._begin(e, outcome)
         return again
+
+    def _begin_all(self) -> None:
+        envs = range(self.pool.num_envs)
+        self.states = [None] * self.pool.num_envs  # type: ignore[list-item]  # filled by _begin below
+        for e, outcome in zip(envs, self.pool.run([self._reset(e) for e in envs]), strict=True):
+            self._begin(e, outcome)
 
     def _seen(self, e: int) -> str:
         state = self.states[e]

@@ -147,19 +147,35 @@ class Always:
         pass
 
 
-@pytest.mark.parametrize("uses", [False, True])
-def test_nothing_is_asked_ahead_that_no_episode_reads(uses: bool) -> None:
-    happened: list[str] = []
-    model = Slow(happened)
+def trusting(uses: bool, happened: list[str]) -> Pipeline:
+    """Four environments whose episodes use a scored prior, or do not."""
+    model, trust = Slow(happened), Always(uses)
     answers = Answers(AnswerCache(":memory:"), model.identity, model.engine, lambda: model)  # type: ignore[arg-type,return-value]
     cfg = PriorConfig("scored", "scored", mix="auto")
     prior = Prior(cfg, 0, Prompt(PromptConfig("p", "{{ observation }}{{ history | length }}")), answers)
-    prior.trust = trust = Always(uses)  # type: ignore[assignment]
-    r = made(Pipeline, envs=4, prior=prior, history_turns=99, trust=trust)
+    prior.trust = trust  # type: ignore[assignment]
+    pool = EnvPool(partial(worlds.Corridor, (2, 3, 9)), 4)
+    return Pipeline(pool, prior, 0, "train", history_turns=99, trust=trust)
+
+
+@pytest.mark.parametrize("uses", [False, True])
+def test_nothing_is_asked_ahead_that_no_episode_reads(uses: bool) -> None:
+    happened: list[str] = []
+    r = trusting(uses, happened)
+    r.start()
     for _ in range(40):
         r.tick(east)
     assert ("asked" in happened) == uses
     assert happened.count("asked") - happened.count("answered") in (0, 1, 2)
+
+
+def test_a_restored_one_asks_nothing_about_where_its_episodes_began() -> None:
+    happened: list[str] = []
+    r, again = trusting(False, happened), trusting(True, happened)
+    r.start()
+    r.tick(east)
+    again.restore(r.save())  # its running episodes do not use the prior
+    assert happened == []
 
 
 # ---- whole runs ------------------------------------------------------------------------------------------------------
