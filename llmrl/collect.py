@@ -20,12 +20,13 @@ from omegaconf import DictConfig, OmegaConf
 from llmrl.build import Parts, build, build_pool
 from llmrl.config.compose import ConfigError, check
 from llmrl.core.files import to_json
-from llmrl.core.seeding import integer, stream
+from llmrl.core.seeding import draw_from, integer, stream
 from llmrl.core.state import TextState
 from llmrl.data.files import read, write
 from llmrl.data.frames import FrameWriter
 from llmrl.data.parquet import read_about
 from llmrl.envs.pool import EnvPool, Outcome, Reset, Step
+from llmrl.learners.learner import HasPolicy
 from llmrl.lm.serve import served, served_for
 from llmrl.report.progress import Speaker
 from llmrl.run.checkpoint import checkpoint_steps, read_weights
@@ -143,8 +144,7 @@ class _Episodes:
     def __init__(self, cfg: DictConfig, order: Order, agents: dict[str, Agent], pool: EnvPool) -> None:
         self.seed, self.order, self.agents, self.pool = cfg.seed, order, agents, pool
         self.turns = max(agent.history_turns for agent in agents.values())
-        weights = np.array(list(order.mix.values()))
-        self.shares = weights / weights.sum()
+        self.shares = np.array(list(order.mix.values())).cumsum()
 
     def since(self, number: int) -> Iterator[tuple[int, list[dict[str, Any]]]]:
         while True:
@@ -154,7 +154,7 @@ class _Episodes:
 
     def _played(self, numbers: Sequence[int]) -> list[list[dict[str, Any]]]:
         streams = [stream(self.seed, "collect", n) for n in numbers]
-        who = [list(self.agents)[int(rng.choice(len(self.shares), p=self.shares))] for rng in streams]
+        who = [list(self.agents)[int(draw_from(self.shares, rng.random()))] for rng in streams]
         noise = [rng.uniform(*self.order.noise) for rng in streams]
         tasks = [self._task(rng) for rng in streams]
         resets = [
@@ -162,7 +162,7 @@ class _Episodes:
             for e, (n, task) in enumerate(zip(numbers, tasks, strict=True))
         ]
         outcomes = self.pool.run(resets)
-        states = [_state(o, ()) for o in outcomes]
+        states = [TextState.of(o.observation) for o in outcomes]
         rows: list[list[dict[str, Any]]] = [[] for _ in numbers]
         running = list(range(len(numbers)))
         while running:
@@ -172,9 +172,7 @@ class _Episodes:
                 e, s = step.env, states[step.env]
                 task_id = str(o.info.get("task_id", ""))
                 rows[e].append(_row(s, step.action, o) | {"task_id": task_id, "agent": who[e]})
-                turn = (s.observation, step.action)
-                outcomes[e] = o
-                states[e] = _state(o, (*s.history, turn)[-self.turns :] if self.turns else ())
+                outcomes[e], states[e] = o, s.after(step.action, o.observation, self.turns)
             running = [e for e in running if not (outcomes[e].terminated or outcomes[e].truncated)]
         for e, episode in enumerate(rows):
             success = bool(outcomes[e].info.get("success", False))
@@ -201,9 +199,7 @@ class _Episodes:
             experts = [outcomes[e].info.get("expert_actions") for e in own]
             for e, p_A in zip(own, agent.chances([states[e] for e in own], experts) if own else [], strict=True):
                 p_A = (1 - noise[e]) * p_A + noise[e] / p_A.size
-                cumulative = p_A.cumsum()
-                u = streams[e].random() * cumulative[-1]
-                taken[e] = min(int(np.searchsorted(cumulative, u, side="right")), p_A.size - 1)
+                taken[e] = int(draw_from(p_A.cumsum(), streams[e].random()))
         return [taken[e] for e in running]
 
 
@@ -259,11 +255,11 @@ class _ByParts:
 
     def chances(self, states: Sequence[TextState], experts: Experts) -> list[np.ndarray]:
         proposals = self.parts.prior.proposals(states, experts, "evaluation" if self.learns else "behaviour")
-        found = None
-        if proposals is not None:
+        found, learner = None, self.parts.learner
+        if proposals is not None and not self.learns:
             found = [p.weights for p in proposals]
-            if self.learns:
-                found = self.parts.learner.policy(states, proposals, greedy=False)
+        elif proposals is not None and isinstance(learner, HasPolicy):
+            found = learner.policy(states, proposals, greedy=False)
         if found is None:
             raise ValueError("this prior or learner has no formula for how likely it acts: draws that grow or vary")
         return found
@@ -317,11 +313,6 @@ def _row(s: TextState, action: str, o: Outcome) -> dict[str, Any]:
         "truncated": o.truncated and not o.terminated, "next_observation": o.observation["observation"],
         "next_actions": list(o.observation["actions"]),
     }  # fmt: skip
-
-
-def _state(o: Outcome, history: tuple[tuple[str, str], ...]) -> TextState:
-    shown = o.observation
-    return TextState(shown["task"], shown["observation"], tuple(shown["actions"]), history)
 
 
 def parse_order(words: Sequence[str]) -> tuple[Order, list[str]]:

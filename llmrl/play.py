@@ -20,7 +20,7 @@ from llmrl.core.state import TextState
 from llmrl.envs.pool import EnvPool, Outcome, Reset, Step
 from llmrl.learners.learner import Learner
 from llmrl.lm.serve import served
-from llmrl.priors.prior import Explanation
+from llmrl.priors.supports import Explanation
 from llmrl.report.progress import Speaker
 from llmrl.run.checkpoint import checkpoint_steps
 from llmrl.run.load import find_run
@@ -134,7 +134,8 @@ class Game:
         self.episode += not again
         tasks = self.pool.task_ids
         task = tasks[self.episode % len(tasks)] if tasks else None
-        self._arrive(Reset(0, integer(self.cfg.seed, "reset", "play", self.episode), task), ())
+        (self.outcome,) = self.pool.run([Reset(0, integer(self.cfg.seed, "reset", "play", self.episode), task)])
+        self.state = TextState.of(self.outcome.observation)
         self.ret, self.decisions, self.primitive_steps = 0.0, 0, 0
 
     def decide(self) -> Decision:
@@ -149,9 +150,8 @@ class Game:
         return Decision(self.state, candidates, explanation, q, posterior, int(chosen))
 
     def take(self, state: TextState, action: int) -> None:
-        turn = (state.observation, state.actions[action])
-        history = (*state.history, turn)[-self.history_turns :] if self.history_turns else ()
-        self._arrive(Step(0, state.actions[action]), history)
+        (self.outcome,) = self.pool.run([Step(0, state.actions[action])])
+        self.state = state.after(state.actions[action], self.outcome.observation, self.history_turns)
         self.ret += self.outcome.reward
         self.decisions += 1
         self.primitive_steps += int(self.outcome.info.get("duration", 1))
@@ -159,8 +159,3 @@ class Game:
     def close(self) -> None:
         self.speaker.close()
         self._opened.close()
-
-    def _arrive(self, command: Reset | Step, history: tuple[tuple[str, str], ...]) -> None:
-        (self.outcome,) = self.pool.run([command])
-        seen = self.outcome.observation
-        self.state = TextState(seen["task"], seen["observation"], tuple(seen["actions"]), history)

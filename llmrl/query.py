@@ -26,11 +26,11 @@ from llmrl.config.compose import ConfigError
 from llmrl.core.secrets import without_secrets
 from llmrl.core.seeding import integer, stream
 from llmrl.core.state import TextState
-from llmrl.lm.language_model import LanguageModel, Sampling, stopping
+from llmrl.lm.language_model import Closing, LanguageModel, Served, Speaking
 from llmrl.lm.serve import served
 from llmrl.prompts.project import PROJECTIONS
 from llmrl.prompts.prompt import Prompt
-from llmrl.prompts.thinking import Thinking, asked_first
+from llmrl.prompts.thinking import Asked, asked_first, sampling_of, thoughts_before
 
 STEPS = 100_000  # at most so many random decisions to find states that differ
 
@@ -67,7 +67,7 @@ def sample(cfg: DictConfig, prompt: str | None, actions: Sequence[str], n: int) 
     with _model(cfg) as model:
         began = time.perf_counter()
         ask, thoughts = _asked(cfg, template, model, question, n)
-        (texts,) = ask.generations([question.prompt], n, _sampling(cfg, template))
+        (texts,) = ask.generations([question.prompt], n, sampling_of(cfg.prior, cfg.seed, template))
         seconds = time.perf_counter() - began
         about = _about(model, seconds)
     table = _table("answer", "names")
@@ -86,7 +86,7 @@ def bench(cfg: DictConfig, states: int, k: int, repeats: int) -> Iterator[str]:
     found = distinct_states(cfg, template, states)
     prompts = [prompt for prompt, _ in found]
     menus = [template.continuations(actions) for _, actions in found]
-    sampling = _sampling(cfg, template)
+    sampling = sampling_of(cfg.prior, cfg.seed, template)
     with _model(cfg) as model:
         model.score(["Ready?"], [[" yes", " no"]])  # what is loaded or compiled at the first question is no part of it
         actions = sum(map(len, menus))
@@ -97,9 +97,8 @@ def bench(cfg: DictConfig, states: int, k: int, repeats: int) -> Iterator[str]:
             seeds = [_seeds(cfg, f"{i} {prompt}", k) for prompt in prompts]
             seconds = _timed(lambda seeds=seeds: model.sample(prompts, seeds, sampling))  # type: ignore[misc]
             yield f"generated: {len(found) / seconds:8.1f} states/s, {len(found) * k / seconds:8.1f} answers/s (k={k})"
-        limiter = getattr(getattr(model, "connection", None), "limiter", None)
-        if limiter is not None:
-            yield f"requests at once: {limiter.peak} at most, {int(limiter.limit)} would be sent now"
+        if isinstance(model, Served):
+            yield "requests at once: {} at most, {} would be sent now".format(*model.at_once())
 
 
 def distinct_states(cfg: DictConfig, template: Prompt, wanted: int) -> list[tuple[str, tuple[str, ...]]]:
@@ -108,19 +107,17 @@ def distinct_states(cfg: DictConfig, template: Prompt, wanted: int) -> list[tupl
     rng = stream(cfg.seed, "bench")
     env: Any = build_env(cfg)
     tasks, episode, over = getattr(env, "task_ids", ()), 0, True
-    history: tuple[tuple[str, str], ...] = ()
     for _ in range(STEPS):
         if over:
             options = {"task": tasks[episode % len(tasks)]} if tasks else {}
             seen, _ = env.reset(seed=integer(cfg.seed, "bench", episode), options=options)
-            episode, history = episode + 1, ()
-        state = TextState(seen["task"], seen["observation"], tuple(seen["actions"]), history)
+            episode, state = episode + 1, TextState.of(seen)
         found.setdefault(template.render(state), state.actions)
         if len(found) == wanted:
             break
         action = state.actions[rng.integers(len(state.actions))]
-        history = (*history, (state.observation, action))
         seen, _, terminated, truncated, _ = env.step(action)
+        state = state.after(action, seen, template.history_turns)
         over = terminated or truncated
     env.close()
     return list(found.items())
@@ -142,23 +139,14 @@ def _template(cfg: DictConfig) -> Prompt:
     return build_prompt(cfg)
 
 
-def _sampling(cfg: DictConfig, template: Prompt) -> Sampling:
-    prior = cfg.prior
-    draw_seed = cfg.seed if prior.draw_seed is None else prior.draw_seed
-    stop = template.end if prior.stop is None else stopping(prior.stop)
-    return Sampling(prior.max_tokens, prior.temperature, prior.top_p, stop, draw_seed)
-
-
 def _asked(
     cfg: DictConfig, template: Prompt, model: LanguageModel, question: Question, n: int
-) -> tuple[Answers | Thinking, list[Text]]:
+) -> tuple[Asked, list[Text]]:
     """What to ask for n answers, as a prior asks; and the thoughts before them, which are none of most prompts."""
     answers = Answers(AnswerCache(":memory:"), model.identity, model.engine, lambda: model)
     answers.tell(_say, lambda what, done, total: None, cfg.lm.name)
     ask = asked_first(template, cfg.prior, cfg.seed, answers)
-    if not isinstance(ask, Thinking):
-        return ask, []
-    (thoughts,) = ask.thoughts([question.prompt], n)
+    thoughts = thoughts_before(ask, question.prompt, n)
     return ask, [Text(f"thinks: {thought!r}", style="dim") for thought in thoughts]
 
 
@@ -176,12 +164,10 @@ def _model(cfg: DictConfig) -> Iterator[LanguageModel]:
         url = cfg.lm.get("url")
         _say(f"asking {url}" if url else f"loading {cfg.lm.get('model', cfg.lm.name)}")
         model = build_model(cfg)
-        hear = getattr(model, "hear", None)
-        if hear is not None:
-            hear(_say)
-        close = getattr(model, "close", None)
-        if close is not None:
-            opened.callback(close)
+        if isinstance(model, Speaking):
+            model.hear(_say)
+        if isinstance(model, Closing):
+            opened.callback(model.close)
         yield model
 
 

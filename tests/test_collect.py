@@ -14,6 +14,7 @@ import llmrl
 import llmrl.collect
 from llmrl.collect import Order, collect, parse_order
 from llmrl.config.compose import ConfigError, compose
+from llmrl.core.state import TextState
 from llmrl.data.dataset import UNKNOWN, DataSet
 from llmrl.data.files import read
 from llmrl.data.frames import FrameWriter
@@ -159,3 +160,12 @@ def test_what_cannot_act_is_named(tmp_path: Path) -> None:
         ConfigError, match="mix=nobody: it is none of expert, random and prior, and as a run: nobody: no"
     ):
         collected(tmp_path / "a.parquet", "mix=nobody")
+
+
+def test_a_learner_of_somebodys_that_has_no_formula_is_named() -> None:
+    acts = llmrl.collect._ByParts(compose([*TOMATO[:2], "learner=random"]), {}, learns=True)
+    state = TextState("Serve.", "A kitchen.", ("wait", "chop"))
+    assert [p.tolist() for p in acts.chances([state], [None])] == [[0.5, 0.5]]
+    acts.parts.learner = object()  # type: ignore[assignment]
+    with pytest.raises(ValueError, match="this prior or learner has no formula for how likely it acts"):
+        acts.chances([state], [None])

@@ -21,6 +21,9 @@ from llmrl.answers.store import (
 )
 from llmrl.lm.language_model import (
     PROBES,
+    ByPaths,
+    Closing,
+    Counting,
     LanguageModel,
     LanguageModelError,
     ModelIdentity,
@@ -28,6 +31,8 @@ from llmrl.lm.language_model import (
     Overlapping,
     Sampling,
     Score,
+    Served,
+    Speaking,
     another_model,
     distance,
 )
@@ -141,18 +146,17 @@ class Answers:
 
     def counters(self) -> Mapping[str, float]:
         """What asking took besides `counts`: of a model behind a server."""
-        counters = getattr(self._model, "counters", None)
-        return counters() if counters is not None else {}
+        return self._model.counters() if isinstance(self._model, Counting) else {}
 
     def server(self) -> dict[str, str]:
         """What was found about the server that was asked; nothing where none was."""
-        return dict(self._model.provenance) if self._model is not None and hasattr(self._model, "probe") else {}
+        model = self._model
+        return dict(model.provenance) if model is not None and isinstance(model, Served) else {}
 
     def close(self) -> None:
         self._cache.close()
-        close = getattr(self._model, "close", None)
-        if close is not None:
-            close()
+        if isinstance(self._model, Closing):
+            self._model.close()
 
     def _answers(
         self, mode: str, sampling: Sampling | None, wanted: Mapping[str, KeysView[str]]
@@ -236,7 +240,7 @@ class Answers:
         self.counts.calls += 1
         self.counts.computed += sum(map(len, named))
         model = self._loaded()
-        paths = getattr(model, "paths", None) or [""] * len(named)  # how each prompt of its last call was computed
+        paths = model.paths if isinstance(model, ByPaths) else [""] * len(named)
         for path in dict.fromkeys(paths):
             provenance = {**model.provenance, "path": path} if path else model.provenance
             some = [(prompt, found) for prompt, found, its in zip(missing, named, paths, strict=True) if its == path]
@@ -270,9 +274,8 @@ class Answers:
                     f"{self._identity} by {self._engine}: its answers would be kept under a wrong name"
                 )
             self._model = model
-            hear = getattr(model, "hear", None)
-            if hear is not None:
-                hear(lambda text: self._say(text))
+            if isinstance(model, Speaking):
+                model.hear(lambda text: self._say(text))
         if not self._vouched:
             self._hold_to_kept(self._model)
             self._vouched = True
@@ -280,9 +283,7 @@ class Answers:
 
     def _hold_to_kept(self, model: LanguageModel) -> None:
         """A served model answers the probes as it did when its first answers were kept. Raises Outage."""
-        probe = getattr(model, "probe", None)
-        found: list[list[Score]] = probe() if probe is not None else []
-        if not found:
+        if not isinstance(model, Served) or not (found := model.probe()):
             return
         questions = Questions(self._fields("score", None))
         prompts = [prompt for prompt, _ in PROBES]
@@ -292,7 +293,7 @@ class Answers:
         before = [
             [Score._make(record[text]) for text in texts] for (_, texts), record in zip(PROBES, kept, strict=True)
         ]
-        apart, allowed = distance(found, before), float(getattr(model, "probe_tolerance", 0.0))
+        apart, allowed = distance(found, before), model.probe_tolerance
         if apart > allowed:
             raise Outage(another_model(self._identity.model, "what is served", apart, allowed))
 

@@ -8,18 +8,20 @@ leaves the new file's log alone.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 from urllib.parse import quote
 
 import platformdirs
+
+from llmrl.core.files import sync_folder
+from llmrl.core.locks import holding
 
 T = TypeVar("T")
 
@@ -277,13 +279,6 @@ def _make_tables(db: sqlite3.Connection) -> None:
     db.execute(f"PRAGMA application_id = {_OURS}")
 
 
-def sync_folder(folder: Path) -> None:
-    """A name is on disk once its folder is."""
-    handle = os.open(folder, os.O_RDONLY)
-    os.fsync(handle)
-    os.close(handle)
-
-
 def _moved(path: Path, damaged: bool) -> str:
     """Renames what is at `path`, with SQLite's files beside it, and says so."""
     aside = next(p for n in range(1, 10**6) if not (p := path.with_name(f"{path.name}.set-aside-{n}")).exists())
@@ -303,18 +298,14 @@ def _moved(path: Path, damaged: bool) -> str:
 @contextmanager
 def _lock(path: Path) -> Iterator[bool]:
     """One process at a time; False, at once, where the folder cannot be written to."""
-    try:
-        lock = path.with_name(f".{path.name}.lock").open("wb")
-    except PermissionError:
-        yield False
-        return
-    except OSError as error:
-        if error.errno == errno.EROFS:
+    with ExitStack() as opened:
+        try:
+            opened.enter_context(holding(path.with_name(f".{path.name}.lock")))
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
             yield False
             return
-        raise
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
         yield True
 
 

@@ -29,9 +29,9 @@ from llmrl.answers.file import (
     open_cache,
     open_to_look,
     schema_of,
-    sync_folder,
     transaction,
 )
+from llmrl.core.files import sync_folder
 
 ROWS = "rows"  # the mode under which feature rows are shown and pruned
 MODES = ("score", "generate", ROWS)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
 
+from llmrl.core.seeding import draw_from
 from llmrl.core.state import TextState
 
 Use = Literal["behaviour", "target", "evaluation"]
@@ -63,8 +64,7 @@ def greedy_over_draws(proposals: Sequence[Proposal], values: Sequence[np.ndarray
 
 def draw(c: Candidates, u: float) -> int:
     """The action that the uniform number `u` in [0, 1) picks by weight."""
-    cumulative = np.cumsum(np.exp(c.log_weights))
-    return int(c.actions[min(np.searchsorted(cumulative, u * cumulative[-1], side="right"), c.actions.size - 1)])
+    return int(c.actions[draw_from(np.exp(c.log_weights).cumsum(), u)])
 
 
 class ActionPrior(Protocol):
@@ -79,6 +79,13 @@ class ActionPrior(Protocol):
 
         `experts`: the actions that an expert would take in each state, where known. Only an oracle looks at them.
         `informed`: whether each state is told what the prior says; where it is not, all its actions are candidates.
+        """
+        ...
+
+    def begin(self, states: Mapping[Use, Sequence[TextState]]) -> None:
+        """Begins to ask for what the candidates of these states will need, and does not wait. Nothing is drawn.
+
+        `states`: by use, those that will be told what the prior says.
         """
         ...
 

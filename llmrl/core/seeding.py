@@ -21,6 +21,18 @@ def integer(seed: int, *name: str | int) -> int:
     return int(stream(seed, *name).integers(2**31))
 
 
+def draw_from(cumulative: np.ndarray, u: np.ndarray | float) -> np.ndarray:
+    """int64 [*]: the places that uniform numbers u in [0, 1), [*], pick by weight: the inverse distribution function.
+
+    `cumulative`: sums of weights of at least 0, [*, A] or what broadcasts to it; the last need not be 1.
+    """
+    at = u * cumulative[..., -1]
+    if cumulative.ndim == 1:  # the same, for less
+        return np.minimum(cumulative.searchsorted(at, side="right"), cumulative.size - 1)
+    below: np.ndarray = (cumulative <= at[..., None]).sum(-1)
+    return np.minimum(below, cumulative.shape[-1] - 1)
+
+
 def _words(*name: str | int) -> tuple[int, ...]:
     digest = hashlib.sha256("/".join(map(str, name)).encode()).digest()
     return struct.unpack("<4I", digest[:16])

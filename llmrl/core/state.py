@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,20 @@ class TextState:
     observation: str
     actions: tuple[str, ...]
     history: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(cls, shown: Mapping[str, Any], history: tuple[tuple[str, str], ...] = ()) -> TextState:
+        """`shown`: the observation of an environment."""
+        return cls(shown["task"], shown["observation"], tuple(shown["actions"]), history)
+
+    def after(self, action: str, shown: Mapping[str, Any], turns: int | None = None) -> TextState:
+        """The state that an action leads to, where the environment shows this; `turns` as of `history_after`."""
+        return TextState.of(shown, self.history_after(action, turns))
+
+    def history_after(self, action: str, turns: int | None = None) -> tuple[tuple[str, str], ...]:
+        """The history once this action is taken here: its last `turns` pairs, or all of them."""
+        history = (*self.history, (self.observation, action))
+        return history if turns is None else history[max(0, len(history) - turns) :]
 
     @cached_property
     def key(self) -> str:

@@ -5,7 +5,16 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
+
+
+@runtime_checkable
+class Keeping(Protocol):
+    """An object of it that keeps a state, for checkpoints."""
+
+    def save(self) -> Any: ...
+
+    def restore(self, saved: Any) -> None: ...
 
 
 def look_in(config_dir: Path) -> None:

@@ -23,6 +23,8 @@ class Transition:
     truncated: bool  # the episode was cut: the next state still has a value
     next_state: TextState
     next_candidates: Candidates | None  # the target's support at next_state; None when terminated
+    # What `action` was chosen among at `state`, with log w: for a KL to the prior, or to say again how likely it was.
+    candidates: Candidates | None = None  # None in checkpoints of older versions
 
     def save(self) -> dict[str, Any]:
         """Texts, numbers and arrays, for a checkpoint."""
@@ -30,15 +32,19 @@ class Transition:
 
     @classmethod
     def restored(cls, saved: Mapping[str, Any]) -> Transition:
-        candidates = saved["next_candidates"]
         return cls(
             **{
                 **saved,
                 "state": _state(saved["state"]),
                 "next_state": _state(saved["next_state"]),
-                "next_candidates": None if candidates is None else Candidates(**candidates),
+                "next_candidates": _candidates(saved["next_candidates"]),
+                "candidates": _candidates(saved.get("candidates")),
             }
         )
+
+
+def _candidates(saved: Mapping[str, Any] | None) -> Candidates | None:
+    return None if saved is None else Candidates(**saved)
 
 
 def _state(saved: Mapping[str, Any]) -> TextState:

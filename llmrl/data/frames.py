@@ -7,7 +7,6 @@ that no record before it has. What a kill left of a record is cut off when the f
 
 from __future__ import annotations
 
-import fcntl
 import json
 import struct
 import zlib
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from llmrl.core.files import to_json
+from llmrl.core.locks import held
 from llmrl.data.dataset import COLUMNS, MENUS, OF_EPISODE, TEXTS, DataError
 
 MAGIC = b"llmrl data 1\n"
@@ -36,13 +36,10 @@ class FrameWriter:
         self.kept: list[tuple[int, dict[str, Any]]] = []  # (rows, what was noted) of each episode
         self._file = path.open("ab")
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._file.close()
-            raise DataError(
-                f"{path} is being written by another `llmrl collect`: wait for it, or name another out=FILE"
-            ) from None
-        try:
+            if not held(self._file):
+                raise DataError(
+                    f"{path} is being written by another `llmrl collect`: wait for it, or name another out=FILE"
+                )
             end = self._read(about)
         except BaseException:
             self._file.close()

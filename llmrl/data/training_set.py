@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from llmrl.core.candidates import Proposal
+from llmrl.core.seeding import draw_from
 from llmrl.core.state import TextState
 
 
@@ -108,9 +109,7 @@ class Supports:
     def _places(self, states: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """int64 [B K]: what is drawn, in a flat [B, A]."""
         cumulative_BA = self._cumulative_SA[states]
-        u_BK = rng.random((len(states), self.k)) * cumulative_BA[:, -1:]
-        drawn_BK = (cumulative_BA[:, None, :] <= u_BK[:, :, None]).sum(-1)
-        drawn_BK = np.minimum(drawn_BK, self.sizes[states][:, None] - 1)
+        drawn_BK = draw_from(cumulative_BA[:, None, :], rng.random((len(states), self.k)))
         return (np.arange(0, cumulative_BA.size, cumulative_BA.shape[1])[:, None] + drawn_BK).ravel()
 
 

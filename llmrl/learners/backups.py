@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from llmrl.core.seeding import draw_from
+
 
 def posterior(q_BC: Tensor, log_w_BC: Tensor, alpha: float) -> Tensor:
     """Its logarithm up to a constant."""
@@ -56,9 +58,7 @@ def at(target_BC: Tensor, places_B: Tensor) -> Tensor:
 def drawn(logits_BC: Tensor, rng: np.random.Generator) -> np.ndarray:
     """int64 [B]: one draw a row, by inverting the cumulative distribution."""
     p = logits_BC.double().softmax(-1).numpy()
-    cumulative = p.cumsum(-1)
-    u = rng.random((len(p), 1)) * cumulative[:, -1:]
-    return (cumulative <= u).sum(-1).clip(max=p.shape[1] - 1).astype(np.int64)
+    return draw_from(p.cumsum(-1), rng.random(len(p)))
 
 
 def _best(score_BC: Tensor, log_w_BC: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -19,7 +19,21 @@ class Diverged(RuntimeError):
     """What is learned is no number any more. The message says which setting to lower."""
 
 
-class Learner(Protocol):
+@runtime_checkable
+class HasPolicy(Protocol):
+    """A learner that says how likely it acts; somebody else's need not."""
+
+    def policy(
+        self, states: Sequence[TextState], proposals: Sequence[Proposal], greedy: bool
+    ) -> list[np.ndarray] | None:
+        """How likely `evaluate` takes each action: float64 [actions] per state, its draws of candidates included.
+
+        None where there is no formula; success is then sampled.
+        """
+        ...
+
+
+class Learner(HasPolicy, Protocol):
     greedy_is_deterministic: bool  # whether the greedy policy does the same in the same state with the same candidates
 
     def act(self, states: Sequence[TextState], candidates: Sequence[Candidates]) -> np.ndarray:
@@ -30,15 +44,6 @@ class Learner(Protocol):
         self, states: Sequence[TextState], candidates: Sequence[Candidates], rng: np.random.Generator, greedy: bool
     ) -> np.ndarray:
         """As `act`, from the stream given and without exploration; `greedy` takes the mode."""
-        ...
-
-    def policy(
-        self, states: Sequence[TextState], proposals: Sequence[Proposal], greedy: bool
-    ) -> list[np.ndarray] | None:
-        """How likely `evaluate` takes each action: float64 [actions] per state, its draws of candidates included.
-
-        None where there is no formula; success is then sampled.
-        """
         ...
 
     def observe(self, transitions: Sequence[Transition]) -> None:

@@ -163,8 +163,41 @@ PROBES: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 
 
-class Served(Protocol):
-    """A model that somebody else runs, who may replace it: what a LanguageModel has besides, in that case."""
+@runtime_checkable
+class Speaking(Protocol):
+    """A model that says what it waits for, and what a person should know about it."""
+
+    def hear(self, say: Callable[[str], None]) -> None:
+        """`say` may be called from another thread."""
+        ...
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """A model that counts what asking takes."""
+
+    def counters(self) -> Mapping[str, float]:
+        """So far, by its name in cost.json."""
+        ...
+
+
+@runtime_checkable
+class ByPaths(Protocol):
+    """A model that computes in several ways."""
+
+    paths: Sequence[str]  # of each prompt of the last call, by which; kept with its answers
+
+
+@runtime_checkable
+class Closing(Protocol):
+    """A model that is to be closed."""
+
+    def close(self) -> None: ...
+
+
+@runtime_checkable
+class Served(Speaking, Counting, Closing, Protocol):
+    """A model that somebody else runs, who may replace it."""
 
     probe_tolerance: float  # nats
 
@@ -172,11 +205,9 @@ class Served(Protocol):
         """The scores of PROBES, as whoever answers now gives them; empty where it cannot score."""
         ...
 
-    def counters(self) -> Mapping[str, float]:
-        """What asking took so far, by its name in cost.json."""
+    def at_once(self) -> tuple[int, int]:
+        """How many requests were under way at most, and how many would be sent now."""
         ...
-
-    def close(self) -> None: ...
 
 
 def distance(a: Sequence[Sequence[Score]], b: Sequence[Sequence[Score]]) -> float:

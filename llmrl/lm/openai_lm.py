@@ -187,6 +187,10 @@ class OpenAILM:
             **{f"lm/{name}": count for name, count in self._generations.lacks.items()},
         }
 
+    def at_once(self) -> tuple[int, int]:
+        limiter = self.connection.limiter
+        return limiter.peak, int(limiter.limit)
+
     def close(self) -> None:
         self.connection.close()
 

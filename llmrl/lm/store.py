@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import filelock
 import platformdirs
+
+from llmrl.core.locks import holding
 
 NOTICE = "NOTICE.json"  # beside the weights: origin, hashes, licence; no part of the model's identity
 
@@ -43,27 +44,22 @@ def making(name: str, say: Callable[[str], None]) -> Iterator[Path | None]:
     """
     root = models_folder()
     root.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(root / f".{name}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        say(f"another process is making {name}; this one waits for it")
-        lock.acquire()
+    waits = f"another process is making {name}; this one waits for it"
     temporary = root / f".{name}.tmp"
-    try:
+    with holding(root / f".{name}.lock", lambda: say(waits)):
         if stored(name) is not None:
             yield None
             return
         shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
-        temporary.mkdir()
-        yield temporary
-        for file in [*temporary.rglob("*"), temporary]:
-            _sync(file)
-        os.rename(temporary, root / name)
-        _sync(root)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        lock.release()
+        try:
+            temporary.mkdir()
+            yield temporary
+            for file in [*temporary.rglob("*"), temporary]:
+                _sync(file)
+            os.rename(temporary, root / name)
+            _sync(root)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_notice(folder: Path, notice: dict[str, Any]) -> None:

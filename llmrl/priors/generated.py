@@ -1,4 +1,4 @@
-"""Free answers of a language model, projected onto menus: what `prior.source=generated` counts."""
+"""Free answers of a language model, projected onto menus and counted: `prior.source=generated`."""
 
 from __future__ import annotations
 
@@ -11,15 +11,136 @@ from typing import Any
 
 import numpy as np
 
-from llmrl.answers.answers import Answers
+from llmrl.core.candidates import Candidates, Proposal, Use
 from llmrl.lm.language_model import Sampling
+from llmrl.priors.sources import Experts, Key
+from llmrl.priors.supports import (
+    Draws,
+    Explanation,
+    PriorCounts,
+    all_actions,
+    as_proposals,
+    counted,
+    mixed,
+    on_all,
+    weighted,
+)
 from llmrl.prompts.project import PROJECTIONS, Projection
-from llmrl.prompts.thinking import Thinking
+from llmrl.prompts.thinking import Asked, thoughts_before
 
 Question = tuple[str, tuple[str, ...]]  # the rendered prompt and the menu
 
 
 _quoted = json.JSONEncoder().encode
+
+
+class Counted:
+    """Supports of the first k answers that project, in index order, among the first k+limit; none: uniform.
+
+    A support that is redrawn reads the next k+limit answers at each visit.
+    """
+
+    asks = is_informed = True
+
+    def __init__(self, free: FreeAnswers, draws: Draws, mix: float, counts: PriorCounts) -> None:
+        self._free, self._draws, self._mix, self._counts = free, draws, mix, counts
+
+    def is_fixed(self, use: Use) -> bool:
+        """As `Drawn.is_fixed`."""
+        return self._draws.supports[use].redraw == "never"
+
+    def has_formula(self, use: Use, visits: bool) -> bool:
+        """As `Drawn.has_formula`. `visits`: the states are visits, each with answers of its own."""
+        redraw = self._draws.supports[use].redraw
+        return redraw == "never" or (redraw == "visit" and visits)
+
+    def told(self, keys: Sequence[Key], experts: Experts | None) -> list[Key]:
+        return list(keys)
+
+    def begin(self, keys: Mapping[Use, Sequence[Key]]) -> None:
+        for use, some in keys.items():
+            distinct, k = list(dict.fromkeys(some)), self._wanted(use)
+            self._free.begin([key.question for key in distinct], [self._start(use, key) for key in distinct], k)
+
+    def candidates(self, keys: Sequence[Key], use: Use, count: bool) -> list[Candidates]:
+        """`count`: whether what is read and what falls back is counted."""
+        if not keys:
+            return []
+        support, starts, k = self._draws.supports[use], [], self._wanted(use)
+        for key in keys:
+            starts.append(self._start(use, key))
+            if support.redraw != "never":
+                self._draws.visits[use, key.digest] += 1
+        out = []
+        for key, chosen in zip(keys, self._free.named([key.question for key in keys], starts, k, count), strict=True):
+            size = len(key.actions)
+            if not chosen:
+                self._counts.fallback += count
+                out.append(all_actions(key.actions))
+            elif support.k is None:  # all admissible, weighted by the counts
+                p = np.bincount(chosen, minlength=size) / len(chosen)
+                out.append(weighted(mixed(p, self._mix), keep_zeros=True))
+            elif support.redraw == "union":
+                counts = np.bincount(self._mix_draws(key, chosen, use), minlength=size)
+                out.append(weighted(self._draws.add(use, key, counts)))
+            else:
+                out.append(counted(self._mix_draws(key, chosen, use)))
+        return out
+
+    def proposals(self, keys: Sequence[Key], use: Use, count: bool) -> list[Proposal]:
+        return as_proposals(self.candidates(keys, use, count), keys)
+
+    def explain(self, key: Key, use: Use) -> Explanation:
+        k, visits = self._wanted(use), self._draws.visits.get((use, key.digest), 0)
+        start = max(0, visits - 1) * (k + self._free.limit)
+        answers = self._free.used(key.question, start, k)
+        thoughts = self._free.thoughts(key.question, start + len(answers))[-len(answers) :]
+        valid = sum(found.action is not None for _, found in answers)
+        if not valid or self._draws.supports[use].k is None:
+            return Explanation(None, answers, None, thoughts)
+        return Explanation(None, answers, self._draws.so_far(use, key) or valid, thoughts)
+
+    def says(self, key: Key) -> np.ndarray | None:
+        if (found := self._free.counts(key.question)) is None:
+            return None
+        return on_all(weighted(found if found.any() else found + 1.0), found.size)
+
+    def named(self) -> tuple[int, int] | None:
+        return self._free.named_so_far()
+
+    def metrics(self) -> dict[str, int]:
+        return {"lm/parse_failures": self._free.parse_failures, "lm/ambiguous": self._free.ambiguous}
+
+    def save(self) -> dict[str, Any]:
+        return {"answers": self._free.save()}
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        self._free.restore(saved["answers"])
+
+    def _wanted(self, use: Use) -> int:
+        supports = self._draws.supports
+        k = supports[use].k or max(s.k or 0 for s in supports.values() if not s.uniform)
+        if not k:
+            raise ValueError("prior.source=generated counts k answers: set prior.behaviour.k (5 in the paper)")
+        return k
+
+    def _start(self, use: Use, key: Key) -> int:
+        """The number of the first answer that the next visit reads."""
+        if self._draws.supports[use].redraw == "never":
+            return 0
+        return self._draws.visits.get((use, key.digest), 0) * (self._wanted(use) + self._free.limit)
+
+    def _mix_draws(self, key: Key, chosen: list[int], use: Use) -> list[int]:
+        """Each draw comes from the uniform distribution with probability `mix`."""
+        if self._mix == 0:
+            return chosen
+        is_frozen = self._draws.supports[use].redraw == "never"
+        rng = self._draws.frozen(key) if is_frozen else self._draws.stream(use)
+        replaced = [u < self._mix for u in rng.random(len(chosen)).tolist()]
+        if is_frozen and not any(replaced):  # nobody reads on in this stream
+            return chosen
+        others = rng.integers(len(key.actions), size=len(chosen)).tolist()
+        return [other if takes else index for takes, other, index in zip(replaced, others, chosen, strict=True)]
 
 
 class FreeAnswers:
@@ -28,7 +149,7 @@ class FreeAnswers:
     `limit`: how many extra answers may be read where some name no action. `projection`: the rule, by its name.
     """
 
-    def __init__(self, answers: Answers | Thinking, sampling: Sampling, limit: int, projection: str = "whole") -> None:
+    def __init__(self, answers: Asked, sampling: Sampling, limit: int, projection: str = "whole") -> None:
         self.limit, self._project = limit, PROJECTIONS[projection]
         self.parse_failures = 0  # answers that named no admissible action
         self.ambiguous = 0  # of these, those that named several
@@ -81,6 +202,10 @@ class FreeAnswers:
             named = named[: valid[-1] + 1]
         (texts,) = self._answers.generations([question[0]], start + len(named), self._sampling)
         return list(zip(texts[start:], named, strict=True))
+
+    def thoughts(self, question: Question, n: int) -> tuple[str, ...]:
+        """What the model thought before the first n answers."""
+        return thoughts_before(self._answers, question[0], n)
 
     def save(self) -> dict[str, Any]:
         """What was counted; the answers themselves are kept elsewhere."""

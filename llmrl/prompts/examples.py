@@ -74,18 +74,17 @@ def played(world: TextEnv) -> list[Step]:
 
 def _steps(world: TextEnv) -> Iterator[Step]:
     seen, info = world.reset(seed=0)
-    history: tuple[tuple[str, str], ...] = ()
-    over = False
+    state, over = TextState.of(seen), False
     while not over:
         experts = info.get("expert_actions") or frozenset()
-        action = next((action for action in seen["actions"] if action in experts), None)
+        action = next((action for action in state.actions if action in experts), None)
         if action is None:
             raise NoExamples(
                 f"{type(world).__name__} does not say what an expert would do (expert_actions in its info)"
             )
-        yield Step(TextState(seen["task"], seen["observation"], tuple(seen["actions"]), history), action)
-        history = (*history, (seen["observation"], action))
+        yield Step(state, action)
         seen, _, terminated, truncated, info = world.step(action)
+        state = state.after(action, seen)
         over = terminated or truncated
 
 

@@ -10,19 +10,33 @@ from collections import Counter
 from collections.abc import Sequence
 
 from llmrl.answers.answers import Answers
-from llmrl.lm.language_model import Conversation, Sampling, Score
+from llmrl.lm.language_model import Conversation, Sampling, Score, stopping
 from llmrl.prompts.prompt import Prompt
 from llmrl.schema.priors import PriorConfig
 
 
-def asked_first(prompt: Prompt, cfg: PriorConfig, seed: int, answers: Answers) -> Answers | Thinking:
+def asked_first(prompt: Prompt, cfg: PriorConfig, seed: int, answers: Answers) -> Asked:
     """What a prior of these settings asks: with a thought first, where the prompt wants one."""
     if prompt.think is None:
         return answers
     temperature = cfg.temperature if cfg.source == "generated" else 1.0
-    draw_seed = seed if cfg.draw_seed is None else cfg.draw_seed
-    thought = Sampling(prompt.think_tokens, temperature, cfg.top_p, prompt.think_end, draw_seed)
+    thought = Sampling(prompt.think_tokens, temperature, cfg.top_p, prompt.think_end, _draw_seed(cfg, seed))
     return Thinking(answers, thought, prompt.then, prompt.think == "each")
+
+
+def sampling_of(cfg: PriorConfig, seed: int, prompt: Prompt) -> Sampling:
+    """How free answers are drawn with these settings of a prior."""
+    stop = prompt.end if cfg.stop is None else stopping(cfg.stop)
+    return Sampling(cfg.max_tokens, cfg.temperature, cfg.top_p, stop, _draw_seed(cfg, seed))
+
+
+def thoughts_before(ask: Asked, prompt: str, n: int) -> tuple[str, ...]:
+    """Those before the first n answers, one that they share or n of them; none where the model does not think."""
+    return tuple(ask.thoughts([prompt], n)[0]) if isinstance(ask, Thinking) else ()
+
+
+def _draw_seed(cfg: PriorConfig, seed: int) -> int:
+    return seed if cfg.draw_seed is None else cfg.draw_seed
 
 
 class Thinking:
@@ -79,3 +93,6 @@ class Thinking:
         if isinstance(prompt, Conversation):
             return prompt.and_then(thought, self._then)
         return f"{prompt}{thought}{self._then}"
+
+
+Asked = Answers | Thinking  # what priors ask

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from llmrl.core.candidates import ActionPrior, Candidates
-from llmrl.core.seeding import stream
+from llmrl.core.seeding import draw_from, stream
 from llmrl.core.state import TextState
 from llmrl.envs.pool import EnvPool
 from llmrl.learners.learner import Learner
@@ -137,5 +137,5 @@ def _best_of(
         weights = np.exp(c.log_weights)
         good = weights * np.array([state.actions[i] in known for i in c.actions])
         weights = good if good.sum() > 0 else weights
-        chosen.append(int(c.actions[rng.choice(weights.size, p=weights / weights.sum())]))
+        chosen.append(int(c.actions[draw_from(weights.cumsum(), rng.random())]))
     return np.array(chosen)

@@ -17,7 +17,7 @@ from torch import Tensor
 from llmrl.core.candidates import Proposal
 from llmrl.core.state import TextState
 from llmrl.envs.model import WorldModel
-from llmrl.learners.learner import Learner
+from llmrl.learners.learner import HasPolicy, Learner
 from llmrl.priors.prior import Prior
 from llmrl.rollout.episodes import Evaluation
 
@@ -94,9 +94,9 @@ class Exact:
         found: list[tuple[float, float, float]] = []
         for task, table in enumerate(self._tables):
             proposals = prior.proposals(table.texts, table.experts)
-            chances = getattr(learner, "policy", None)  # somebody else's learner may have no formula
-            policy = None if proposals is None or chances is None else chances(table.texts, proposals, greedy)
-            if policy is None:
+            if proposals is None or not isinstance(learner, HasPolicy):
+                return None
+            if (policy := learner.policy(table.texts, proposals, greedy)) is None:
                 return None
             found.append(self._follow_once(task, _padded(policy)))
         return found
@@ -157,7 +157,7 @@ def _listed(model: WorldModel, turns: int, at_most: int) -> _Table | None:
         text = TextState(model.task, shown.observation, shown.actions, history)
         text_of.append(texts.setdefault((text, shown.expert_actions), len(texts)))
         for action, name in enumerate(shown.actions):
-            after = (*history, (shown.observation, name))[-turns:] if turns else ()
+            after = text.history_after(name, turns)
             for o in model.outcomes(state, action):
                 target = -1 if o.terminated else queue.number((o.state, after))
                 success = float(o.terminated and o.success)

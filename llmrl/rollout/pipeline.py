@@ -77,8 +77,10 @@ class Pipeline(Rollout):
         return lost
 
     def _ask_ahead(self, envs: Sequence[int], taken: Sequence[_Taken] = ()) -> None:
-        """Begins to ask about all states whose candidates this half's next turn needs."""
-        begin = getattr(self.prior, "begin", None)
-        if begin is not None:
-            came_to = [t.transition.next_state for t in taken if not t.transition.terminated]
-            begin([*came_to, *(self.states[e] for e in envs)])
+        """Begins to ask about the states whose candidates this half's next turn needs.
+
+        Not of episodes that use no prior; nor for targets where it is drawn, when they are read, whether they use it.
+        """
+        came_to = [t.transition.next_state for t in taken if not t.transition.terminated and self.trust is None]
+        here = [self.states[e] for e in envs if self._uses[e]]
+        self.prior.begin({"target": came_to, "behaviour": here})

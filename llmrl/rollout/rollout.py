@@ -97,10 +97,7 @@ class Rollout:
         self._uses = [True] * pool.num_envs  # the prior, as `trust` chose
 
     def start(self) -> None:
-        envs = range(self.pool.num_envs)
-        self.states = [None] * self.pool.num_envs  # type: ignore[list-item]  # filled by _begin below
-        for e, outcome in zip(envs, self.pool.run([self._reset(e) for e in envs]), strict=True):
-            self._begin(e, outcome)
+        self._begin_all()
 
     def experts(self, envs: Sequence[int]) -> list[frozenset[str] | None]:
         """An expert's actions in each of these environments now; None where nobody knows them."""
@@ -136,9 +133,10 @@ class Rollout:
                 tick.covered += any(s.actions[i] in expert for i in c.possible)
         outcomes = self.pool.run([Step(e, s.actions[a]) for e, s, a in zip(envs, states, actions, strict=True)])
         taken = []
-        for e, s, a, o in zip(envs, states, actions, outcomes, strict=True):
-            duration, after = int(o.info.get("duration", 1)), self._after(e, s, a, o)
-            t = Transition(e, s, a, o.reward, duration, o.terminated, o.truncated, after, None)
+        for e, s, c, a, o in zip(envs, states, candidates, actions, outcomes, strict=True):
+            duration = int(o.info.get("duration", 1))
+            after = s.after(s.actions[a], _shown(e, o), self.history_turns)
+            t = Transition(e, s, a, o.reward, duration, o.terminated, o.truncated, after, None, c)
             taken.append(_Taken(t, o.info.get("expert_actions")))
             tick.primitive_steps += duration
             self._advance(e, s.actions[a], o, after)
@@ -186,7 +184,7 @@ class Rollout:
         Their episode is lost, and their next one has begun: the world is not a function of seed, task and actions.
         """
         self.episode_of = [s["episode"] - 1 for s in saved]
-        self.start()
+        self._begin_all()
         self._uses = [s.get("uses_prior", True) for s in saved]
         lost: set[int] = set()
         for i in range(max(len(s["actions"]) for s in saved)):
@@ -200,7 +198,7 @@ class Rollout:
                     lost.add(e)
             for step, o in zip(steps, self.pool.run(steps), strict=True):
                 e, state = step.env, self.states[step.env]
-                self._advance(e, step.action, o, self._after(e, state, state.actions.index(step.action), o))
+                self._advance(e, step.action, o, state.after(step.action, _shown(e, o), self.history_turns))
                 if o.terminated or o.truncated:  # it had not ended when it was saved
                     lost.add(e)
         lost |= {e for e, s in enumerate(saved) if self._seen(e) != s["seen"]}
@@ -209,6 +207,12 @@ class Rollout:
             for e, outcome in zip(again, self.pool.run([self._reset(e) for e in again]), strict=True):
                 self._begin(e, outcome)
         return again
+
+    def _begin_all(self) -> None:
+        envs = range(self.pool.num_envs)
+        self.states = [None] * self.pool.num_envs  # type: ignore[list-item]  # filled by _begin below
+        for e, outcome in zip(envs, self.pool.run([self._reset(e) for e in envs]), strict=True):
+            self._begin(e, outcome)
 
     def _seen(self, e: int) -> str:
         state = self.states[e]
@@ -238,7 +242,7 @@ class Rollout:
         return tasks[int(stream(self.seed, "task", *where).integers(len(tasks)))]
 
     def _begin(self, e: int, o: Outcome) -> None:
-        self.states[e] = _state(e, o, ())
+        self.states[e] = TextState.of(_shown(e, o))
         self._sums[e] = [0.0, 0, 0]
         self._taken[e] = []
         self._expert[e] = o.info.get("expert_actions")
@@ -246,16 +250,11 @@ class Rollout:
         if self.trust is not None:
             self._uses[e] = self.trust.draw(*self.name, e, self.episode_of[e])
 
-    def _after(self, e: int, s: TextState, action: int, o: Outcome) -> TextState:
-        turn = (s.observation, s.actions[action])
-        return _state(e, o, (*s.history, turn)[-self.history_turns :] if self.history_turns else ())
 
-
-def _state(e: int, o: Outcome, history: tuple[tuple[str, str], ...]) -> TextState:
-    actions = tuple(o.observation["actions"])
-    if not actions and not o.terminated:
+def _shown(e: int, o: Outcome) -> dict[str, Any]:
+    if not o.observation["actions"] and not o.terminated:
         raise WorldError(
             f"environment {e} offers no action in an episode that has not terminated; where it was cut off "
             "(truncated), the last state still needs its actions, since its value is learned from"
         )
-    return TextState(o.observation["task"], o.observation["observation"], actions, history)
+    return o.observation

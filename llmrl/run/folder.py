@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -13,7 +12,7 @@ import socket
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from llmrl.core.files import publish, sync_folder, to_json
+from llmrl.core.locks import held, holding, is_held
 from llmrl.core.secrets import without_secrets
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ METRICS, EPISODES, TIMING = "metrics.jsonl", "episodes.jsonl", "timing.jsonl"
 FEATURE_TEXTS, FEATURE_ROWS = "features/texts.jsonl", "features/rows.f32"
 LOGS = (METRICS, EPISODES, TIMING, FEATURE_TEXTS, FEATURE_ROWS)  # they grow, and are cut back to a checkpoint
 ASIDE = re.compile(r"\.(aside|unfinished)-\d+$")
-
-_held: set[Path] = set()  # a process never conflicts with its own POSIX locks, so these are remembered
 
 
 class RunInUse(ValueError):
@@ -144,7 +142,7 @@ class RunFolder:
         aside = next(p for n in range(1, 10**6) if not (p := path.with_name(f"{path.name}.aside-{n}")).exists())
         os.rename(path, aside)
         assert self._lock is not None
-        _release(path, self._lock)
+        self._lock.close()
         self._lock = None
         path.mkdir()
         self._lock = _locked(path)
@@ -253,7 +251,7 @@ class RunFolder:
                 log.file.close()
         self._logs = {}
         if self._lock is not None:
-            _release(self.path, self._lock)
+            self._lock.close()
             self._lock = None
 
     def __enter__(self) -> RunFolder:
@@ -301,16 +299,7 @@ def read_summary(path: Path) -> dict[str, Any]:
 
 def in_use(path: Path) -> bool:
     """Whether some process works in this run's folder now."""
-    if path.resolve() in _held:
-        return True
-    try:
-        with (path / ".lock").open("rb") as file:
-            fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return False
+    return is_held(path / ".lock")
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -377,44 +366,33 @@ def _explained(path: Path) -> Iterator[None]:
 @contextmanager
 def opening(root: Path) -> Iterator[None]:
     """One process at a time looks at, sets aside and makes the folders in `root`."""
-    try:
-        file = (root / ".lock").open("ab")
-    except OSError as error:
-        raise ValueError(
-            f"nothing can be written in {root} ({error.strerror}); choose another place with paths.runs=FOLDER"
-        ) from None
-    with file:
-        fcntl.lockf(file, fcntl.LOCK_EX)
+    with ExitStack() as opened:
+        try:
+            opened.enter_context(holding(root / ".lock"))
+        except OSError as error:
+            raise ValueError(
+                f"nothing can be written in {root} ({error.strerror}); choose another place with paths.runs=FOLDER"
+            ) from None
         yield
 
 
 def _locked(path: Path) -> IO[bytes]:
-    """POSIX locks end with their process and do not pass to its children, so a kill never leaves one behind."""
-    if path.resolve() in _held:  # opening and closing the file once more would drop the lock
-        raise _in_use(path, f"this process ({os.getpid()})")
-    file = (path / ".lock").open("a+b")
+    """The held lock file of a run, which says who holds it. Raises RunInUse."""
+    me, file = f"process {os.getpid()} on {socket.gethostname()}", (path / ".lock").open("a+b")
     try:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:  # who only asks whether it is in use holds it for a moment
-            time.sleep(0.05)
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.seek(0)
-        owner = file.read().decode(errors="replace").strip()
+        if not held(file):
+            time.sleep(0.05)  # who only asks whether it is in use holds it for a moment
+            if not held(file):
+                file.seek(0)
+                owner = file.read().decode(errors="replace").strip() or "another process"
+                owner = f"this process ({os.getpid()})" if owner == me else owner
+                raise RunInUse(
+                    f"{path} is in use by {owner}: wait until it ends, or stop it; then type the command again"
+                )
+        file.truncate(0)
+        file.write(me.encode())
+        file.flush()
+    except BaseException:
         file.close()
-        raise _in_use(path, owner or "another process") from None
-    file.truncate(0)
-    file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
-    file.flush()
-    _held.add(path.resolve())
+        raise
     return file
-
-
-def _in_use(path: Path, owner: str) -> RunInUse:
-    return RunInUse(f"{path} is in use by {owner}: wait until it ends, or stop it; then type the command again")
-
-
-def _release(path: Path, lock: IO[bytes]) -> None:
-    lock.close()
-    _held.discard(path.resolve())

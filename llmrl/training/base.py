@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from llmrl.answers.answers import AnswerCounts
 from llmrl.build import Parts, build, build_exact, build_pool
 from llmrl.core.files import read_lines
+from llmrl.core.targets import Keeping
 from llmrl.lm.language_model import Outage
 from llmrl.report.progress import Progress, Reporter
 from llmrl.rollout.episodes import Evaluation, evaluate
@@ -127,10 +128,10 @@ class Training(ABC):
     def close_open(self) -> None: ...
 
     @property
-    def own_encoder(self) -> Any:
+    def own_encoder(self) -> Keeping | None:
         """Somebody else's encoder that keeps a state; None for all others."""
         encoder = self.parts.table.encoder if self.parts.table is not None else None
-        return encoder if hasattr(encoder, "save") else None
+        return encoder if isinstance(encoder, Keeping) else None
 
     def judge(self) -> None:
         """Says where data or prior do not fit the world. Raises Misfit where the run is strict."""
@@ -216,7 +217,7 @@ class Training(ABC):
 
     def checkpoint(self) -> None:
         learner = self.parts.learner
-        resumable = hasattr(learner, "save")  # somebody else's may keep its weights alone
+        resumable = isinstance(learner, Keeping)  # somebody else's may keep its weights alone
         is_evaluated = self.where().items() <= self.last_row.items()
         if resumable:
             self.keep_features()

@@ -114,7 +114,7 @@ def test_asking_ahead_asks_both_questions() -> None:
 
     model = Ahead(logprob=by_text)
     prior = make("scored", model=model, calibrate="pmi")
-    prior.begin([HALL, CELLAR])
+    prior.begin({"behaviour": [HALL, CELLAR]})
     assert (model.calls, sorted(model.scored)) == (1, ["Leave. ", "Leave. A cellar.", "Leave. A hall."])
     ahead = at(prior)
     assert model.calls == 1

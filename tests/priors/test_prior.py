@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from priors.table_model import CELLAR, HALL, LOGPROBS, MENU, USES, Model, at, ma
 from llmrl.core.candidates import Use
 from llmrl.core.state import TextState
 from llmrl.priors.prior import Prior
+from llmrl.priors.sources import Key, Source
+from llmrl.priors.supports import Drawn, Draws
 from llmrl.schema.priors import PriorConfig, SupportConfig
 
 # ---- every source and support ----------------------------------------------------------------------------------------
@@ -87,6 +90,25 @@ def test_mixing_comes_before_the_draws() -> None:
     assert at(make("scored", mix=1.0)) == pytest.approx([1 / 3] * 3)
     prior = make("scored", mix=0.5, k=1)
     assert all(sorted(at(prior)) == [0, 0, 1] for _ in range(20))
+
+
+class Longest(Source):
+    """The longest action."""
+
+    def weights(self, keys: Sequence[Key], use: Use) -> list[np.ndarray]:
+        return [np.array([float(a == max(key.actions, key=len)) for a in key.actions]) for key in keys]
+
+
+def test_a_source_of_one_method_has_every_support() -> None:
+    key = Key(HALL.observation, HALL.actions)
+    supports: dict[Use, SupportConfig] = {"behaviour": SupportConfig(), "target": SupportConfig(4, "union")}
+    prior = Drawn(Longest(), Draws(0, supports), 0.3)
+    (c,) = prior.candidates([key], "behaviour", count=True)
+    assert weights(c) == pytest.approx([0.1, 0.8, 0.1])
+    for _ in range(100):
+        (c,) = prior.candidates([key], "target", count=True)
+    assert weights(c) == pytest.approx([0.1, 0.8, 0.1], abs=0.06)
+    assert prior.explain(key, "target").draws == 400
 
 
 # ---- sampled: scored with k draws ------------------------------------------------------------------------------------

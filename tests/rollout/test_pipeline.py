@@ -49,7 +49,9 @@ def east(states: Sequence[TextState], candidates: Sequence[Candidates]) -> np.nd
 def by_env(transitions: Sequence[Transition]) -> dict[int, list[dict[str, Any]]]:
     found: dict[int, list[dict[str, Any]]] = {}
     for t in transitions:
-        found.setdefault(t.env, []).append({**t.save(), "next_candidates": t.next_candidates is not None})
+        assert t.candidates is not None
+        given = {"candidates": t.candidates.actions.tolist(), "next_candidates": t.next_candidates is not None}
+        found.setdefault(t.env, []).append({**t.save(), **given})
     return found
 
 
@@ -126,6 +128,55 @@ def test_one_half_is_asked_about_while_the_other_acts() -> None:
         assert turn.index("acted") > (turn.index("answered") if "answered" in turn else -1)
         assert "asked" not in turn[: turn.index("acted")]
     assert happened.count("asked") - happened.count("answered") in (0, 1, 2)
+
+
+class Always:
+    """Episodes use the prior, or none does; targets never do."""
+
+    best = True
+
+    def __init__(self, uses: bool) -> None:
+        self.uses = uses
+
+    def draw(self, *episode: str | int) -> bool:
+        return self.uses
+
+    def draw_for_targets(self, n: int) -> list[bool]:
+        return [False] * n
+
+    def hear(self, used: bool, outcome: float) -> None:
+        pass
+
+
+def trusting(uses: bool, happened: list[str]) -> Pipeline:
+    """Four environments whose episodes use a scored prior, or do not."""
+    model, trust = Slow(happened), Always(uses)
+    answers = Answers(AnswerCache(":memory:"), model.identity, model.engine, lambda: model)  # type: ignore[arg-type,return-value]
+    cfg = PriorConfig("scored", "scored", mix="auto")
+    prior = Prior(cfg, 0, Prompt(PromptConfig("p", "{{ observation }}{{ history | length }}")), answers)
+    prior.trust = trust  # type: ignore[assignment]
+    pool = EnvPool(partial(worlds.Corridor, (2, 3, 9)), 4)
+    return Pipeline(pool, prior, 0, "train", history_turns=99, trust=trust)
+
+
+@pytest.mark.parametrize("uses", [False, True])
+def test_nothing_is_asked_ahead_that_no_episode_reads(uses: bool) -> None:
+    happened: list[str] = []
+    r = trusting(uses, happened)
+    r.start()
+    for _ in range(40):
+        r.tick(east)
+    assert ("asked" in happened) == uses
+    assert happened.count("asked") - happened.count("answered") in (0, 1, 2)
+
+
+def test_a_restored_one_asks_nothing_about_where_its_episodes_began() -> None:
+    happened: list[str] = []
+    r, again = trusting(False, happened), trusting(True, happened)
+    r.start()
+    r.tick(east)
+    again.restore(r.save())  # its running episodes do not use the prior
+    assert happened == []
 
 
 # ---- whole runs ------------------------------------------------------------------------------------------------------

@@ -54,6 +54,18 @@ def ticks(r: Rollout, n: int, choose: Any = east) -> list[Tick]:
     return [r.tick(choose) for _ in range(n)]
 
 
+def test_a_learner_is_told_what_each_action_was_chosen_among() -> None:
+    r, given = rollout(), []
+
+    def choose(states: Sequence[TextState], candidates: Sequence[Candidates]) -> np.ndarray:
+        given.extend(candidates)
+        return east(states, candidates)
+
+    told = [t.candidates for tick in ticks(r, 12, choose) for t in tick.transitions]
+    assert len(told) == 36
+    assert all(mine is theirs for mine, theirs in zip(told, given, strict=True))
+
+
 # ---- episodes are named ----------------------------------------------------------------------------------------------
 
 
