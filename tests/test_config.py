@@ -30,7 +30,9 @@ from tests.schemas import schemas
 OWN = config_folder()
 ENVS = [p.relative_to(OWN / "env").with_suffix("").as_posix() for p in sorted((OWN / "env").rglob("*.yaml"))]
 FOLDERS = ConfigFolders(OWN)
-LEARNERS = {name: FOLDERS.read("learner", name).settings.learner for name in FOLDERS.groups["learner"]}
+LEARNERS: dict[str, Any] = {
+    name: OmegaConf.to_container(FOLDERS.read("learner", name).settings.learner) for name in FOLDERS.groups["learner"]
+}
 PRIOR_OF = {name: learner["priors"] for name, learner in LEARNERS.items()}
 DATA = f"data={Path(__file__).parent / 'golden' / 'tomato.parquet'}"
 FILES = {name: ["learner.weights=a.file"] for name, node in LEARNERS.items() if node.get("weights") == "???"} | {
