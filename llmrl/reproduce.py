@@ -121,8 +121,9 @@ def write_tables(paper: Paper, runs: Path, tell: Tell) -> list[Path]:
         parts += [f"## {spec.title}", "", *lines, ""]
         written += [path for path in [out / f"{spec.name}.png"] if spec.kind == "transitions" and path.exists()]
         if paper.studies[spec.study].figure == "quality" and spec.kind == "curves":
-            with_figure = draw_quality(paper.studies[spec.study], runs / spec.study, out / f"{spec.name}_quality.png")
-            written.append(with_figure)
+            study, figure = paper.studies[spec.study], out / f"{spec.name}_quality.png"
+            if draw_quality(study, spec.arms, runs / spec.study, figure) is not None:
+                written.append(figure)
     if parts == [*_head(paper)]:
         return []
     publish(out / "tables.md", "\n".join(parts))
@@ -168,7 +169,7 @@ def _estimate(study: Study, runs: Path, left: Sequence[Cell]) -> float | None:
     known = {run.summary["run_id"] for run in load_runs(runs) if run.status == "complete"} if runs.is_dir() else set()
     if not known or not left:
         return None
-    for arm, done in finished(study, runs).items():
+    for arm, done in finished(study, runs, list({cell.arm for cell in left})).items():
         took[arm] = [run.cost["seconds"] for run in done if "seconds" in run.cost]
     every = [seconds for all_of_one in took.values() for seconds in all_of_one]
     if not every:
