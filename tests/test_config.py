@@ -21,9 +21,10 @@ from llmrl.core.overrides import ConfigFolders
 from llmrl.run.identity import identify_run
 from llmrl.schema.envs import KitchenConfig
 from llmrl.schema.fields import allowed
+from llmrl.schema.kinds import PARTS, schema_of
 from llmrl.schema.learners import DQNConfig
 from llmrl.schema.priors import PriorConfig, PromptConfig
-from llmrl.schema.run import SCHEMAS, DataConfig, TrainConfig
+from llmrl.schema.run import DataConfig, TrainConfig
 from llmrl.sweep import plan
 from tests.schemas import schemas
 
@@ -117,7 +118,7 @@ def _yaml_parts() -> list[tuple[str, DictConfig, type]]:
     for group, options in FOLDERS.groups.items():
         for option in options:
             node = FOLDERS.read(group, option).settings[group]
-            schema = {"prior": PriorConfig, "prompt": PromptConfig}.get(group) or SCHEMAS.get(node.get("_target_", ""))
+            schema = schema_of(group, node) if group in PARTS else {"prior": PriorConfig, "prompt": PromptConfig}[group]
             if schema is not None:
                 parts.append((f"{group}/{option}", node, schema))
     return parts
