@@ -2,7 +2,8 @@
 
 The YAML files under `configs/` are what a person reads and chooses from; these dataclasses check them. The run id is a
 hash of the settings whose `affects_result` is true, without those that another setting turns off
-(`llmrl.run.identity.identify_run`, `llmrl/config/unread.py`). Imports nothing heavy: the command line reads this before torch is loaded.
+(`llmrl.run.identity.identify_run`, `llmrl/config/unread.py`). Imports nothing heavy: the command line reads this before
+torch is loaded.
 """
 
 from __future__ import annotations
