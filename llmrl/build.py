@@ -24,10 +24,10 @@ from llmrl.answers.answers import AnswerCache, Answers, KeptRows
 from llmrl.answers.file import cache_path
 from llmrl.config.checks import plain_settings
 from llmrl.config.compose import ConfigError
-from llmrl.config.unread import USES, unread
+from llmrl.config.unread import USES, find_unread
 from llmrl.core.files import to_json
 from llmrl.core.state import TextState
-from llmrl.core.targets import imported
+from llmrl.core.targets import import_target
 from llmrl.encoders.encoder import Encoder, FeatureTable, render
 from llmrl.encoders.hash import HashEncoder
 from llmrl.encoders.model import ModelEncoder
@@ -97,7 +97,7 @@ def build(cfg: DictConfig, identity: RunIdentity | None = None) -> Parts:
             kept = [KeptRows(cache, cfg.cached_only), identity.encoder if identity else model_identity(cfg, "encoder")]
         encoder = _target("encoder", run.encoder)(run.encoder, *kept)
     table = FeatureTable(encoder) if encoder is not None else None
-    own = imported(run.prior._target_)(dict(run.prior.settings or {}), run.seed) if run.prior._target_ else None
+    own = import_target(run.prior._target_)(dict(run.prior.settings or {}), run.seed) if run.prior._target_ else None
     head = _head(cfg, run, prompt, cache, model) if run.prior.labels else None
     examples = build_copied(run) if run.prior.source == "copied" else None
     prior = Prior(run.prior, run.seed, prompt, answers, own, head, examples)
@@ -145,7 +145,7 @@ def _without_the_unread(cfg: DictConfig) -> DictConfig:
 
     So what does not name a run is not computed either.
     """
-    keys = unread(plain_settings(cfg))
+    keys = find_unread(plain_settings(cfg))
     cfg = cfg.copy()
     OmegaConf.set_readonly(cfg, False)
     for use in USES:
@@ -175,12 +175,12 @@ def build_exact(cfg: DictConfig, history_turns: int, at_most: int | None = None)
     run: TrainConfig = OmegaConf.to_object(cfg)  # type: ignore[assignment]
     given = to_json(_plain(run.env)), history_turns, at_most
     # what somebody else's world looks like may depend on more than its settings
-    exact = _listed(*given) if kind_of("env", cfg.env) else _listed.__wrapped__(*given)
+    exact = _list_states(*given) if kind_of("env", cfg.env) else _list_states.__wrapped__(*given)
     return None if exact is None else exact.anew()
 
 
 @lru_cache(maxsize=4)
-def _listed(world: str, history_turns: int, at_most: int) -> Exact | None:
+def _list_states(world: str, history_turns: int, at_most: int) -> Exact | None:
     """Runs of one process share the lists of states, which take longer than a short run learns. `world`: as JSON."""
     env = _maker("env", json.loads(world))()
     model = getattr(env, "model", None)
@@ -235,11 +235,11 @@ def build_copied(run: TrainConfig) -> Examples:
 def _examples(run: TrainConfig, shots: int, steps: int, select: str) -> Examples:
     """Of the run's world. Raises ValueError where it has none."""
     given = to_json(_plain(run.env)), shots, steps, select
-    return _shown(*given) if kind_of("env", _plain(run.env)) else _shown.__wrapped__(*given)
+    return _load_examples(*given) if kind_of("env", _plain(run.env)) else _load_examples.__wrapped__(*given)
 
 
 @lru_cache(maxsize=4)
-def _shown(world: str, shots: int, steps: int, select: str) -> Examples:
+def _load_examples(world: str, shots: int, steps: int, select: str) -> Examples:
     """Runs of one process share them, as they do lists of states. `world`: as JSON."""
     node = json.loads(world)
     env = _maker("env", node)()
@@ -274,7 +274,9 @@ def _maker(part: str, node: Any) -> Callable[[], Any]:
 def _target(part: str, node: Any) -> Callable[..., Any]:
     """The class or function that makes a part."""
     kind = kind_of(part, _plain(node))
-    found: Callable[..., Any] = resolve_name(KINDS[part][kind].target) if kind else imported(_plain(node)["_target_"])
+    found: Callable[..., Any] = (
+        resolve_name(KINDS[part][kind].target) if kind else import_target(_plain(node)["_target_"])
+    )
     return found
 
 

@@ -27,7 +27,7 @@ from llmrl.data.frames import FrameWriter
 from llmrl.data.parquet import read_about
 from llmrl.envs.pool import EnvPool, Outcome, Reset, Step
 from llmrl.learners.learner import HasPolicy
-from llmrl.lm.serve import served, served_for
+from llmrl.lm.serve import serve_for_block, served_for
 from llmrl.report.progress import Speaker
 from llmrl.run.checkpoint import checkpoint_steps, read_weights
 from llmrl.run.identity import identify_run
@@ -102,7 +102,7 @@ def _fill(writer: FrameWriter, episodes: _Episodes, order: Order, speaker: Speak
     for number, rows in episodes.since(tried):
         tried = number + 1
         success = bool(rows[-1]["success"])
-        if not _wanted(success, succeeded, len(writer.kept), order.success):
+        if not _is_wanted(success, succeeded, len(writer.kept), order.success):
             left_out += 1
             if left_out >= PATIENCE:
                 what = "succeeded" if order.success else "failed"
@@ -121,7 +121,7 @@ def _fill(writer: FrameWriter, episodes: _Episodes, order: Order, speaker: Speak
     raise AssertionError("episodes never end")
 
 
-def _wanted(success: bool, succeeded: int, episodes: int, share: float | None) -> bool:
+def _is_wanted(success: bool, succeeded: int, episodes: int, share: float | None) -> bool:
     """Whether one more such episode keeps the share within one episode of what it is to be."""
     if share is None:
         return True
@@ -149,10 +149,10 @@ class _Episodes:
     def since(self, number: int) -> Iterator[tuple[int, list[dict[str, Any]]]]:
         while True:
             many = range(number, number + self.pool.num_envs)
-            yield from zip(many, self._played(many), strict=True)
+            yield from zip(many, self._play(many), strict=True)
             number = many.stop
 
-    def _played(self, numbers: Sequence[int]) -> list[list[dict[str, Any]]]:
+    def _play(self, numbers: Sequence[int]) -> list[list[dict[str, Any]]]:
         streams = [stream(self.seed, "collect", n) for n in numbers]
         who = [list(self.agents)[int(draw_from(self.shares, rng.random()))] for rng in streams]
         noise = [rng.uniform(*self.order.noise) for rng in streams]
@@ -166,7 +166,7 @@ class _Episodes:
         rows: list[list[dict[str, Any]]] = [[] for _ in numbers]
         running = list(range(len(numbers)))
         while running:
-            taken = self._chosen(running, who, noise, states, outcomes, streams)
+            taken = self._choose(running, who, noise, states, outcomes, streams)
             steps = [Step(e, states[e].actions[a]) for e, a in zip(running, taken, strict=True)]
             for step, o in zip(steps, self.pool.run(steps), strict=True):
                 e, s = step.env, states[step.env]
@@ -184,7 +184,7 @@ class _Episodes:
         tasks = self.pool.task_ids
         return tasks[int(rng.integers(len(tasks)))] if tasks else None
 
-    def _chosen(
+    def _choose(
         self,
         running: Sequence[int],
         who: Sequence[str],
@@ -242,7 +242,7 @@ class _ByParts:
 
     def open(self, opened: ExitStack, speaker: Speaker) -> None:
         """Until `opened` is closed."""
-        cfg = opened.enter_context(served(self.cfg, speaker.note))
+        cfg = opened.enter_context(serve_for_block(self.cfg, speaker.note))
         self.parts = parts = build(cfg)
         self.history_turns = parts.history_turns
         for part in (parts.cache, parts.answers):

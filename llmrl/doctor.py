@@ -36,7 +36,7 @@ def findings(runs: Path) -> Iterator[Finding]:
         ("packages", _packages),
         ("torch", _torch),
         ("configs", _configs),
-        ("embedded models", _embedded),
+        ("embedded models", _check_embedded_models),
         ("answer cache", _cache),
         ("run folder", lambda: _runs(runs)),
         ("extras", _extras),
@@ -87,15 +87,15 @@ def _configs() -> Iterator[Finding]:
     yield Finding("configs", "ok", str(config_folder()))
 
 
-def _embedded() -> Iterator[Finding]:
+def _check_embedded_models() -> Iterator[Finding]:
     folders = sorted((Path(llmrl.__file__).parent / "lm" / "tiny").glob("*/config.json"))
     if not folders:
         yield Finding("embedded model", "broken", "none in llmrl/lm/tiny: lm=tiny cannot run; install llmrl again")
     for config in folders:
-        yield _verified(config.parent)
+        yield _verify(config.parent)
 
 
-def _verified(folder: Path) -> Finding:
+def _verify(folder: Path) -> Finding:
     """Compares the weights with the hash in the model's card."""
     what = f"model {folder.name}"
     expected = json.loads((folder / "card.json").read_text())["sha256"]
@@ -130,7 +130,7 @@ def _extras() -> Iterator[Finding]:
         return
     for extra in package.get_all("Provides-Extra") or []:
         names = [re.split(r"[^\w.-]", r)[0] for r in requires if re.search(rf"extra\s*==\s*['\"]{extra}['\"]", r)]
-        missing = [name for name in names if not _installed(name)]
+        missing = [name for name in names if not _is_installed(name)]
         text = (
             f"missing {', '.join(missing)}: pip install -e '.[{extra}]' in a checkout, or 'llmrl[{extra}]'"
             if missing
@@ -155,7 +155,7 @@ def _alfworld() -> Iterator[Finding]:
         yield Finding("alfworld", "note", str(missing))
 
 
-def _installed(name: str) -> bool:
+def _is_installed(name: str) -> bool:
     try:
         metadata.version(name)
     except metadata.PackageNotFoundError:

@@ -28,7 +28,7 @@ from llmrl.build import Parts, build, build_exact, build_pool
 from llmrl.config.checks import refuse_keyless
 from llmrl.core.files import publish_folder, to_json
 from llmrl.envs.pool import EnvPool
-from llmrl.lm.serve import served, served_for
+from llmrl.lm.serve import serve_for_block, served_for
 from llmrl.report.progress import Speaker
 from llmrl.rollout.episodes import Evaluation, Policy, play_out
 from llmrl.rollout.rollout import Episode
@@ -70,7 +70,7 @@ class Planned:
     def path(self) -> Path:
         return self.run.path / FOLDER / f"{self.cfg.env.name}-{self.asked.policy}-{self.id[:8]}"
 
-    def known(self) -> Judged | None:
+    def find_known(self) -> Judged | None:
         """What it came to, where it was played before."""
         summary = read_object(self.path / "summary.json")
         return Judged(self.run, self.path, summary) if summary.get("evaluation_id") == self.id else None
@@ -107,26 +107,26 @@ def plan_all(runs: Sequence[RunInfo], asked: Asked, config_dir: Path | None = No
 
 def evaluate_run(planned: Planned, tell: Callable[[str], None] = lambda text: None) -> Judged:
     """Plays what is asked, or reads it where it was played before. Raises what a model or a world raises."""
-    return planned.known() or _played(planned, tell)
+    return planned.find_known() or _play(planned, tell)
 
 
 def evaluate_all(planned: Sequence[Planned], tell: Callable[[str], None] = lambda text: None) -> list[Judged]:
     """`evaluate_run` of each; those with the same `lm.serve` share its server."""
-    new = [each.cfg for each in planned if each.known() is None]
+    new = [each.cfg for each in planned if each.find_known() is None]
     for cfg in new:
         refuse_keyless(cfg)
     with served_for(new, tell):
         return [evaluate_run(each, tell) for each in planned]
 
 
-def _played(planned: Planned, tell: Callable[[str], None]) -> Judged:
+def _play(planned: Planned, tell: Callable[[str], None]) -> Judged:
     run, asked, cfg = planned.run, planned.asked, planned.cfg
     refuse_keyless(cfg)
     torch.set_num_threads(cfg.threads)
     started = time.monotonic()
     with ExitStack() as opened:
         speaker = opened.enter_context(Speaker(tell))
-        cfg = opened.enter_context(served(cfg, speaker.note))
+        cfg = opened.enter_context(serve_for_block(cfg, speaker.note))
         pool = build_pool(cfg, ENVS, cfg.rollout.workers)
         opened.callback(pool.close)
         parts = build(cfg, planned.identity)
@@ -172,7 +172,7 @@ def _measure(
     cfg: DictConfig, parts: Parts, pool: EnvPool, names: Sequence[str], asked: Asked, told: Callable[[int, int], None]
 ) -> tuple[Evaluation, dict[str, Any], list[Episode]]:
     """Success, how it was found, and the episodes that were played for it."""
-    exact = _computed(cfg, parts, asked)
+    exact = _compute(cfg, parts, asked)
     if exact is not None:
         ret, success, length = np.mean(exact, axis=0).tolist()
         how: dict[str, Any] = {"exact": {name: each[1] for name, each in zip(names, exact, strict=True)}}
@@ -188,7 +188,7 @@ def _measure(
     return Evaluation.of(played.episodes), {"per_task": per_task, "prior/coverage": coverage}, played.episodes
 
 
-def _computed(cfg: DictConfig, parts: Parts, asked: Asked) -> list[tuple[float, float, float]] | None:
+def _compute(cfg: DictConfig, parts: Parts, asked: Asked) -> list[tuple[float, float, float]] | None:
     """(return, success, decisions) of each task, where they can be computed, and nothing else was asked for."""
     if asked.per_task is not None or asked.policy == "expert":
         return None

@@ -19,7 +19,7 @@ from llmrl.core.seeding import integer, stream
 from llmrl.core.state import TextState
 from llmrl.envs.pool import EnvPool, Outcome, Reset, Step
 from llmrl.learners.learner import Learner
-from llmrl.lm.serve import served
+from llmrl.lm.serve import serve_for_block
 from llmrl.priors.supports import Explanation
 from llmrl.report.progress import Speaker
 from llmrl.run.checkpoint import checkpoint_steps
@@ -110,7 +110,7 @@ class Game:
         self.speaker.listen()
 
     def _open(self) -> None:
-        cfg = self._opened.enter_context(served(self.cfg, self.speaker.note))
+        cfg = self._opened.enter_context(serve_for_block(self.cfg, self.speaker.note))
         self.speaker.note(f"loading {self.title}")
         self.parts = parts = build(cfg)
         self.prior, self.answers, self.history_turns = parts.prior, parts.answers, parts.history_turns

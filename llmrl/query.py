@@ -27,7 +27,7 @@ from llmrl.core.secrets import without_secrets
 from llmrl.core.seeding import integer, stream
 from llmrl.core.state import TextState
 from llmrl.lm.language_model import Closing, LanguageModel, Served, Speaking
-from llmrl.lm.serve import served
+from llmrl.lm.serve import serve_for_block
 from llmrl.prompts.project import PROJECTIONS
 from llmrl.prompts.prompt import Prompt
 from llmrl.prompts.thinking import Asked, asked_first, sampling_of, thoughts_before
@@ -48,7 +48,7 @@ def score(cfg: DictConfig, prompt: str | None, actions: Sequence[str]) -> Render
     question, template = _question(cfg, prompt, actions)
     with _model(cfg) as model:
         began = time.perf_counter()
-        ask, thoughts = _asked(cfg, template, model, question, 1)
+        ask, thoughts = _make_asked(cfg, template, model, question, 1)
         (scores,) = ask.scores([question.prompt], [template.continuations(question.actions)])
         seconds = time.perf_counter() - began
         about = _about(model, seconds)
@@ -58,7 +58,7 @@ def score(cfg: DictConfig, prompt: str | None, actions: Sequence[str]) -> Render
     table = _table("action", "log p", "tokens", "of the menu")
     for i in np.argsort(-logits, kind="stable"):
         table.add_row(Text(question.actions[i]), f"{logits[i]:.4f}", str(scores[i].tokens), f"{shares[i]:.1%}")
-    return Group(_shown(question.prompt), *thoughts, table, about)
+    return Group(_show(question.prompt), *thoughts, table, about)
 
 
 def sample(cfg: DictConfig, prompt: str | None, actions: Sequence[str], n: int) -> RenderableType:
@@ -66,7 +66,7 @@ def sample(cfg: DictConfig, prompt: str | None, actions: Sequence[str], n: int) 
     question, template = _question(cfg, prompt, actions)
     with _model(cfg) as model:
         began = time.perf_counter()
-        ask, thoughts = _asked(cfg, template, model, question, n)
+        ask, thoughts = _make_asked(cfg, template, model, question, n)
         (texts,) = ask.generations([question.prompt], n, sampling_of(cfg.prior, cfg.seed, template))
         seconds = time.perf_counter() - began
         about = _about(model, seconds)
@@ -75,7 +75,7 @@ def sample(cfg: DictConfig, prompt: str | None, actions: Sequence[str], n: int) 
         action, how = found = PROJECTIONS[cfg.prior.projection](text, question.actions)
         named = Text(how, style="red") if found.failed or action is None else Text(question.actions[action])
         table.add_row(Text(repr(text)), named)
-    return Group(_shown(question.prompt), *thoughts, table, about)
+    return Group(_show(question.prompt), *thoughts, table, about)
 
 
 def bench(cfg: DictConfig, states: int, k: int, repeats: int) -> Iterator[str]:
@@ -92,10 +92,10 @@ def bench(cfg: DictConfig, states: int, k: int, repeats: int) -> Iterator[str]:
         actions = sum(map(len, menus))
         yield f"{_name(model)}: {len(found)} states, {actions / len(found):.1f} actions each"
         for i in range(repeats):
-            seconds = _timed(lambda: model.score(prompts, menus))
+            seconds = _time(lambda: model.score(prompts, menus))
             yield f"scored:    {len(found) / seconds:8.1f} states/s, {actions / seconds:8.1f} actions/s"
             seeds = [_seeds(cfg, f"{i} {prompt}", k) for prompt in prompts]
-            seconds = _timed(lambda seeds=seeds: model.sample(prompts, seeds, sampling))  # type: ignore[misc]
+            seconds = _time(lambda seeds=seeds: model.sample(prompts, seeds, sampling))  # type: ignore[misc]
             yield f"generated: {len(found) / seconds:8.1f} states/s, {len(found) * k / seconds:8.1f} answers/s (k={k})"
         if isinstance(model, Served):
             yield "requests at once: {} at most, {} would be sent now".format(*model.at_once())
@@ -139,7 +139,7 @@ def _template(cfg: DictConfig) -> Prompt:
     return build_prompt(cfg)
 
 
-def _asked(
+def _make_asked(
     cfg: DictConfig, template: Prompt, model: LanguageModel, question: Question, n: int
 ) -> tuple[Asked, list[Text]]:
     """What to ask for n answers, as a prior asks; and the thoughts before them, which are none of most prompts."""
@@ -160,7 +160,7 @@ def _model(cfg: DictConfig) -> Iterator[LanguageModel]:
     torch.set_num_threads(cfg.threads)
     refuse_keyless(cfg)
     with ExitStack() as opened:
-        cfg = opened.enter_context(served(cfg, _say))
+        cfg = opened.enter_context(serve_for_block(cfg, _say))
         url = cfg.lm.get("url")
         _say(f"asking {url}" if url else f"loading {cfg.lm.get('model', cfg.lm.name)}")
         model = build_model(cfg)
@@ -175,7 +175,7 @@ def _say(text: str) -> None:
     print(without_secrets(text), file=sys.stderr)
 
 
-def _timed(work: Callable[[], object]) -> float:
+def _time(work: Callable[[], object]) -> float:
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
@@ -190,7 +190,7 @@ def _about(model: LanguageModel, seconds: float) -> Text:
     return Text(f"{_name(model)}; {seconds:.2f} s", style="dim")
 
 
-def _shown(prompt: str) -> Text:
+def _show(prompt: str) -> Text:
     return Text(f"{prompt}\n")
 
 

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from omegaconf import DictConfig
 
-from llmrl.config.compose import ConfigError, cells, compose
+from llmrl.config.compose import ConfigError, compose, expand_sweep
 from llmrl.launch.commands import Watch, run_commands
 from llmrl.run.folder import is_complete
 from llmrl.run.identity import RunIdentity, identify_run
@@ -49,7 +49,7 @@ def plan(overrides: Sequence[str], config_dir: Path | None = None) -> list[Cell]
     """
     planned: dict[str, Cell] = {}
     wrong = []
-    for cell in cells(overrides, config_dir):
+    for cell in expand_sweep(overrides, config_dir):
         try:
             cfg = compose(cell, config_dir)
             identity = identify_run(cfg)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from llmrl.config.compose import checked
-from llmrl.lm.serve import served
+from llmrl.config.compose import as_checked
+from llmrl.lm.serve import serve_for_block
 from llmrl.report.progress import Reporter, Silent
 from llmrl.run.folder import RunFolder, is_complete, read_object, read_summary
 from llmrl.run.identity import RunIdentity, identify_run
 from llmrl.run.versions import git_state
-from llmrl.training.fit import complaint
+from llmrl.training.fit import describe_misfit
 from llmrl.training.ready import refuse_unready
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def train(
     Raises ValueError for what a person can mend, LanguageModelError and WorldError for what failed, Paused where a
     model is out of reach.
     """
-    cfg = checked(cfg)
+    cfg = as_checked(cfg)
     reporter = reporter or Silent()
     identity = identify_run(cfg)
     path = identity.folder(Path(cfg.paths.runs))
@@ -46,7 +46,7 @@ def train(
         reporter.begin(path.name, path, cfg.env_steps)
     else:
         reporter.begin(path.name, path, cfg.learner.gradient_steps, "gradient steps")
-    with served(cfg, reporter.note) as cfg:
+    with serve_for_block(cfg, reporter.note) as cfg:
         return _compute(cfg, identity, reporter, fresh, allow_drift)
 
 
@@ -61,19 +61,19 @@ def _compute(
             reporter.note(folder.note)
         if not folder.finished:
             _training(cfg)(cfg, identity, folder, reporter, allow_drift).run()
-        reporter.done(folder.summary, folder.cost, written(folder.path))
-        if (wrong := complaint(folder.summary.get("fit", {}), cfg)) is not None:
+        reporter.done(folder.summary, folder.cost, list_files(folder.path))
+        if (wrong := describe_misfit(folder.summary.get("fit", {}), cfg)) is not None:
             reporter.note(wrong)
-        return named(folder.path)
+        return read_result(folder.path)
 
 
 def _show_finished(path: Path, cfg: DictConfig, reporter: Reporter) -> dict[str, Any]:
     reporter.note(f"{path} is complete: nothing to compute{_made_by(path)}")
     summary = read_summary(path)
-    reporter.done(summary, read_object(path / "cost.json"), written(path))
-    if (wrong := complaint(summary.get("fit", {}), cfg)) is not None:
+    reporter.done(summary, read_object(path / "cost.json"), list_files(path))
+    if (wrong := describe_misfit(summary.get("fit", {}), cfg)) is not None:
         reporter.note(wrong)
-    return named(path)
+    return read_result(path)
 
 
 def _training(cfg: DictConfig) -> type[Training]:
@@ -86,12 +86,12 @@ def _training(cfg: DictConfig) -> type[Training]:
     return OfflineTraining
 
 
-def named(path: Path) -> dict[str, Any]:
+def read_result(path: Path) -> dict[str, Any]:
     """A run's summary, with its folder."""
     return {**read_summary(path), "folder": str(path)}
 
 
-def written(path: Path) -> list[Path]:
+def list_files(path: Path) -> list[Path]:
     """The files of a run that a person may want to open."""
     return [path / name for name in RESULTS if (path / name).exists()]
 

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ReadonlyConfigError
 
-from llmrl.config.compose import ConfigError, cells, check, compose, config_folder
+from llmrl.config.compose import ConfigError, check, compose, config_folder, expand_sweep
 from llmrl.config.settings import Catalogue
 from llmrl.core.files import flatten
 from llmrl.core.overrides import ConfigFolders
 from llmrl.run.identity import identify_run
 from llmrl.schema.envs import KitchenConfig
-from llmrl.schema.fields import allowed
+from llmrl.schema.fields import read_allowed
 from llmrl.schema.kinds import PARTS, schema_of
 from llmrl.schema.learners import DQNConfig
 from llmrl.schema.priors import PriorConfig, PromptConfig
@@ -104,7 +104,7 @@ def test_a_use_that_knows_no_prior_reads_no_support() -> None:
 
 def test_a_setting_may_follow_another() -> None:
     sweep = ["prior.behaviour.uniform=true,false", "prior.evaluation.uniform=${prior.behaviour.uniform}"]
-    for cell in cells(sweep):
+    for cell in expand_sweep(sweep):
         cfg = compose(cell)
         assert cfg.prior.evaluation.uniform == cfg.prior.behaviour.uniform
 
@@ -210,7 +210,7 @@ def test_every_component_file_has_a_schema() -> None:
 @pytest.mark.parametrize("schema", sorted(schemas(), key=str))
 def test_every_number_has_a_range_and_every_default_is_allowed(schema: type) -> None:
     hints, default = get_type_hints(schema), OmegaConf.to_container(OmegaConf.structured(schema))
-    for name, allows in allowed(schema).items():
+    for name, allows in read_allowed(schema).items():
         kinds = {hints[name], *get_args(hints[name])}
         assert allows.range or not kinds & {int, float} or name == "numerics", f"{schema.__name__}.{name}"
         numbers = default[name] if isinstance(default[name], list) else [default[name]]
@@ -451,7 +451,7 @@ def test_parts_of_ones_own_are_checked_where_they_meet_ours(mine: Path) -> None:
         compose(["learner=dqn", "prior=wild"], mine)
     with pytest.raises(ConfigError, match="maze"):
         compose(["env=maize"], mine)
-    assert [cell[0] for cell in cells(["env=glob(m*)", "seed=1"], mine)] == ["env=maze"]
+    assert [cell[0] for cell in expand_sweep(["env=glob(m*)", "seed=1"], mine)] == ["env=maze"]
 
 
 def test_a_file_of_ones_own_cannot_hide_one_of_ours(mine: Path) -> None:
@@ -466,15 +466,15 @@ def test_a_file_of_ones_own_cannot_hide_one_of_ours(mine: Path) -> None:
 
 
 def test_cells_are_hydras_product_in_hydras_order() -> None:
-    assert cells(["learner=dqn,dqn_prior", "env_steps=100", "seed=range(0,2)"]) == [
+    assert expand_sweep(["learner=dqn,dqn_prior", "env_steps=100", "seed=range(0,2)"]) == [
         ["learner=dqn", "env_steps=100", "seed=0"],
         ["learner=dqn", "env_steps=100", "seed=1"],
         ["learner=dqn_prior", "env_steps=100", "seed=0"],
         ["learner=dqn_prior", "env_steps=100", "seed=1"],
     ]
-    assert cells(["learner.alpha=choice(0.1,0.2)"]) == [["learner.alpha=0.1"], ["learner.alpha=0.2"]]
-    assert {cell[0] for cell in cells(["env=glob(*)"])} == {f"env={env}" for env in ENVS}
-    assert cells([]) == [[]]
+    assert expand_sweep(["learner.alpha=choice(0.1,0.2)"]) == [["learner.alpha=0.1"], ["learner.alpha=0.2"]]
+    assert {cell[0] for cell in expand_sweep(["env=glob(*)"])} == {f"env={env}" for env in ENVS}
+    assert expand_sweep([]) == [[]]
 
 
 @pytest.mark.parametrize(
@@ -487,7 +487,7 @@ def test_cells_are_hydras_product_in_hydras_order() -> None:
 )
 def test_sweeps_that_cannot_run(override: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        cells([override])
+        expand_sweep([override])
 
 
 def test_an_option_may_lie_in_a_folder_of_its_group(tmp_path: Path) -> None:

@@ -28,9 +28,9 @@ def test_this_installation_is_well(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_weights_that_changed_are_found(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     (tmp_path / "card.json").write_text(json.dumps({"sha256": sha256(b"weights").hexdigest()}))
-    assert doctor._verified(tmp_path).status == "ok"
+    assert doctor._verify(tmp_path).status == "ok"
     (tmp_path / "model.safetensors").write_bytes(b"Weights")
-    assert doctor._verified(tmp_path).status == "broken"
+    assert doctor._verify(tmp_path).status == "broken"
 
 
 def test_a_missing_package_and_a_check_that_raises_are_findings(

@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 import llmrl
 from llmrl.config.checks import plain_settings
 from llmrl.config.compose import ConfigError, check, compose, config_folder
-from llmrl.config.unread import UNREAD, USES, unread
+from llmrl.config.unread import UNREAD, USES, find_unread
 from llmrl.core.files import flatten
 from llmrl.core.overrides import ConfigFolders
 from llmrl.encoders.hash import HashEncoder
@@ -33,7 +33,7 @@ from llmrl.report import plots
 from llmrl.run.identity import free_settings, identify_run
 from llmrl.run.load import load_runs
 from llmrl.schema.encoders import EncoderConfig
-from llmrl.schema.fields import allowed
+from llmrl.schema.fields import read_allowed
 from llmrl.schema.kinds import PARTS
 
 ALL = "LLMRL_ALL_NAMES" in os.environ
@@ -226,7 +226,7 @@ def base(name: str, root: Path) -> DictConfig:
 def settings_of(cfg: DictConfig) -> list[str]:
     """What may change a result, one by one; but what only its default may be."""
     plain = plain_settings(cfg)
-    refused = {key for key, rule in unread(plain).items() if rule.refused}
+    refused = {key for key, rule in find_unread(plain).items() if rule.refused}
     absent = {"lm", "prompt", "encoder", "data"}
     left_out = free_settings(plain) | refused | absent | set(SKIPPED)
     with_a_file = ("learner.hidden", "encoder.") if cfg.learner.get("weights") else ()
@@ -243,7 +243,7 @@ def others(key: str, cfg: DictConfig) -> Iterator[Any]:
     yield from OTHER.get(key, [])
     part, _, name = key.rpartition(".")
     schema = OmegaConf.get_type(OmegaConf.select(cfg, part) if part else cfg)
-    yield from allowed(schema)[name].choices if schema is not None and is_dataclass(schema) else ()
+    yield from read_allowed(schema)[name].choices if schema is not None and is_dataclass(schema) else ()
     if isinstance(value, bool):
         yield not value
     elif isinstance(value, int):
@@ -321,7 +321,7 @@ def chosen(root: Path) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for name in BASES:
         cfg = base(name, root)
-        rules = unread(plain_settings(cfg))
+        rules = find_unread(plain_settings(cfg))
         found[name] = []
         for key in settings_of(cfg):
             schema = OmegaConf.get_type(OmegaConf.select(cfg, key.rpartition(".")[0]) if "." in key else cfg)
@@ -358,7 +358,7 @@ def unheld(root: Path, chosen: dict[str, list[str]]) -> set[str]:
     """The settings of rules that no run was held against; but for one that is refused, and what goes with a name."""
     held = set()
     for name, keys in chosen.items():
-        found = unread(plain_settings(base(name, root)))
+        found = find_unread(plain_settings(base(name, root)))
         held |= {(key, found[key].when) for key in keys if key in found and any(changed(name, key, root))}
     rules = {(key, rule.when) for rule in UNREAD if not rule.refused for key in rule.keys if key not in SKIPPED}
     return {key for key, _ in rules - held}

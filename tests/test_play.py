@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.text import Text
 
 import llmrl.play
-from llmrl.cli.play_screen import BAR, play, screen_of, typed
+from llmrl.cli.play_screen import BAR, ask_at_terminal, play, screen_of
 from llmrl.config.compose import ConfigError, compose
 from llmrl.lm.language_model import Sampling
 from llmrl.play import Game, open_game
@@ -111,7 +111,7 @@ def test_a_prompt_waits_for_a_line_or_a_signal(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(sys, "stdin", stdin)
         monkeypatch.setattr(select, "select", watched)
         try:
-            assert typed(Console(file=io.StringIO()))(Text("?")) == "q"
+            assert ask_at_terminal(Console(file=io.StringIO()))(Text("?")) == "q"
         finally:
             monkeypatch.undo()
             os.close(signal.set_wakeup_fd(-1))

@@ -35,7 +35,7 @@ from llmrl.rollout.rollout import Rollout
 from llmrl.run.checkpoint import MANIFEST, WEIGHTS, checkpoint_steps, read_about, read_state
 from llmrl.run.folder import CannotResume, RunFolder
 from llmrl.run.load import RunInfo, load_runs
-from llmrl.training.fit import complaint
+from llmrl.training.fit import describe_misfit
 from llmrl.training.offline import STEPS_AT_ONCE, OfflineTraining
 from llmrl.training.online import OnlineTraining
 
@@ -282,7 +282,7 @@ def test_a_run_that_was_stopped_again_and_again(
         with stopped_at(point, nth):
             llmrl.train(cfg)
     told, *others = continued(cfg)
-    judged = complaint(RunInfo(the_run(tmp_path / "stopped")).summary["fit"], cfg)
+    judged = describe_misfit(RunInfo(the_run(tmp_path / "stopped")).summary["fit"], cfg)
     others = [text for text in others if text != judged]  # said once more
     assert all("with max_decisions=31, and the run is evaluated with max_decisions=12" in text for text in others)
     assert len(others) == (cfg.data is not None)  # the file's world has another limit

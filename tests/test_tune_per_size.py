@@ -16,7 +16,7 @@ from llmrl.core.files import read_lines
 from llmrl.run.load import load_runs
 from llmrl.studies.study import Study
 from llmrl.tune import per_size
-from llmrl.tune.log import ranked
+from llmrl.tune.log import rank
 from llmrl.tune.search import CONFIRMED
 from llmrl.tune.space import Space
 
@@ -87,7 +87,7 @@ def test_the_best_trials_are_run_with_more_seeds(
     trials = list(read_lines(tmp_path / "tune" / "small_20" / "trials.jsonl"))
     confirmed = list(read_lines(tmp_path / "tune" / "small_20" / CONFIRMED))
     assert [len(row["runs"]) for row in trials] == [1, 1, 1]
-    assert {row["number"] for row in confirmed} == {row["number"] for row in ranked(trials)[:2]}
+    assert {row["number"] for row in confirmed} == {row["number"] for row in rank(trials)[:2]}
     assert all([run["seed"] for run in row["runs"]] == [100, 101, 102, 103] for row in confirmed)
     assert confirmed[0]["value"] == max(np.mean([run["value"] for run in row["runs"]]) for row in confirmed)
     told = f"# trial {confirmed[0]['number']}: {100 * confirmed[0]['value']:.1f} % over 4 runs"
@@ -135,7 +135,7 @@ def test_the_best_trial_of_each_size_is_told(tmp_path: Path) -> None:
         {"number": 1, "state": "complete", "value": 0.75, "parameters": {"learner.gradient_steps": 4}, "runs": [0, 1]},
         {"number": 2, "state": "failed", "value": None, "parameters": {"learner.gradient_steps": 2}},
     ]
-    assert list(per_size.told(space, {10: rows[:1], 20: rows, 30: []})) == [
+    assert list(per_size.describe_best(space, {10: rows[:1], 20: rows, 30: []})) == [
         "# small",
         "at:",
         "  10: [] # trial 0: 50.0 % over 1 run",

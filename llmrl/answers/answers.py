@@ -16,8 +16,8 @@ from llmrl.answers.store import (
     now,
     record_key,
     row_key,
-    uncollected,
     with_version,
+    without_garbage_collection,
 )
 from llmrl.lm.language_model import (
     PROBES,
@@ -117,7 +117,7 @@ class Answers:
         Raises LanguageModelError where the model gives none, AnswerCacheError where it cannot be kept.
         """
         known = self._answers("score", None, _by_prompt(prompts, continuations))
-        with uncollected():
+        with without_garbage_collection():
             return [
                 list(map(Score._make, map(known[prompt].__getitem__, texts)))
                 for prompt, texts in zip(prompts, continuations, strict=True)
@@ -176,9 +176,9 @@ class Answers:
             )
         for start in range(0, len(missing), COMMIT_EVERY):
             some = dict(islice(missing.items(), start, start + COMMIT_EVERY))
-            model = self._loaded()
+            model = self._get_model()
             self._asking(start, len(missing))
-            self._keep(sampling, some, self._asked(model, questions, sampling, some))
+            self._keep(sampling, some, self._ask(model, questions, sampling, some))
             # What was stored is the answer, also where another process stored its own first.
             known.update(zip(some, self._cache.read(questions.keys(some)), strict=True))
             self._asking(start + len(some), len(missing))
@@ -190,7 +190,7 @@ class Answers:
         _, missing = self._missing(questions, {prompt: n for prompt, n in wanted.items() if prompt not in under_way})
         if not missing or self._cached_only:
             return
-        model = self._loaded()
+        model = self._get_model()
         if isinstance(model, Overlapping):
             for start in range(0, len(missing), COMMIT_EVERY):
                 some = dict(islice(missing.items(), start, start + COMMIT_EVERY))
@@ -221,7 +221,7 @@ class Answers:
                 self._unread.pop((sampling, prompt), None)
         return count
 
-    def _asked(
+    def _ask(
         self, model: LanguageModel, questions: Questions, sampling: Sampling | None, missing: Mapping[str, list[str]]
     ) -> Sequence[Sequence[Any]]:
         if sampling is None:
@@ -239,7 +239,7 @@ class Answers:
         self.counts.scored_tokens += sum(score.tokens for score in scores)
         self.counts.calls += 1
         self.counts.computed += sum(map(len, named))
-        model = self._loaded()
+        model = self._get_model()
         paths = model.paths if isinstance(model, ByPaths) else [""] * len(named)
         for path in dict.fromkeys(paths):
             provenance = {**model.provenance, "path": path} if path else model.provenance
@@ -263,7 +263,7 @@ class Answers:
             self._questions[sampling] = Questions(self._fields(mode, sampling))
         return self._questions[sampling]
 
-    def _loaded(self) -> LanguageModel:
+    def _get_model(self) -> LanguageModel:
         if self._model is None:
             if self._engine == "transformers":
                 self._say(f"loading {self._identity.model}")

@@ -88,7 +88,7 @@ def open_cache(path: Path) -> Opened:
     A file that is no answer cache, or is damaged, is renamed to `<name>.set-aside-<n>`, and a new one takes its place.
     Raises AnswerCacheError for a file of a later version, which stays as it is, and one that cannot be opened.
     """
-    with explained(path):
+    with explain_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         note = None
         with _lock(path) as locked:
@@ -102,7 +102,7 @@ def open_cache(path: Path) -> Opened:
                     # Without the lock, which nobody has in a folder that cannot be written to, nothing is moved.
                     if not locked or note is not None:
                         raise AnswerCacheError(f"{path} {unfit}, and cannot be set aside; {_OTHER_FILE}") from unfit
-                    note = _moved(path, unfit.damaged)
+                    note = _move_aside(path, unfit.damaged)
 
 
 def open_memory() -> Opened:
@@ -119,7 +119,7 @@ def open_to_look(path: Path) -> sqlite3.Connection:
     """
     if not path.is_file():
         raise WrongFile(f"{path}: there is no such file; name the cache with --cache FILE or LLMRL_CACHE=FILE")
-    with explained(path):
+    with explain_errors(path):
         # A file in a folder that cannot be written to is opened as one that nobody changes, unless it has a log.
         options = ["mode=ro"] if path.with_name(f"{path.name}-wal").exists() else ["mode=ro", "mode=ro&immutable=1"]
         for option in options:
@@ -150,9 +150,8 @@ def set_aside(path: Path, file: tuple[int, int] | None) -> str:
                 return f"{path} is damaged, and cannot be set aside; {_OTHER_FILE}"
             if not path.exists() or _identity(path) != file:
                 return f"{path} was damaged, and another process has set it aside: type the same command again"
-            return (
-                f"{_moved(path, damaged=True)}. Type the same command again: it goes on, and asks for what is missing"
-            )
+            moved = _move_aside(path, damaged=True)
+            return f"{moved}. Type the same command again: it goes on, and asks for what is missing"
     except OSError as error:
         return f"{path} is damaged, and cannot be set aside ({error.strerror}); {_OTHER_FILE}"
 
@@ -206,7 +205,7 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
 
 
 @contextmanager
-def explained(path: object) -> Iterator[None]:
+def explain_errors(path: object) -> Iterator[None]:
     """What SQLite and the disk say, in words a person can act on."""
     try:
         yield
@@ -279,7 +278,7 @@ def _make_tables(db: sqlite3.Connection) -> None:
     db.execute(f"PRAGMA application_id = {_OURS}")
 
 
-def _moved(path: Path, damaged: bool) -> str:
+def _move_aside(path: Path, damaged: bool) -> str:
     """Renames what is at `path`, with SQLite's files beside it, and says so."""
     aside = next(p for n in range(1, 10**6) if not (p := path.with_name(f"{path.name}.set-aside-{n}")).exists())
     os.rename(path, aside)

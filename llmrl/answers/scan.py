@@ -25,7 +25,7 @@ from llmrl.answers.answers import AnswerCache, canonical, record_key, row_key
 from llmrl.answers.file import (
     AnswerCacheError,
     WrongFile,
-    explained,
+    explain_errors,
     open_cache,
     open_to_look,
     schema_of,
@@ -68,7 +68,7 @@ class Info:
 
 def info(path: Path) -> Info:
     """What a cache holds. Raises AnswerCacheError where it cannot be read."""
-    with closing(open_to_look(path)) as db, explained(path):
+    with closing(open_to_look(path)) as db, explain_errors(path):
         db.text_factory = _lenient
         schema = schema_of(db, path)
         group_of: dict[bytes, str] = {}
@@ -108,7 +108,7 @@ def identities(path: Path, model: str, revision: str | None, dtype: str) -> list
     Raises AnswerCacheError where the cache cannot be read.
     """
     names = {model, Path(model).name}
-    with closing(open_to_look(path)) as db, explained(path):
+    with closing(open_to_look(path)) as db, explain_errors(path):
         found = [body for (body,) in db.execute("SELECT DISTINCT json_extract(question, '$.model') FROM questions")]
         if schema_of(db, path) > 1:
             found += [body for (body,) in db.execute("SELECT body FROM encoders")]
@@ -137,7 +137,7 @@ class Verified:
 def verify(path: Path) -> Verified:
     """Holds everything in a cache to what it should be; changes nothing."""
     found = Verified()
-    with closing(open_to_look(path)) as db, explained(path):
+    with closing(open_to_look(path)) as db, explain_errors(path):
         found.problems += [f"SQLite: {line}" for line in _integrity(db)]
         for record in _records(db):
             found.prompts += record.question is not None
@@ -213,20 +213,20 @@ def moment(text: str) -> str:
 
 def prune(path: Path, selection: Selection, really: bool) -> Pruned:
     """Removes what is selected, or only counts it; then gives the space back."""
-    with closing(open_to_look(path)) as db, explained(path):
+    with closing(open_to_look(path)) as db, explain_errors(path):
         if selection.damaged and (wrong := _integrity(db)):
             raise AnswerCacheError(
                 f"{path} is damaged as a file ({wrong[0]}), and nothing is written to it: move it away, then type "
                 "`llmrl cache import FILE` with its new name to take over what can be read"
             )
-        counted, _, _ = _selected(db, selection)
+        counted, _, _ = _select(db, selection)
     if not really:
         return counted
     before = path.stat().st_size
-    with closing(open_cache(path).db) as db, explained(path):
+    with closing(open_cache(path).db) as db, explain_errors(path):
         db.text_factory = _lenient
         with transaction(db):
-            counted, parts, rows = _selected(db, selection)
+            counted, parts, rows = _select(db, selection)
             db.executemany("DELETE FROM answers WHERE key = ? AND part = ?", parts)
             db.execute("DELETE FROM questions WHERE key NOT IN (SELECT key FROM answers)")
             if selection.takes(None, None, None, damaged=True):
@@ -241,9 +241,7 @@ def prune(path: Path, selection: Selection, really: bool) -> Pruned:
     return counted
 
 
-def _selected(
-    db: sqlite3.Connection, selection: Selection
-) -> tuple[Pruned, list[tuple[bytes, int]], list[tuple[bytes]]]:
+def _select(db: sqlite3.Connection, selection: Selection) -> tuple[Pruned, list[tuple[bytes, int]], list[tuple[bytes]]]:
     """Counts, (key, part) of answers, and (key,) of rows."""
     counted = Pruned()
     parts: list[tuple[bytes, int]] = []
@@ -283,7 +281,7 @@ def import_(cache: AnswerCache, source: Path) -> Merged:
     """Adds what is sound in `source` and missing in `cache`. Raises AnswerCacheError for what is no answer cache."""
     if source.exists() and isinstance(cache.path, Path) and cache.path.exists() and source.samefile(cache.path):
         raise WrongFile(f"{source} is the cache itself; name the file that is to be added to it")
-    with closing(open_to_look(source)) as db, explained(source):
+    with closing(open_to_look(source)) as db, explain_errors(source):
         return _merge(db, cache, lambda identity: True)
 
 
@@ -293,7 +291,7 @@ def export(path: Path, out: Path, models: Collection[str] = (), identities: Sequ
     Raises AnswerCacheError for a file that exists, and where nothing is kept of them.
     """
 
-    def wanted(identity: Mapping[str, Any]) -> bool:
+    def is_wanted(identity: Mapping[str, Any]) -> bool:
         named = identity.get("model") in models or any(
             all(identity.get(name) == known.get(name) for name in _IDENTITY) for known in identities
         )
@@ -301,12 +299,12 @@ def export(path: Path, out: Path, models: Collection[str] = (), identities: Sequ
 
     if out.exists():
         raise WrongFile(f"{out} exists and is left as it is: name another file")
-    with closing(open_to_look(path)) as db, explained(path):
+    with closing(open_to_look(path)) as db, explain_errors(path):
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
             new = Path(folder) / out.name
             cache = AnswerCache(new, durable=False)  # it is on the disk before it gets its name
-            merged = _merge(db, cache, wanted)
+            merged = _merge(db, cache, is_wanted)
             cache.close()
             if not merged.answers and not merged.rows:
                 names = sorted({*models, *(str(identity.get("model")) for identity in identities)})
@@ -327,15 +325,15 @@ def export(path: Path, out: Path, models: Collection[str] = (), identities: Sequ
     return merged
 
 
-def _merge(db: sqlite3.Connection, cache: AnswerCache, wanted: Callable[[Mapping[str, Any]], bool]) -> Merged:
+def _merge(db: sqlite3.Connection, cache: AnswerCache, is_wanted: Callable[[Mapping[str, Any]], bool]) -> Merged:
     merged = Merged()
     for records in _batches(_records(db)):
         with cache.writing():
             for record in records:
-                if record.question is None or wanted(record.model):
+                if record.question is None or is_wanted(record.model):
                     merged.problems += record.problems
                 sound = [part for part in record.parts if part.sound]
-                if not sound or record.question is None or not wanted(record.model):
+                if not sound or record.question is None or not is_wanted(record.model):
                     continue
                 merged.prompts += 1
                 for part in sound:
@@ -349,7 +347,7 @@ def _merge(db: sqlite3.Connection, cache: AnswerCache, wanted: Callable[[Mapping
             for row in rows:
                 if row.problems or row.floats is None:
                     merged.problems += row.problems
-                elif wanted(row.encoder):
+                elif is_wanted(row.encoder):
                     body = canonical(row.encoder)
                     if cache.row_length(body) not in (None, len(row.floats) // 4):
                         merged.problems.append(

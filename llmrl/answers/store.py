@@ -17,7 +17,7 @@ from typing import Any
 
 from llmrl.answers.file import (
     AnswerCacheError,
-    explained,
+    explain_errors,
     is_damage,
     open_cache,
     open_memory,
@@ -53,7 +53,7 @@ class AnswerCache:
     def read(self, keys: Sequence[bytes]) -> list[dict[str, Any]]:
         """The record of each key: name -> answer, empty where nothing is known."""
         records: dict[bytes, dict[str, Any]] = {}
-        with self._explained(), uncollected():
+        with self._explain_errors(), without_garbage_collection():
             for rows in self._select("SELECT key, answers FROM answers", list(dict.fromkeys(keys))):
                 # One document is parsed twice as fast as many: their keys, the menus, are mostly the same.
                 parts = json.loads(f"[{','.join([answers for _, answers in rows])}]")
@@ -70,14 +70,14 @@ class AnswerCache:
         When it returns they are on the disk. Raises AnswerCacheError where they cannot be stored.
         """
         at = now()
-        with self._explained(), transaction(self._db):
+        with self._explain_errors(), transaction(self._db):
             source = self.source(canonical(dict(provenance)))
             for question, found in answers.items():
                 self.extend(record_key(question), question, found, source, at)
 
     def read_rows(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """The feature rows that are kept, by key."""
-        with self._explained():
+        with self._explain_errors():
             return {
                 key: floats
                 for rows in self._select("SELECT key, floats FROM feature_rows", keys)
@@ -87,14 +87,14 @@ class AnswerCache:
     def add_rows(self, encoder: str, rows: Mapping[str, bytes], provenance: Mapping[str, str]) -> None:
         """Stores the rows of those texts that have none; `encoder` is canonical JSON. As `add`."""
         at = now()
-        with self._explained(), transaction(self._db):
+        with self._explain_errors(), transaction(self._db):
             source = self.source(canonical(dict(provenance)))
             for text, floats in rows.items():
                 self.put_row(row_key(encoder, text), encoder, text, floats, source, at)
 
     def row_length(self, encoder: str) -> int | None:
         """Of the rows of one encoder, in numbers; None for an unknown one."""
-        with self._explained():
+        with self._explain_errors():
             select = "SELECT dim FROM encoders WHERE body = ?"
             found = patiently(lambda: self._db.execute(select, (encoder,)).fetchone())
         return found and int(found[0])
@@ -107,7 +107,7 @@ class AnswerCache:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """One transaction, for what follows."""
-        with self._explained(), transaction(self._db):
+        with self._explain_errors(), transaction(self._db):
             yield
 
     def source(self, body: str) -> int:
@@ -148,8 +148,8 @@ class AnswerCache:
         return self._db.execute(select, keys).fetchall()
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
-        with explained(self.path):
+    def _explain_errors(self) -> Iterator[None]:
+        with explain_errors(self.path):
             try:
                 yield
             except json.JSONDecodeError as error:
@@ -222,7 +222,7 @@ def now() -> str:
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
+def without_garbage_collection() -> Iterator[None]:
     """Reading makes many lists and no cycle; to look for garbage meanwhile, among all there is, takes as long again."""
     was_enabled = gc.isenabled()
     gc.disable()

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from llmrl.cli.shell import RUN, Runs, explained, show
+from llmrl.cli.shell import RUN, Runs, explain_errors, show
 
 app = typer.Typer(help="Look after what language models said, and share it.", no_args_is_help=True)
 
@@ -21,7 +21,7 @@ Cache = Annotated[
 @app.command("info")
 def cache_info(cache: Cache = None) -> None:
     """What is kept: of which models, how much, since when."""
-    with explained():
+    with explain_errors():
         from llmrl.answers.file import cache_path
         from llmrl.answers.scan import info
         from llmrl.report.cache_tables import info_tables
@@ -33,7 +33,7 @@ def cache_info(cache: Cache = None) -> None:
 @app.command("verify")
 def cache_verify(cache: Cache = None) -> None:
     """Hold everything that is kept to what it should be; exit code 1 where something is wrong. Changes nothing."""
-    with explained():
+    with explain_errors():
         from llmrl.answers.file import cache_path
         from llmrl.answers.scan import verify
         from llmrl.report.cache_tables import verified
@@ -55,7 +55,7 @@ def cache_prune(
     yes: Annotated[bool, typer.Option("--yes", help="Do it; without, only say what would go.")] = False,
 ) -> None:
     """Remove what all the options given hold for."""
-    with explained():
+    with explain_errors():
         from llmrl.answers.file import cache_path
         from llmrl.answers.scan import Selection, moment, prune
         from llmrl.report.cache_tables import pruned
@@ -73,7 +73,7 @@ def cache_export(
     runs: Runs = Path("runs"),
 ) -> None:
     """Write answers and feature rows to a file of their own: to share, or to publish with a run."""
-    with explained():
+    with explain_errors():
         from llmrl.answers.file import cache_path
         from llmrl.answers.scan import export
         from llmrl.report.cache_tables import exported
@@ -90,7 +90,7 @@ def cache_import(
     cache: Cache = None,
 ) -> None:
     """Add what is missing here; what is kept already stays. Of a damaged file, what can be read."""
-    with explained():
+    with explain_errors():
         from llmrl.answers.answers import AnswerCache
         from llmrl.answers.file import cache_path
         from llmrl.answers.scan import import_

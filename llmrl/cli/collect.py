@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from llmrl.cli.shell import ConfigDir, Runs, explained
+from llmrl.cli.shell import ConfigDir, Runs, explain_errors
 
 
 def collect(
@@ -24,7 +24,7 @@ def collect(
     config_dir: ConfigDir = None,
 ) -> None:
     """Collect episodes into a data set. The same command goes on where it stopped, and gives the same bytes."""
-    with explained():
+    with explain_errors():
         from llmrl.collect import collect as collect_episodes
         from llmrl.collect import parse_order
         from llmrl.config.compose import compose

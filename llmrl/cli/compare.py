@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from llmrl.cli import completion
-from llmrl.cli.shell import Runs, explained, show, typed_options
+from llmrl.cli.shell import Runs, explain_errors, show, typed_options
 
 
 def plot(
@@ -26,7 +26,7 @@ def plot(
     runs: Runs = Path("runs"),
 ) -> None:
     """Draw learning curves; runs that differ only in their seed become one line with its interval."""
-    with explained():
+    with explain_errors():
         from llmrl.report.compare_tables import PICTURES, check_suffix
         from llmrl.report.select import select
         from llmrl.training.ready import refuse_output
@@ -62,7 +62,7 @@ def compare(
     runs: Runs = Path("runs"),
 ) -> None:
     """Compare groups of runs with another group: how many times fewer decisions, and how sure that is."""
-    with explained():
+    with explain_errors():
         from llmrl.report.comparable import Refused
         from llmrl.report.compare import compare as compare_runs
         from llmrl.report.compare import percentages

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llmrl.cli import completion
-from llmrl.cli.shell import ConfigDir, explained, show
+from llmrl.cli.shell import ConfigDir, explain_errors, show
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -41,7 +41,7 @@ def configs(
     config_dir: ConfigDir = None,
 ) -> None:
     """What may be typed after `llmrl train`: groups, their options, and settings with meaning and range."""
-    with explained():
+    with explain_errors():
         from llmrl.config.settings import Catalogue
 
         catalogue = Catalogue(config_dir)
@@ -81,9 +81,9 @@ def _groups_json(catalogue: Catalogue) -> dict[str, object]:
 def _groups(catalogue: Catalogue) -> Iterator[RenderableType]:
     for group, options in catalogue.groups().items():
         yield _line(group, "")
-        yield _indented(", ".join(f"{o.name} (default)" if o.is_default else o.name for o in options))
+        yield _indent(", ".join(f"{o.name} (default)" if o.is_default else o.name for o in options))
     yield _line("settings in no group", "")
-    yield _indented(", ".join(catalogue.sections()))
+    yield _indent(", ".join(catalogue.sections()))
     yield _line("", "llmrl configs GROUP, GROUP OPTION or KEY says more")
 
 
@@ -91,30 +91,30 @@ def _options(catalogue: Catalogue, group: str) -> Iterator[RenderableType]:
     for option in catalogue.options(group):
         yield _line(f"{group}={option.name}", "default" if option.is_default else "")
         if option.text:
-            yield _indented(option.in_short)
+            yield _indent(option.in_short)
 
 
 def _option(catalogue: Catalogue, group: str, name: str, settings: Sequence[Setting]) -> Iterator[RenderableType]:
     (option,) = (o for o in catalogue.options(group) if o.name == name)
     yield _line(f"{group}={name}", "default" if option.is_default else "")
     if option.text:
-        yield _indented(option.text)
+        yield _indent(option.text)
     for setting in settings:
         yield from _setting(setting)
 
 
 def _setting(setting: Setting, values: dict[str, object] | None = None) -> Iterator[RenderableType]:
     """With what it is in each option of its group, where it is not the same in all."""
-    from llmrl.core.overrides import shown
+    from llmrl.core.overrides import format_value
 
-    several = {option: shown(value) for option, value in (values or {}).items()}
-    head = setting.key if len(set(several.values())) > 1 else f"{setting.key}={shown(setting.value)}"
+    several = {option: format_value(value) for option, value in (values or {}).items()}
+    head = setting.key if len(set(several.values())) > 1 else f"{setting.key}={format_value(setting.value)}"
     yield _line(head, setting.allowed or setting.kind)
     if setting.meaning:
-        yield _indented(setting.meaning)
+        yield _indent(setting.meaning)
     if head == setting.key:
         for value in dict.fromkeys(several.values()):
-            yield _indented(f"{value}: {', '.join(o for o, v in several.items() if v == value)}")
+            yield _indent(f"{value}: {', '.join(o for o, v in several.items() if v == value)}")
 
 
 def _line(name: str, about: str) -> RenderableType:
@@ -123,7 +123,7 @@ def _line(name: str, about: str) -> RenderableType:
     return Text.assemble((name, "bold"), "  " if name and about else "", (about, "dim"))
 
 
-def _indented(text: str) -> RenderableType:
+def _indent(text: str) -> RenderableType:
     from rich.padding import Padding
     from rich.text import Text
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from llmrl.cli.shell import explained
+from llmrl.cli.shell import explain_errors
 
 app = typer.Typer(help="Look at data sets of transitions, and bring them in.", no_args_is_help=True)
 
@@ -18,7 +18,7 @@ DataFile = Annotated[Path, typer.Argument(metavar="FILE", help="A data set: .par
 @app.command("info")
 def data_info(file: DataFile) -> None:
     """How much there is, of what, how good it is, and where it comes from."""
-    with explained():
+    with explain_errors():
         from llmrl.data.files import read
         from llmrl.report.datasets import info
 
@@ -29,7 +29,7 @@ def data_info(file: DataFile) -> None:
 @app.command("head")
 def data_head(file: DataFile, rows: Annotated[int, typer.Option("--rows", "-n", min=1, help="How many.")] = 5) -> None:
     """The first transitions."""
-    with explained():
+    with explain_errors():
         from llmrl.data.files import read
         from llmrl.report.datasets import head
 
@@ -40,7 +40,7 @@ def data_head(file: DataFile, rows: Annotated[int, typer.Option("--rows", "-n", 
 @app.command("verify")
 def data_verify(file: DataFile) -> None:
     """Hold every row to what a data set is; the first thing that is wrong is named, and the exit code is 1."""
-    with explained():
+    with explain_errors():
         from llmrl.data.dataset import DataError
         from llmrl.data.files import read
 
@@ -62,7 +62,7 @@ def data_convert(
     ] = None,
 ) -> None:
     """Write a data set in another form. All of it is checked first; nothing is written of one that is wrong."""
-    with explained():
+    with explain_errors():
         from llmrl.data.files import convert
 
         typer.echo(f"{out}: {convert(file, out, cut):,} transitions")

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import typer
 
-from llmrl.cli.shell import Runs, explained, show
+from llmrl.cli.shell import Runs, explain_errors, show
 
 
 def doctor(runs: Runs = Path("runs")) -> None:
     """What is installed, where things are kept, and what is missing."""
-    with explained():
+    with explain_errors():
         from llmrl.doctor import findings, findings_table
 
         found = list(findings(runs))

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from llmrl.cli import completion
-from llmrl.cli.shell import ConfigDir, Runs, explained, show
+from llmrl.cli.shell import ConfigDir, Runs, explain_errors, show
 
 
 class Played(StrEnum):
@@ -44,7 +44,7 @@ def evaluate(
     config_dir: ConfigDir = None,
 ) -> None:
     """Evaluate trained agents in other games, or with another model. They learn nothing there."""
-    with explained("stopped; the same command goes on with the runs that are left"):
+    with explain_errors("stopped; the same command goes on with the runs that are left"):
         from llmrl.config.compose import ConfigError
         from llmrl.evaluate import Asked, evaluate_all, plan_all
         from llmrl.report.games import evaluations_table

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from llmrl.cli.shell import ConfigDir, explained, show
+from llmrl.cli.shell import ConfigDir, explain_errors, show
 
 app = typer.Typer(help="Ask a language model directly; nothing is kept.", no_args_is_help=True)
 
@@ -26,7 +26,7 @@ def serve(
     copies: Annotated[int, typer.Option(min=1, help="Of the model, behind one address.")] = 1,
 ) -> None:
     """Serve a model with vLLM, on 127.0.0.1, until Ctrl-C. Further options go to vLLM as they are."""
-    with explained():
+    with explain_errors():
         from llmrl.lm.vllm import Serving, find_vllm, serving
 
         what = Serving(model, revision, dtype, port, max_model_len, gpus, copies, context.args)
@@ -57,7 +57,7 @@ def lm_score(
     overrides: Overrides = None, prompt: OwnPrompt = None, action: OwnActions = None, config_dir: ConfigDir = None
 ) -> None:
     """How likely the model finds each action of a menu."""
-    with explained():
+    with explain_errors():
         from llmrl.config.compose import compose
         from llmrl.query import score
 
@@ -73,7 +73,7 @@ def lm_sample(
     config_dir: ConfigDir = None,
 ) -> None:
     """What the model answers freely, and which action each answer names."""
-    with explained():
+    with explain_errors():
         from llmrl.config.compose import compose
         from llmrl.query import sample
 
@@ -89,7 +89,7 @@ def lm_bench(
     config_dir: ConfigDir = None,
 ) -> None:
     """How fast the model scores and answers, asked about states of the world."""
-    with explained():
+    with explain_errors():
         from llmrl.config.compose import compose
         from llmrl.query import bench
 

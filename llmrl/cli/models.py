@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmrl.cli.shell import ConfigDir, explained, show
+from llmrl.cli.shell import ConfigDir, explain_errors, show
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -24,15 +24,15 @@ Name = Annotated[str, typer.Argument(help="As `llmrl models list` shows it.")]
 @app.command("list")
 def models_list(config_dir: ConfigDir = None) -> None:
     """The models that can be had by name, and which of them are on this machine."""
-    with explained():
+    with explain_errors():
         from rich.filesize import decimal
 
-        from llmrl.lm.store import stored
+        from llmrl.lm.store import find_stored
         from llmrl.models.entry import read_entries
 
         table = _table("model", "file", "licence", "", "about")
         for entry in read_entries(_folders(config_dir)):
-            here = "here" if stored(entry.name) else "not here"
+            here = "here" if find_stored(entry.name) else "not here"
             table.add_row(entry.name, decimal(entry.size), entry.licence, here, entry.about)
         show(table)
 
@@ -46,7 +46,7 @@ def models_get(
     config_dir: ConfigDir = None,
 ) -> None:
     """Download a model and make a folder of it that `llmrl train` reads. Done before, it is done at once."""
-    with explained("stopped; the same command goes on"):
+    with explain_errors("stopped; the same command goes on"):
         from llmrl.models.entry import read_entry
         from llmrl.models.get import get
 
@@ -59,10 +59,10 @@ def models_get(
 @app.command("info")
 def models_info(name: Name, config_dir: ConfigDir = None) -> None:
     """All about one model: licence, origin, hash, where it lies, what is recommended with it."""
-    with explained():
+    with explain_errors():
         from rich.filesize import decimal
 
-        from llmrl.lm.store import read_notice, stored
+        from llmrl.lm.store import find_stored, read_notice
         from llmrl.models.entry import read_entry
 
         folders = _folders(config_dir)
@@ -76,7 +76,7 @@ def models_info(name: Name, config_dir: ConfigDir = None) -> None:
         table.add_row("licence", f"{entry.licence}, {entry.licence_url}")
         if entry.terms is not None:
             table.add_row("terms", entry.terms)
-        if (folder := stored(name)) is None:
+        if (folder := find_stored(name)) is None:
             table.add_row("folder", "not on this machine yet")
         else:
             from llmrl.lm.identify import identify

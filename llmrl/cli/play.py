@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from llmrl.cli import completion
-from llmrl.cli.shell import ConfigDir, Runs, explained
+from llmrl.cli.shell import ConfigDir, Runs, explain_errors
 
 
 def play(
@@ -30,14 +30,14 @@ def play(
     config_dir: ConfigDir = None,
 ) -> None:
     """Watch an agent decide: what the model says, what Q adds, and what comes of it."""
-    with explained():
+    with explain_errors():
         from rich.console import Console
 
+        from llmrl.cli.play_screen import ask_at_terminal
         from llmrl.cli.play_screen import play as play_game
-        from llmrl.cli.play_screen import typed
         from llmrl.play import open_game
 
         console = Console()
         game = open_game(arguments or [], runs, config_dir, greedy, partial(typer.echo, err=True))
         asks = not auto and sys.stdin.isatty() and sys.stdout.isatty()
-        play_game(game, console, typed(console) if asks else None, steps)
+        play_game(game, console, ask_at_terminal(console) if asks else None, steps)

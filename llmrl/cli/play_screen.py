@@ -43,7 +43,7 @@ Q          learned value of the action
 posterior  probability that the agent takes the action: w exp(Q/alpha) / Z"""
 
 
-def typed(console: Console) -> Callable[[Text], str]:
+def ask_at_terminal(console: Console) -> Callable[[Text], str]:
     """An `ask` at a terminal.
 
     A signal that comes just before `input` reads would only be answered at the next line that is typed. So what is
@@ -88,7 +88,7 @@ def play(game: Game, console: Console, ask: Callable[[Text], str] | None = None,
                 console.print(screen_of(game, decision, console, view))
                 if game.over and (taken == steps or (ask is None and steps is None)):
                     return
-                key = "" if ask is None else _typed(ask, console, decision)
+                key = "" if ask is None else _read_choice(ask, console, decision)
             if key == "q":
                 return
             if key == "r" or decision is None:
@@ -118,7 +118,7 @@ def screen_of(game: Game, decision: Decision | None, console: Console, view: str
     if decision is None:
         foot: list[RenderableType] = [_end(game)]
     else:
-        told += _said(decision)
+        told += _show_answers(decision)
         foot = [_legend(game, decision)]
     room = console.height - PROMPT if console.is_terminal and view == VIEWS[0] else None
 
@@ -132,7 +132,7 @@ def screen_of(game: Game, decision: Decision | None, console: Console, view: str
     if drawing:
         foot = [Text("m: the drawing of the environment", style="dim"), *foot]
     left = room - lines([*head, *foot]) - min(actions, FEWEST + 2)
-    told = [_cropped(console, told, max(left, FEWEST))]
+    told = [_crop(console, told, max(left, FEWEST))]
     rows = room - lines([*head, *told, *foot])
     return Group(*head, *told, *_menu(game, decision, rows if rows < actions else None), *foot)
 
@@ -162,7 +162,7 @@ def _menu(game: Game, decision: Decision | None, lines: int | None = None) -> li
 def _end(game: Game) -> Text:
     success = bool(game.outcome.info.get("success", False))
     how = "success" if success else "no success" if game.outcome.terminated else "no success: out of time"
-    steps = f"{_counted(game.decisions, 'decision')}, {_counted(game.primitive_steps, 'primitive step')}"
+    steps = f"{_count_in_words(game.decisions, 'decision')}, {_count_in_words(game.primitive_steps, 'primitive step')}"
     text = f"{how} · return {game.ret:.3f} · {steps}"
     return Text(text, style="bold green" if success else "bold red")
 
@@ -199,7 +199,7 @@ def _legend(game: Game, decision: Decision) -> Text:
     return Text(" · ".join(parts), style="dim")
 
 
-def _said(d: Decision) -> list[RenderableType]:
+def _show_answers(d: Decision) -> list[RenderableType]:
     """The model's thoughts and free answers, where it was asked for some."""
     thoughts = d.explanation.thoughts
     parts: list[RenderableType] = []
@@ -209,7 +209,7 @@ def _said(d: Decision) -> list[RenderableType]:
     return [*parts, _answers_table(d), Text("")] if d.explanation.answers else parts
 
 
-def _cropped(console: Console, parts: Sequence[RenderableType], lines: int) -> RenderableType:
+def _crop(console: Console, parts: Sequence[RenderableType], lines: int) -> RenderableType:
     """The first `lines` lines; the last of them says that there are more."""
     rendered = console.render_lines(Group(*parts), pad=False)
     if len(rendered) <= lines:
@@ -272,7 +272,7 @@ def _answers_table(d: Decision) -> Table:
     return table
 
 
-def _typed(ask: Callable[[Text], str], console: Console, decision: Decision | None) -> str:
+def _read_choice(ask: Callable[[Text], str], console: Console, decision: Decision | None) -> str:
     """One of r, q, VIEWS, the number of an action, and nothing for Enter."""
     if decision is None:
         prompt, numbers = "Enter: next episode · r: this one again · ?: help · q: quit ", range(0)
@@ -294,5 +294,5 @@ def _percent(share: float) -> str:
     return f"{share:.0%}" if share >= 0.1 or share == 0 else "<0.1%" if share < 0.001 else f"{share:.1%}"
 
 
-def _counted(n: int, what: str) -> str:
+def _count_in_words(n: int, what: str) -> str:
     return f"{n} {what}" if n == 1 else f"{n} {what}s"

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from llmrl.cli.shell import explained
+from llmrl.cli.shell import explain_errors
 
 
 class Scale(StrEnum):
@@ -42,7 +42,7 @@ def reproduce(
 
     What is complete is not run again, and the same command goes on where it stopped. Without a NAME, all names.
     """
-    with explained("stopped; the same command goes on"):
+    with explain_errors("stopped; the same command goes on"):
         from llmrl.report.select import filters_of
 
         settings = filters_of(arguments or [])

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from llmrl.cli.completion import run_names
-from llmrl.cli.shell import RUN, Runs, explained, show
+from llmrl.cli.shell import RUN, Runs, explain_errors, show
 
 app = typer.Typer(help="Look at runs, and remove them.", no_args_is_help=True)
 
@@ -25,7 +25,7 @@ def runs_list(
     runs: Runs = Path("runs"),
 ) -> None:
     """All runs: what tells them apart, how far they are, and how well they do."""
-    with explained():
+    with explain_errors():
         from rich.console import Console
 
         from llmrl.config.compose import ConfigError
@@ -64,7 +64,7 @@ def runs_rm(
     runs: Runs = Path("runs"),
 ) -> None:
     """Remove runs. They are named first; nothing outside the folder of runs is touched."""
-    with explained():
+    with explain_errors():
         from rich.filesize import decimal
 
         from llmrl.report.select import select
@@ -87,7 +87,7 @@ def runs_show(
     run: Annotated[str, typer.Argument(help=RUN, autocompletion=run_names)], runs: Runs = Path("runs")
 ) -> None:
     """One run: its results, its cost, where it comes from, and the command that makes it."""
-    with explained():
+    with explain_errors():
         from llmrl.report.command import shell_line
         from llmrl.report.tables import run_table
         from llmrl.run.load import find_run

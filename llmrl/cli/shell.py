@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from llmrl.core.targets import look_in
+from llmrl.core.targets import add_search_folder
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def _importable(config_dir: Path | None) -> Path | None:
     if config_dir is not None:
-        look_in(config_dir)
+        add_search_folder(config_dir)
     return config_dir
 
 
@@ -44,7 +44,7 @@ PAUSED = 75  # exit code: what a run needs is out of reach for now
 
 
 @contextmanager
-def explained(stopped: str = "stopped") -> Iterator[None]:
+def explain_errors(stopped: str = "stopped") -> Iterator[None]:
     """Errors in one line; exit codes: 2 for what was typed, 1 for what failed, 75 for what is out of reach for now and
     may be typed again, 130 for Ctrl-C, 143 for SIGTERM."""
     try:

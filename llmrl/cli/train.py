@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llmrl.cli import completion
-from llmrl.cli.shell import GOES_ON, PAUSED, ConfigDir, explained, show
+from llmrl.cli.shell import GOES_ON, PAUSED, ConfigDir, explain_errors, show
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -60,7 +60,7 @@ def train(
     """
     flags = {"cached_only": cached_only, "strict": strict}
     overrides = (overrides or []) + [f"{name}=true" for name, on in flags.items() if on]
-    with explained(GOES_ON):
+    with explain_errors(GOES_ON):
         in_sweep = _die_with_the_sweep()
         from llmrl.config.compose import compose, unread_overrides
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from llmrl.cli import completion
-from llmrl.cli.shell import GOES_ON, ConfigDir, explained
+from llmrl.cli.shell import GOES_ON, ConfigDir, explain_errors
 
 
 def tune(
@@ -32,7 +32,7 @@ def tune(
     config_dir: ConfigDir = None,
 ) -> None:
     """Search settings with a fixed budget, on development tasks. The same command continues a search that stopped."""
-    with explained(GOES_ON):
+    with explain_errors(GOES_ON):
         from llmrl.tune.plan import plan
 
         planned = plan(

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from llmrl.cli.shell import explained
+from llmrl.cli.shell import explain_errors
 
 app = typer.Typer(help="Look at the data of worlds, and make some.", no_args_is_help=True)
 
@@ -27,10 +27,10 @@ def worlds_generate(
     index: Annotated[int, typer.Option(min=0, help="The first one's number.")] = 0,
 ) -> None:
     """Write games that another engine can play. The same command writes the same files."""
-    with explained():
-        from llmrl.envs.alfworld.check import generated
+    with explain_errors():
+        from llmrl.envs.alfworld.check import generate_games
 
-        for line in generated(out, split, task, count, index):
+        for line in generate_games(out, split, task, count, index):
             typer.echo(line)
 
 
@@ -39,8 +39,8 @@ def worlds_check(
     world: Annotated[WorldWithData, typer.Argument(help="alfworld: the games in $ALFWORLD_DATA.")],
 ) -> None:
     """How many games there are to play, and which are left out and why; exit code 1 where there is none."""
-    with explained():
-        from llmrl.envs.alfworld.check import checked
+    with explain_errors():
+        from llmrl.envs.alfworld.check import check_games
 
-        for line in checked():
+        for line in check_games():
             typer.echo(line)

@@ -9,17 +9,17 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from llmrl.config.unread import Settings, asks_a_model, informed, unread
-from llmrl.core.overrides import ConfigError, ConfigFolders, closest_first, one_of, shown
+from llmrl.config.unread import Settings, asks_a_model, find_informed_uses, find_unread
+from llmrl.core.overrides import ConfigError, ConfigFolders, closest_first, format_value, one_of
 from llmrl.lm.http.address import check_url, read_key
-from llmrl.schema.fields import Allowed, Schema, allowed
+from llmrl.schema.fields import Allowed, Schema, read_allowed
 from llmrl.schema.kinds import has_schema, schema_of
 from llmrl.schema.learners import LearnerConfig
 from llmrl.schema.lm import OpenAILMConfig, TransformersLMConfig
 from llmrl.schema.run import TrainConfig
 
 
-def refuse(cfg: DictConfig, folders: ConfigFolders) -> None:
+def refuse_invalid(cfg: DictConfig, folders: ConfigFolders) -> None:
     """Raises ConfigError where `cfg`, typed and resolved, cannot run as it was meant."""
     _refuse_missing(cfg, folders)
     _refuse_values(cfg)
@@ -35,10 +35,10 @@ def plain_settings(cfg: DictConfig) -> dict[str, Any]:
 def refuse_keyless(cfg: DictConfig) -> None:
     """Raises ConfigError where a run that may ask a server could not show it a key. What is finished needs none."""
     if has_schema("lm", cfg.lm, OpenAILMConfig) and not cfg.cached_only:
-        _explained(lambda: read_key(cfg.lm.api_key_env))
+        _raise_as_config_error(lambda: read_key(cfg.lm.api_key_env))
 
 
-def _explained(look: Callable[[], object]) -> None:
+def _raise_as_config_error(look: Callable[[], object]) -> None:
     """What a part of llmrl finds wrong with its settings is wrong with what was typed."""
     try:
         look()
@@ -74,7 +74,7 @@ def _refuse_values(cfg: DictConfig) -> None:
                 continue
             if number not in allows.range:
                 word = f", or {allows.word}" if allows.word else ""
-                raise ConfigError(f"{key}={shown(number)}: it must be {allows.range}{word}")
+                raise ConfigError(f"{key}={format_value(number)}: it must be {allows.range}{word}")
     if cfg.numerics != TrainConfig.numerics:
         raise ConfigError(
             f"numerics={cfg.numerics}: this llmrl computes with numerics {TrainConfig.numerics}; "
@@ -91,7 +91,7 @@ def _refuse_values(cfg: DictConfig) -> None:
 def _values(node: DictConfig, path: str = "") -> Iterator[tuple[str, Any, Allowed]]:
     """Dotted key, value and what is allowed, of every setting that has a schema of ours."""
     schema = OmegaConf.get_type(node)
-    for name, allows in allowed(schema).items() if schema is not None and is_dataclass(schema) else ():
+    for name, allows in read_allowed(schema).items() if schema is not None and is_dataclass(schema) else ():
         if isinstance(node[name], DictConfig):
             yield from _values(node[name], f"{path}{name}.")
         else:
@@ -113,9 +113,9 @@ def _refuse_combinations(cfg: DictConfig, folders: ConfigFolders) -> None:
     for problem in _problems(OmegaConf.to_object(cfg), has_data=cfg.data is not None):
         raise ConfigError(problem)
     settings = Settings.of(plain_settings(cfg))
-    _refuse_supports(prior, informed(settings))
-    _refuse_trust(cfg, informed(settings))
-    _refuse_labels(cfg, informed(settings))
+    _refuse_supports(prior, find_informed_uses(settings))
+    _refuse_trust(cfg, find_informed_uses(settings))
+    _refuse_labels(cfg, find_informed_uses(settings))
     asks = asks_a_model(settings)
     if asks and cfg.lm is None:
         raise ConfigError(
@@ -125,7 +125,7 @@ def _refuse_combinations(cfg: DictConfig, folders: ConfigFolders) -> None:
     if asks and cfg.prompt is None:
         raise ConfigError(f"prior={prior.name} asks a language model and there is no prompt: add prompt=plain")
     if has_schema("lm", cfg.lm, OpenAILMConfig) and cfg.lm.serve is None:
-        _explained(lambda: check_url(cfg.lm.url, cfg.lm.allow_http))
+        _raise_as_config_error(lambda: check_url(cfg.lm.url, cfg.lm.allow_http))
     if cfg.prompt is not None:
         if cfg.prompt.think == "each" and prior.source != "generated":
             raise ConfigError(
@@ -134,7 +134,7 @@ def _refuse_combinations(cfg: DictConfig, folders: ConfigFolders) -> None:
             )
         from llmrl.prompts.prompt import Prompt
 
-        _explained(lambda: Prompt(cfg.prompt))
+        _raise_as_config_error(lambda: Prompt(cfg.prompt))
         _refuse_nothing_left(cfg)
     if cfg.data is not None:
         _refuse_data(cfg, folders)
@@ -154,11 +154,11 @@ def _problems(settings: object, has_data: bool) -> Iterator[str]:
 
 def _refuse_unread(cfg: DictConfig, settings: Settings) -> None:
     """A person who sets what nothing reads would think that they had tried it."""
-    for key, rule in unread(settings).items():
+    for key, rule in find_unread(settings).items():
         part, _, name = key.rpartition(".")
         default = getattr(OmegaConf.get_type(OmegaConf.select(cfg, part) or cfg), name, None)
         if rule.refused and (value := OmegaConf.select(cfg, key)) != default:
-            raise ConfigError(f"{key}={shown(value)}: {rule.why}")
+            raise ConfigError(f"{key}={format_value(value)}: {rule.why}")
 
 
 def _refuse_supports(prior: DictConfig, informed_uses: list[str]) -> None:
@@ -242,7 +242,7 @@ def _refuse_misnamed(prior: DictConfig, folders: ConfigFolders) -> None:
         others = [name for name, other in kinds.items() if other == mine]
         key = "control" if kinds[prior.name].endswith(prior.source) else "source"
         raise ConfigError(
-            f"prior.{key}={shown(prior[key])}: prior={prior.name} is made from {kinds[prior.name]}; "
+            f"prior.{key}={format_value(prior[key])}: prior={prior.name} is made from {kinds[prior.name]}; "
             f"for {mine} use prior={' or '.join(others)}"
         )
 

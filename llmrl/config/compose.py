@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, cast, get_args, get_type_hints
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from llmrl.config.checks import plain_settings, refuse
-from llmrl.config.unread import asks_a_model, unread
+from llmrl.config.checks import plain_settings, refuse_invalid
+from llmrl.config.unread import asks_a_model, find_unread
 from llmrl.core.files import flatten
 from llmrl.core.overrides import (
     ConfigError,
@@ -25,14 +25,14 @@ from llmrl.core.overrides import (
     TextExpected,
     as_text,
     first_line,
+    format_value,
     long_form,
     one_of,
     parse,
     refuse_secrets,
-    shown,
     unknown_key,
 )
-from llmrl.schema.fields import Allowed, allowed
+from llmrl.schema.fields import Allowed, read_allowed
 from llmrl.schema.kinds import KINDS, OLD_TARGETS, PARTS, has_schema, schema_of
 from llmrl.schema.learners import NoLearnerConfig
 from llmrl.schema.lm import OpenAILMConfig
@@ -44,11 +44,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ConfigError",
-    "cells",
+    "as_checked",
     "check",
-    "checked",
     "compose",
     "config_folder",
+    "expand_sweep",
     "unread_overrides",
 ]
 
@@ -78,7 +78,7 @@ def compose(overrides: Sequence[str] = (), config_dir: Path | None = None) -> Di
         raise ConfigError(f"{error}; {as_text(typed)}" if typed else str(error)) from None
 
 
-def cells(overrides: Sequence[str], config_dir: Path | None = None) -> list[list[str]]:
+def expand_sweep(overrides: Sequence[str], config_dir: Path | None = None) -> list[list[str]]:
     """The overrides of each run of a sweep, in Hydra's order: the last key varies fastest.
 
     Hydra's sweep syntax: `a,b`, `choice(a,b)`, `range(0,5)`, and `glob(*)` for the options of a group.
@@ -98,7 +98,7 @@ def cells(overrides: Sequence[str], config_dir: Path | None = None) -> list[list
 
 
 def check(cfg: DictConfig, folders: ConfigFolders | None = None) -> DictConfig:
-    """A composed config, checked against the schemas: typed, resolved, read-only, without what cannot change a result.
+    """A composed config, checked against the schemas: typed, resolved, read-only, without parts that are not used.
 
     Where nothing asks a model, `lm` and `prompt` become null; where nothing is learned, or the learner reads texts
     itself, `encoder`; a number's name becomes the number, and an old `_target_` of llmrl's own the kind that it was.
@@ -131,23 +131,23 @@ def check(cfg: DictConfig, folders: ConfigFolders | None = None) -> DictConfig:
         raw["learner"]["weights"] = None
     if not getattr(learner, "reads_vectors", True):
         raw["encoder"] = None
-    typed = _typed(TrainConfig, raw)
+    typed = _to_node(TrainConfig, raw)
     if not asks_a_model(plain_settings(typed)):
         typed.lm = typed.prompt = None
-    refuse(typed, folders)
+    refuse_invalid(typed, folders)
     OmegaConf.set_struct(typed, True)
     OmegaConf.set_readonly(typed, True)
     return typed
 
 
-def checked(cfg: DictConfig) -> DictConfig:
+def as_checked(cfg: DictConfig) -> DictConfig:
     """`check(cfg)`, where `cfg` is not as `check` leaves it already."""
     return cfg if OmegaConf.get_type(cfg) is TrainConfig and OmegaConf.is_readonly(cfg) else check(cfg)
 
 
 def unread_overrides(overrides: Sequence[str], cfg: DictConfig, config_dir: Path | None = None) -> list[str]:
     """A line for each choice and setting that was typed and that the run `cfg`, which came of it, does not read."""
-    found = {key: rule.why for key, rule in unread(plain_settings(cfg)).items()}
+    found = {key: rule.why for key, rule in find_unread(plain_settings(cfg)).items()}
     parsed = parse(long_form(overrides), ConfigFolders(config_folder(), config_dir))
     learner = f"learner={cfg.learner.name}"
     asker = f"prior={cfg.prior.name}" if "prior" in [o.key_or_group for o in parsed] else learner
@@ -187,13 +187,13 @@ def _by_kind(part: str, node: Any) -> Any:
     old = OLD_TARGETS[part].get(str(target))
     if kind is not None and target is not None and (old is not None or kind in ours):
         raise ConfigError(
-            f"{part}.kind={shown(kind)} and {part}._target_={target}: both say what {part} is; leave one out, or say "
-            "null for one that is inherited"
+            f"{part}.kind={format_value(kind)} and {part}._target_={target}: both say what {part} is; leave one out, "
+            "or say null for one that is inherited"
         )
     if target is not None and old is None:  # somebody else's; a `kind` is a setting of theirs
         return {key: value for key, value in node.items() if key != "kind" or value is not None}
     if old is None and kind not in ours:
-        raise ConfigError(f"{one_of(f'{part}.kind', shown(kind), ours)}; a _target_ names a class of your own")
+        raise ConfigError(f"{one_of(f'{part}.kind', format_value(kind), ours)}; a _target_ names a class of your own")
     return {"kind": old or kind, **{key: value for key, value in node.items() if key not in ("kind", "_target_")}}
 
 
@@ -274,7 +274,7 @@ def _keys(node: DictConfig, prefix: str = "") -> list[str]:
     return keys
 
 
-def _typed(schema: type, values: dict[str, Any], path: str = "") -> DictConfig:
+def _to_node(schema: type, values: dict[str, Any], path: str = "") -> DictConfig:
     """`values` in a node of `schema`, key by key, so that an error can name its key."""
     node = copy.deepcopy(_blank(schema))
     hints = _hints(schema)
@@ -286,14 +286,14 @@ def _typed(schema: type, values: dict[str, Any], path: str = "") -> DictConfig:
         if not path and key in PARTS and isinstance(value, dict):
             inner = schema_of(key, value)
         if inner is not None and isinstance(value, dict):
-            value = _typed(inner, value, f"{where}.")
-        allows = allowed(schema)[key]
+            value = _to_node(inner, value, f"{where}.")
+        allows = read_allowed(schema)[key]
         try:
             node[key] = allows.names.get(value, value) if isinstance(value, str) else _whole(value, hints[key])
         except OmegaConfBaseException:
             names = (f"{name} ({n})" for name, n in allows.names.items())
             kind = ", or ".join((kind_in_words(hints[key], where, allows), *names))
-            said = f"{where}={shown(value)}: expected {kind}"
+            said = f"{where}={format_value(value)}: expected {kind}"
             if isinstance(value, list | dict) and str in (hints[key], *get_args(hints[key])):
                 raise TextExpected(said, where) from None
             raise ConfigError(said) from None

@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from llmrl.config.compose import ConfigError, config_folder, dataclass_in, kind_in_words
 from llmrl.core.files import flatten
 from llmrl.core.overrides import ConfigFolders, one_of, unknown_key
-from llmrl.schema.fields import Allowed, allowed
+from llmrl.schema.fields import Allowed, read_allowed
 from llmrl.schema.kinds import PARTS, schema_of
 from llmrl.schema.priors import PriorConfig, PromptConfig
 from llmrl.schema.run import TrainConfig
@@ -134,7 +134,7 @@ def _settings(of: type | None, node: Mapping[str, Any], path: str) -> Iterator[S
             for inner_key, leaf in flatten(value, key).items():
                 yield Setting(inner_key, leaf, "", "", "")
         else:
-            allows = allowed(of)[name]
+            allows = read_allowed(of)[name]
             yield Setting(key, value, kind_in_words(hints[name], key, allows), _in_words(allows), meanings(of)[name])
 
 

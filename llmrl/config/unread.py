@@ -57,7 +57,7 @@ class Rule(NamedTuple):
     refused: bool = False
 
 
-def unread(config: Mapping[str, Any]) -> dict[str, Rule]:
+def find_unread(config: Mapping[str, Any]) -> dict[str, Rule]:
     """Dotted key -> why it is not read, of each such setting of a config as plain data, nested or flat."""
     s = Settings.of(config)
     found: dict[str, Rule] = {}
@@ -73,10 +73,10 @@ def asks_a_model(config: Mapping[str, Any]) -> bool:
     """Whether a run's prior asks a language model anything."""
     s = Settings.of(config)
     source = SOURCES.get(s["prior.source"])
-    return source is not None and source.asks and bool(informed(s))
+    return source is not None and source.asks and bool(find_informed_uses(s))
 
 
-def informed(s: Settings) -> list[str]:
+def find_informed_uses(s: Settings) -> list[str]:
     """The uses of the prior that the run has, and that are told what the prior says."""
     return [use for use in _uses(s) if not s[f"prior.{use}.uniform"]]
 
@@ -144,7 +144,7 @@ def _shows_no_history(s: Settings) -> bool:
     """Whether no prompt has any, and no draw depends on it."""
     from llmrl.prompts.prompt import names_in
 
-    drawn_anew = all(s[f"prior.{use}.redraw"] == "visit" for use in informed(s))
+    drawn_anew = all(s[f"prior.{use}.redraw"] == "visit" for use in find_informed_uses(s))
     of_examples_alone = s["prior.control"] == "marginal" and drawn_anew
     return "history" not in names_in(s["prompt.template"]) or (of_examples_alone and not s["prompt.shots"])
 
@@ -200,7 +200,7 @@ def _decisions(s: Settings) -> Any:
 
 def _reads_no_more(s: Settings) -> bool:
     """Whether every free answer is an action, and none is passed over between two visits."""
-    return s["prior.projection"] == "last" and all(s[f"prior.{use}.redraw"] == "never" for use in informed(s))
+    return s["prior.projection"] == "last" and all(s[f"prior.{use}.redraw"] == "never" for use in find_informed_uses(s))
 
 
 def _never_forgets(s: Settings) -> bool:
@@ -252,7 +252,7 @@ UNREAD: tuple[Rule, ...] = (
     Rule(_keys("prior", "labels head"), _READS("scored, sampled or learned"), _not_from("scored", "learned"),
          refused=True),
     Rule(_keys("prior", "mix"), "prior={prior} is uniform anyway", lambda s: s["prior.source"] == "uniform"),
-    Rule(_keys("prior", _KNOWN), "no use of the prior is left that knows it", lambda s: not informed(s)),
+    Rule(_keys("prior", _KNOWN), "no use of the prior is left that knows it", lambda s: not find_informed_uses(s)),
     Rule(_keys("prior", "head"), "prior.labels=0 fits nothing", lambda s: s["prior.labels"] == 0),
     Rule(_keys("prior.behaviour", "k redraw uniform"), "nobody acts while it learns from data", _learns_from_data),
     Rule(_keys("prior.target", "k redraw uniform"), "learner={learner} has no targets in this run", _has_no_target),

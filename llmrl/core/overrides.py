@@ -193,7 +193,7 @@ def closest_first(name: str, others: Iterable[str]) -> list[str]:
     return sorted(others, key=lambda other: -SequenceMatcher(None, name, other).ratio())
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A value as a person would type it."""
     return json.dumps(value) if value is None or isinstance(value, bool | list | dict) else str(value)
 

@@ -17,13 +17,13 @@ class Keeping(Protocol):
     def restore(self, saved: Any) -> None: ...
 
 
-def look_in(config_dir: Path) -> None:
+def add_search_folder(config_dir: Path) -> None:
     """Modules that its `_target_`s name are looked for in the working folder, beside `config_dir`, and inside it."""
     paths = [str(path.resolve()) for path in (Path.cwd(), config_dir.resolve().parent, config_dir)]
     sys.path[:] = [*dict.fromkeys([*paths, *sys.path])]
 
 
-def imported(path: str) -> Any:
+def import_target(path: str) -> Any:
     """What `_target_` names. Raises ValueError where it cannot be had, whatever its module raises."""
     from hydra.utils import get_object
 

@@ -117,7 +117,7 @@ class DataSet:
             then.append(state(tasks[i], after[i], later[i], range(max(first, i + 1 - history_turns), i + 1)))
         return before, then
 
-    def drawn(self, size: int | None, seed: int) -> np.ndarray:
+    def draw_rows(self, size: int | None, seed: int) -> np.ndarray:
         """int64 [size]: rows of whole episodes, in an order that `seed` decides; the last one is cut where it is full.
 
         A smaller size is the beginning of a larger one. Raises ValueError where there are not so many rows.
@@ -227,7 +227,7 @@ def check(data: DataSet, where: str) -> DataSet:
             (sizes[data["next_actions"]] == 0) & ~data["terminated"],
             "it ends nothing, and the menu after it is empty",
         ),
-        (_misnumbered(episode), "episodes are not numbered 0, 1, 2, ... in order"),
+        (_find_misnumbered(episode), "episodes are not numbered 0, 1, 2, ... in order"),
         (last & ~ended, "its episode stops here without an end: neither terminated nor truncated"),
         (ended & ~last, "its episode goes on after its end"),
         *(
@@ -246,7 +246,7 @@ def check(data: DataSet, where: str) -> DataSet:
     return data
 
 
-def _misnumbered(episode: np.ndarray) -> np.ndarray:
+def _find_misnumbered(episode: np.ndarray) -> np.ndarray:
     """Where the number is neither that of the row before nor the one after it; the first one is 0."""
     step = np.diff(episode.astype(np.int64), prepend=0)
     return (step < 0) | (step > 1) | (np.append(episode[0] != 0, np.zeros(len(episode) - 1, dtype=bool)))

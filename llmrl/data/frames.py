@@ -57,7 +57,7 @@ class FrameWriter:
             if "rows" not in payload:
                 _refuse_other(self.path, payload, about)
             else:
-                self._known(payload)
+                self._refuse_unknown(payload)
                 self.kept.append((len(payload["rows"]), payload["note"]))
         return end
 
@@ -84,7 +84,7 @@ class FrameWriter:
         self._file.write(_HEAD.pack(len(data), zlib.crc32(data)) + data)
         self._file.flush()  # the system has it now: only a power cut can still lose it
 
-    def _known(self, payload: Mapping[str, Any]) -> None:
+    def _refuse_unknown(self, payload: Mapping[str, Any]) -> None:
         for text in payload["texts"]:
             self._texts[text] = len(self._texts)
         for menu in payload["menus"]:

@@ -31,7 +31,7 @@ SUCCEEDED = 0.5  # the released code counts an episode of Overcooked as a succes
 
 def read_official(path: Path, cut: int | None = None) -> Iterator[dict[str, Any]]:
     """Its rows. `cut`: decisions after which the original cut an episode (51 for salad). Raises DataError."""
-    loaded = _loaded(path)
+    loaded = _load(path)
     if not isinstance(loaded, list | tuple) or not loaded:
         raise DataError(f"{path} holds {type(loaded).__name__}, and has to hold a list of tuples")
     if isinstance(loaded[0], list | tuple) and len(loaded[0]) == len(TRAJECTORY):
@@ -125,7 +125,7 @@ class _Plain(pickle.Unpickler):
 class _NotPlain(Exception): ...
 
 
-def _loaded(path: Path) -> Any:
+def _load(path: Path) -> Any:
     try:
         data = path.read_bytes()
     except OSError as error:

@@ -39,10 +39,10 @@ def write_parquet(path: Path, data: DataSet) -> None:
         if name in MENUS:
             offsets = np.append(0, np.cumsum(sizes[values])).astype(np.int32)
             inner = np.concatenate([flat[first[m] : first[m + 1]] for m in values.tolist()])
-            arrays[name] = pa.ListArray.from_arrays(offsets, _encoded(pa, inner, texts))
+            arrays[name] = pa.ListArray.from_arrays(offsets, _encode(pa, inner, texts))
         elif name in _NAMED:
             ids = flat[first[data["actions"]] + values] if name == "action" else values
-            arrays[name] = _encoded(pa, ids, texts)
+            arrays[name] = _encode(pa, ids, texts)
         elif name == "success":
             arrays[name] = pa.array(values == 1, pa.bool_(), mask=values == UNKNOWN)
         else:
@@ -109,7 +109,7 @@ def read_parquet(path: Path) -> DataSet:
     return data
 
 
-def _encoded(pa: Any, ids: np.ndarray, texts: pyarrow.Array) -> pyarrow.Array:
+def _encode(pa: Any, ids: np.ndarray, texts: pyarrow.Array) -> pyarrow.Array:
     """Of the texts only those that appear, as they appear."""
     kept, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
     order = np.argsort(first)

@@ -161,7 +161,7 @@ class Replay:
             weights,
         )
 
-    def erred(self, places: np.ndarray, errors: np.ndarray) -> None:
+    def set_errors(self, places: np.ndarray, errors: np.ndarray) -> None:
         """`errors` [B]: y - Q at the transitions that lie at `places`. Nothing to do where draws are uniform."""
         if self._chances is not None:
             chances = (np.abs(errors) + SMALLEST_ERROR) ** self.priority

@@ -43,7 +43,7 @@ class OfflineData:
         k = self.candidates.k_S[self.state]
         return float(np.where(k > 0, 1 - (1 - p_N) ** k, p_N > 0).mean())
 
-    def taken(self) -> np.ndarray:
+    def find_taken(self) -> np.ndarray:
         """bool [S, A]: the actions that some row takes in a state."""
         first: dict[TextState, int] = {}
         same_S = np.array([first.setdefault(state, i) for i, state in enumerate(self.states)])
@@ -113,7 +113,7 @@ class Supports:
         return (np.arange(0, cumulative_BA.size, cumulative_BA.shape[1])[:, None] + drawn_BK).ravel()
 
 
-def joined(log_w_BA: np.ndarray, also_BA: np.ndarray) -> np.ndarray:
+def join(log_w_BA: np.ndarray, also_BA: np.ndarray) -> np.ndarray:
     """More candidates: those that are new weigh as much as the lightest there was, and all are normalised anew.
 
     Where nothing is new, weights stay what they are, to the last bit.

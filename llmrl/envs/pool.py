@@ -131,7 +131,7 @@ def _serve(connection: Connection, make: Callable[[], TextWorld]) -> None:
             try:
                 for c in commands:
                     if c.env not in envs:
-                        envs[c.env] = _made(make, c.env)
+                        envs[c.env] = _make_env(make, c.env)
                 connection.send([_do(envs[c.env], c) for c in commands])
             except WorldError as error:
                 connection.send(str(error))
@@ -148,7 +148,7 @@ def _first(make: Callable[[], TextWorld]) -> TextWorld:
         raise _world_error("the world, when it was made,", error) from error
 
 
-def _made(make: Callable[[], TextWorld], env: int) -> TextWorld:
+def _make_env(make: Callable[[], TextWorld], env: int) -> TextWorld:
     try:
         return make()
     except Exception as error:

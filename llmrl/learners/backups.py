@@ -46,7 +46,7 @@ def soft(target_BC: Tensor, log_w_BC: Tensor, alpha: float) -> Tensor:
     return alpha * posterior(target_BC, log_w_BC, alpha).logsumexp(-1)
 
 
-def expected(target_BC: Tensor, logits_BC: Tensor) -> Tensor:
+def expected_backup(target_BC: Tensor, logits_BC: Tensor) -> Tensor:
     """`logits_BC`: log pi up to a constant."""
     return (logits_BC.softmax(-1) * target_BC.masked_fill(logits_BC == -torch.inf, 0.0)).sum(-1)
 
@@ -55,7 +55,7 @@ def at(target_BC: Tensor, places_B: Tensor) -> Tensor:
     return target_BC.gather(-1, places_B.unsqueeze(-1)).squeeze(-1)
 
 
-def drawn(logits_BC: Tensor, rng: np.random.Generator) -> np.ndarray:
+def draw_actions(logits_BC: Tensor, rng: np.random.Generator) -> np.ndarray:
     """int64 [B]: one draw a row, by inverting the cumulative distribution."""
     p = logits_BC.double().softmax(-1).numpy()
     return draw_from(p.cumsum(-1), rng.random(len(p)))

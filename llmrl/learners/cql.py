@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from llmrl.data.training_set import OfflineData, joined
+from llmrl.data.training_set import OfflineData, join
 from llmrl.learners import backups
 from llmrl.learners.offline import FromData
 from llmrl.schema.learners import CQLConfig
@@ -44,7 +44,7 @@ class CQL(FromData):
         returns, discounts, after = data.n_step(cfg.n_step, cfg.gamma, cfg.discount_by == "primitive_steps")
         self.returns, self.discounts = returns.astype(np.float32), discounts.astype(np.float32)
         self.after = np.maximum(after, 0)  # where the episode terminated the discount is 0: any state will do
-        self.taken_SA = data.taken()
+        self.taken_SA = data.find_taken()
 
     def loss(self, rows: np.ndarray) -> tuple[Tensor, dict[str, Tensor]]:
         state, action = self.data.state[rows], self.data.action[rows]
@@ -80,7 +80,7 @@ class CQL(FromData):
             return among_BA, None
         log_w_BA = self.data.candidates.draw(states, self.draws)
         for also_BA in also:
-            log_w_BA = joined(log_w_BA, also_BA)
+            log_w_BA = join(log_w_BA, also_BA)
         return log_w_BA > -np.inf, log_w_BA
 
     @torch.no_grad()
@@ -95,7 +95,7 @@ class CQL(FromData):
         log_w_BA = torch.from_numpy(log_w).float()
         if cfg.backup == "soft":
             return backups.soft(target_BA, log_w_BA, cfg.alpha)
-        return backups.expected(target_BA, backups.posterior(online[0], log_w_BA, cfg.alpha))
+        return backups.expected_backup(target_BA, backups.posterior(online[0], log_w_BA, cfg.alpha))
 
 
 def _half_square(q_B: Tensor, y_B: Tensor, reduction: str) -> Tensor:

@@ -63,7 +63,7 @@ class DQN:
 
     def __init__(self, cfg: DQNConfig, seed: int, table: FeatureTable) -> None:
         self.cfg, self.table = cfg, table
-        self.q = _initialised(cfg, table, integer(seed, "initialisation"))
+        self.q = _make_network(cfg, table, integer(seed, "initialisation"))
         self.target = copy.deepcopy(self.q).requires_grad_(False)
         self.optimiser = AdamW(self.q.parameters(), cfg.lr, cfg.weight_decay)
         self.window = NStepWindow(cfg.n_step, cfg.gamma, cfg.discount_by == "primitive_steps")
@@ -112,8 +112,8 @@ class DQN:
         optimistic: bool = False,
     ) -> np.ndarray:
         q_BC = self._q_of(self.table.ids(states), candidates, optimistic)
-        log_w_BC = torch.from_numpy(_padded([c.log_weights for c in candidates], -np.inf)).float()
-        picked = backups.drawn(self._logits(q_BC, log_w_BC, alpha), rng)
+        log_w_BC = torch.from_numpy(_pad([c.log_weights for c in candidates], -np.inf)).float()
+        picked = backups.draw_actions(self._logits(q_BC, log_w_BC, alpha), rng)
         return np.array([c.actions[i] for c, i in zip(candidates, picked, strict=True)])
 
     def _logits(self, q_BC: Tensor, log_w_BC: Tensor, alpha: float) -> Tensor:
@@ -123,7 +123,7 @@ class DQN:
     @torch.no_grad()
     def _q_of(self, ids: np.ndarray, candidates: Sequence[Candidates], optimistic: bool = False) -> Tensor:
         """Q [B, C]; -inf where a state has fewer candidates."""
-        rows = _padded([c.actions + self.table.first_row[i] for i, c in zip(ids, candidates, strict=True)], -1)
+        rows = _pad([c.actions + self.table.first_row[i] for i, c in zip(ids, candidates, strict=True)], -1)
         rows = rows.astype(np.int64)
         q_BC = (self._optimistic if optimistic else self._values)(rows, self.q)[0]
         refuse_divergence("Q", q_BC[torch.from_numpy(rows >= 0)], self.cfg.lr)
@@ -218,7 +218,7 @@ class DQN:
         norm = nn.utils.clip_grad_norm_(self.q.parameters(), self.cfg.grad_clip)
         refuse_divergence("the loss or its gradient", torch.stack([loss.detach(), norm]), self.cfg.lr)
         self.optimiser.step()
-        self.replay.erred(b.places, (y_B - q_B).detach().numpy())
+        self.replay.set_errors(b.places, (y_B - q_B).detach().numpy())
         self.steps += 1
         if self.steps % self.cfg.target_every == 0:
             with torch.no_grad():  # theta_target <- theta_target + rate (theta - theta_target)
@@ -243,9 +243,9 @@ class DQN:
             return backups.soft(target_BC, log_w_BC, alpha)
         logits_BC = self._logits(online[0], log_w_BC, alpha)
         if kind == "expected":
-            return backups.expected(target_BC, logits_BC)
+            return backups.expected_backup(target_BC, logits_BC)
         assert kind == "sampled"
-        return backups.at(target_BC, torch.from_numpy(backups.drawn(logits_BC, self.backup)))
+        return backups.at(target_BC, torch.from_numpy(backups.draw_actions(logits_BC, self.backup)))
 
     # ---- what is kept -----------------------------------------------------------------------------------------------
 
@@ -285,7 +285,7 @@ _STREAMS = ("rng", "backup")
 _COUNTERS = ("decisions", "episodes", "steps", "rounds")
 
 
-def _initialised(cfg: DQNConfig, table: FeatureTable, seed: int) -> nn.Sequential:
+def _make_network(cfg: DQNConfig, table: FeatureTable, seed: int) -> nn.Sequential:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         q = network(table.encoder.dim, cfg.hidden)
@@ -296,12 +296,12 @@ def _initialised(cfg: DQNConfig, table: FeatureTable, seed: int) -> nn.Sequentia
 
 def _modes_of_product(proposals: Sequence[Proposal], q: Sequence[np.ndarray], alpha: float) -> list[np.ndarray]:
     with np.errstate(divide="ignore"):
-        log_w_BC = torch.from_numpy(_padded([np.log(p.weights) for p in proposals], -np.inf)).float()
-    pi_BC = backups.product(torch.from_numpy(_padded(q, -np.inf)).float(), log_w_BC, alpha).double().softmax(-1).numpy()
+        log_w_BC = torch.from_numpy(_pad([np.log(p.weights) for p in proposals], -np.inf)).float()
+    pi_BC = backups.product(torch.from_numpy(_pad(q, -np.inf)).float(), log_w_BC, alpha).double().softmax(-1).numpy()
     return [pi_C[: p.weights.size] for pi_C, p in zip(pi_BC, proposals, strict=True)]
 
 
-def _padded(rows: Sequence[np.ndarray], fill: float) -> np.ndarray:
+def _pad(rows: Sequence[np.ndarray], fill: float) -> np.ndarray:
     width = max(row.size for row in rows)
     out = np.full((len(rows), width), fill, dtype=np.float64)
     for i, row in enumerate(rows):

@@ -214,15 +214,15 @@ class _Network(nn.Module):
         parts, which = np.unique(states, axis=0, return_inverse=True)
         lines, line_of = np.unique(parts[:, :2], return_inverse=True)
         acts, act_of = np.unique(np.concatenate([parts[:, 2:].ravel(), actions]), return_inverse=True)
-        h_lines = self._encoded(self.line, texts, lines)
-        h_acts = self._encoded(self.action, texts, acts)
+        h_lines = self._encode(self.line, texts, lines)
+        h_acts = self._encode(self.action, texts, acts)
         past = act_of[: parts[:, 2:].size].reshape(parts[:, 2:].shape)
         h_s = torch.cat([h_lines[line_of.reshape(-1, 2)].flatten(1), h_acts[past].flatten(1)], dim=-1)
         h_a = self.of_action(h_acts)[act_of[past.size :]]
         joint = self.of_state(h_s)[which.reshape(-1)[of]] + h_a
         return self.score(joint.relu()).squeeze(-1)
 
-    def _encoded(self, gru: nn.GRU, texts: _Texts, ids: np.ndarray) -> Tensor:
+    def _encode(self, gru: nn.GRU, texts: _Texts, ids: np.ndarray) -> Tensor:
         """The last hidden state of each text: [texts, hidden]."""
         tokens = [texts.tokens[i] for i in ids]
         states, _ = gru(self.words(pad_sequence(tokens)))  # padded at the end: no real word sees it
@@ -234,7 +234,7 @@ class _Texts:
 
     def __init__(self, history_turns: int) -> None:
         self.history_turns = history_turns
-        self.tokens = [_hashed("")]  # int64 [words] each
+        self.tokens = [_hash_words("")]  # int64 [words] each
         self._numbers = {"": 0}
         self._read: dict[TextState, _Read] = {}
 
@@ -256,11 +256,11 @@ class _Texts:
     def _number(self, text: str) -> int:
         if text not in self._numbers:
             self._numbers[text] = len(self.tokens)
-            self.tokens.append(_hashed(text))
+            self.tokens.append(_hash_words(text))
         return self._numbers[text]
 
 
-def _hashed(text: str) -> Tensor:
+def _hash_words(text: str) -> Tensor:
     """int64 [words], at least one."""
     words = re.findall(r"\w+|[^\w\s.,;:!?]", text.casefold()) or [""]
     return torch.tensor([zlib.crc32(word.encode()) % ROWS for word in words])

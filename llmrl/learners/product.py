@@ -34,7 +34,7 @@ class ProductOfExperts(FromData):
             for i, c in enumerate(candidates):
                 log_w_A = np.full(values[i].size, -np.inf)
                 log_w_A[c.actions] = c.log_weights
-                values[i] = self._sharpened(values[i], log_w_A, alpha)
+                values[i] = self._sharpen(values[i], log_w_A, alpha)
         return choose(values, candidates, alpha, rng)
 
     def policy(self, states: Sequence[TextState], proposals: Sequence[Proposal], greedy: bool) -> list[np.ndarray]:
@@ -42,10 +42,10 @@ class ProductOfExperts(FromData):
         if self.sharpens_both:
             with np.errstate(divide="ignore"):
                 pairs = zip(values, proposals, strict=True)
-                values = [self._sharpened(f_A, np.log(p.weights), alpha) for f_A, p in pairs]
+                values = [self._sharpen(f_A, np.log(p.weights), alpha) for f_A, p in pairs]
         return choice_probabilities(values, proposals, alpha)
 
-    def _sharpened(self, f_A: np.ndarray, log_w_A: np.ndarray, alpha: float) -> np.ndarray:
+    def _sharpen(self, f_A: np.ndarray, log_w_A: np.ndarray, alpha: float) -> np.ndarray:
         """v with w exp(v/alpha) ~ [w exp(lambda f)]^(1/alpha): lambda f + (1 - alpha) log w, float64 [actions].
 
         With alpha = 0, where the largest v is taken, that is lambda f + log w. log w is taken up to a constant: of a

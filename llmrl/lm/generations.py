@@ -70,7 +70,7 @@ class Generations:
             asked |= await self._stop(server, sampling)
             while True:
                 body = _body(server, asked, seed, n, sampling)
-                found = await self._answered(server, body, n, sampling, is_chat, isinstance(prompt, Conversation))
+                found = await self._answer(server, body, n, sampling, is_chat, isinstance(prompt, Conversation))
                 if found is None:
                     continue
                 if "stop" in body and any(said.lack == "cut_short" and said.ended for said in found):
@@ -95,7 +95,7 @@ class Generations:
         ids = [token for some in tokens if len(some) == 1 for token in some]
         return {"stop": list(texts), **({"stop_token_ids": ids} if ids else {})}
 
-    async def _answered(
+    async def _answer(
         self, server: Server, body: Mapping[str, Any], n: int, sampling: Sampling, is_chat: bool, thinks: bool
     ) -> list[Said] | None:
         """None: what the server refused is left out from now on, and it is to be asked again."""
@@ -111,7 +111,7 @@ class Generations:
                 return [Said("", "filtered")] * n
             if refused.complaint.unfinished:
                 return [Said("", "cut_short", ended=False)] * n
-            name = refused.complaint.named([k for k in NEEDLESS if k in body and _is_needless(k, body[k])])
+            name = refused.complaint.find_name([k for k in NEEDLESS if k in body and _is_needless(k, body[k])])
             if name is None or (name == "max_tokens" and "max_completion_tokens" not in refused.complaint.words):
                 raise
             server.left_out.add(name)

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from llmrl.lm.store import making, models_folder, stored, write_notice
+from llmrl.lm.store import find_stored, making, models_folder, write_notice
 
 PACKAGES = {"gguf": "gguf>=0.17.1", "accelerate": "accelerate>=1.1"}  # the extra `models`
 _VARYING = ("transformers_version", "is_local", "local_files_only")  # of a config: no answer depends on them
@@ -26,13 +26,13 @@ def refuse_without_packages() -> None:
         )
 
 
-def converted(file: Path, sha256: str) -> Path:
+def get_converted(file: Path, sha256: str) -> Path:
     """The folder of a GGUF file, named by the file's hash. It is made once.
 
     Raises ValueError as `convert`.
     """
     name = f"gguf-{sha256[:16]}"
-    if (folder := stored(name)) is not None:
+    if (folder := find_stored(name)) is not None:
         return folder
     refuse_without_packages()
     with making(name, _say) as folder:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from llmrl.lm.language_model import ModelIdentity
 from llmrl.lm.remembered import recall, remember
-from llmrl.lm.store import stored
+from llmrl.lm.store import find_stored
 
 DTYPES = ("float32", "bfloat16", "float16")
 # Raised when the same weights are given other numbers: a hub model's commit stays what it was when answers were wrong.
@@ -108,10 +108,10 @@ def local_folder(model: str, part: str = "lm") -> Path | None:
     embedded = {folder.name: folder for folder in _EMBEDDED.glob("*/")}
     path = Path(model).expanduser()
     if path.suffix == ".gguf" and path.is_file():
-        from llmrl.lm.gguf import converted
+        from llmrl.lm.gguf import get_converted
 
-        return converted(path, _hashes({model: path.resolve()})[model]).resolve()
-    folder = embedded.get(model) or stored(model) or path
+        return get_converted(path, _hashes({model: path.resolve()})[model]).resolve()
+    folder = embedded.get(model) or find_stored(model) or path
     if model and folder.is_dir():
         return folder.resolve()
     if model.count("/") == 1 and model[0] not in "./~":
@@ -194,7 +194,7 @@ def _folder_revision(folder: Path) -> str:
 
 def _hashes(files: Mapping[str, Path]) -> dict[str, str]:
     """The SHA-256 of each file. Those of large files are remembered."""
-    remembered = _remembered()
+    remembered = _read_remembered()
     hashes, learned = {}, {}
     for name, file in files.items():
         stat = file.stat()
@@ -234,7 +234,7 @@ def _sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _remembered() -> dict[str, tuple[int, int, str]]:
+def _read_remembered() -> dict[str, tuple[int, int, str]]:
     """File -> its size in bytes, the time of its last change in ns, its hash."""
     try:
         return {name: (int(size), int(time), str(sha)) for name, (size, time, sha) in recall("weights.json").items()}

@@ -125,10 +125,10 @@ class Network:
                     keep=1,
                     input_ids=self._tensor([state.prompt[end - block : end]]),
                     position_ids=self._tensor([list(range(end - block, end))]),
-                    past_key_values=_joined(blocks),
+                    past_key_values=_join(blocks),
                     use_cache=True,
                 )
-                found = self._blocks.add(beginning, _kept(out.get("past_key_values"), block))
+                found = self._blocks.add(beginning, _copy_tail(out.get("past_key_values"), block))
             blocks.append(found)
         rest, tree = state.prompt[whole:], TokenTree(state.continuations)
         n, nodes = len(rest), len(tree.tokens)
@@ -142,7 +142,7 @@ class Network:
             input_ids=self._tensor([rest + tree.tokens]),
             attention_mask=self._attention_mask(self._tensor(sees[None, None])),
             position_ids=self._tensor([[*range(whole, whole + n), *(len(state.prompt) - 1 + tree.depths).tolist()]]),
-            past_key_values=_joined(blocks),
+            past_key_values=_join(blocks),
             use_cache=True,
         ).logits
         tokens = [token for continuation in state.continuations for token in continuation]
@@ -235,7 +235,7 @@ class _Blocks:
         return layers
 
 
-def _kept(cache: Any, last: int) -> list[_Pair]:
+def _copy_tail(cache: Any, last: int) -> list[_Pair]:
     """The keys and values of the last tokens of a cache."""
     layers: list[Any] = cache.layers if isinstance(cache, DynamicCache) else []
     if not layers or any(type(layer) is not DynamicLayer for layer in layers):
@@ -243,7 +243,7 @@ def _kept(cache: Any, last: int) -> list[_Pair]:
     return [(layer.keys[:, :, -last:].clone(), layer.values[:, :, -last:].clone()) for layer in layers]
 
 
-def _joined(blocks: list[list[_Pair]]) -> DynamicCache:
+def _join(blocks: list[list[_Pair]]) -> DynamicCache:
     """A cache of all blocks, one after the other, that may grow."""
     layers = [[torch.cat(parts, -2) for parts in zip(*of_layer, strict=True)] for of_layer in zip(*blocks, strict=True)]
     return DynamicCache([(keys, values) for keys, values in layers] or None)
@@ -255,13 +255,13 @@ class ExactSteps:
     def __init__(self, network: Network, prompts: Sequence[list[int]], owners: Sequence[int]) -> None:
         self._network = network
         self._rows = [prompts[owner] for owner in owners]
-        self.logits = self._computed()
+        self.logits = self._compute()
 
     def advance(self, tokens: torch.Tensor) -> None:
         self._rows = [[*row, token] for row, token in zip(self._rows, tokens.tolist(), strict=True)]
-        self.logits = self._computed()
+        self.logits = self._compute()
 
-    def _computed(self) -> torch.Tensor:
+    def _compute(self) -> torch.Tensor:
         of = {row: self._network.next_logits(list(row)) for row in dict.fromkeys(map(tuple, self._rows))}
         return torch.stack([of[tuple(row)] for row in self._rows])
 
@@ -283,7 +283,7 @@ class CachedSteps:
         # Prompts of one length need no mask, and attention without one is faster.
         self._padded = not bool(mask.all())
         out = self._read(ids, mask, positions)
-        self._cache = _repeated(out.get("past_key_values"), owner, room)
+        self._cache = _repeat(out.get("past_key_values"), owner, room)
         self.logits, self._mask, self._position = out.logits[owner, -1], mask[owner], positions[owner, -1:]
 
     def advance(self, tokens: torch.Tensor) -> None:
@@ -303,7 +303,7 @@ class CachedSteps:
         )
 
 
-def _repeated(cache: Any, owner: torch.Tensor, room: int) -> DynamicCache:
+def _repeat(cache: Any, owner: torch.Tensor, room: int) -> DynamicCache:
     """The cache of some prompts as that of the rows that continue them."""
     if not isinstance(cache, DynamicCache):
         raise LanguageModelError(f"a cache of type {type(cache).__name__} is none of keys and values")
@@ -324,11 +324,11 @@ class _RoomyLayer(DynamicLayer):
         assert layer.keys is not None
         assert layer.values is not None
         self._length = layer.get_seq_length()
-        self._buffers = (self._repeated(layer.keys, owner, room), self._repeated(layer.values, owner, room))
+        self._buffers = (self._repeat_part(layer.keys, owner, room), self._repeat_part(layer.values, owner, room))
         self.dtype, self.device, self.is_initialized = layer.dtype, layer.device, True
         self.keys, self.values = (buffer[:, :, : self._length] for buffer in self._buffers)
 
-    def _repeated(self, part: torch.Tensor, owner: torch.Tensor, room: int) -> torch.Tensor:
+    def _repeat_part(self, part: torch.Tensor, owner: torch.Tensor, room: int) -> torch.Tensor:
         prompts, heads, length, width = part.shape
         buffer = part.new_empty(len(owner), heads, length + room, width)
         buffer[:, :, :length] = part if prompts == 1 else part[owner]

@@ -10,7 +10,7 @@ import httpx2
 
 from llmrl.lm.generations import Generations
 from llmrl.lm.http.address import is_loopback
-from llmrl.lm.http.completions import Completions, Server, checked
+from llmrl.lm.http.completions import Completions, Server, refuse_malformed
 from llmrl.lm.http.connection import BadAnswer, Clock, Connection, Refused
 from llmrl.lm.identify import identify_served
 from llmrl.lm.language_model import (
@@ -123,7 +123,7 @@ class OpenAILM:
             raise ValueError(f"{len(prompts)} prompts need as many lists of continuations, not {len(continuations)}")
 
         async def work() -> list[list[Score]]:
-            server = await self._connected()
+            server = await self._connect()
             return await self._api.scores(server, prompts, continuations)
 
         return self._start(work())
@@ -132,7 +132,7 @@ class OpenAILM:
         """What `score` returns, by `prompt_logprobs`: for tests and benchmarks."""
 
         async def work() -> list[list[Score]]:
-            server = await self._connected()
+            server = await self._connect()
             return await self._api.scores(server, prompts, continuations, "prompt_logprobs")
 
         return self._start(work())()
@@ -155,7 +155,7 @@ class OpenAILM:
             raise ValueError(f"{len(prompts)} prompts need as many lists of seeds, not {len(seeds)}")
 
         async def work() -> list[list[str]]:
-            server = await self._connected()
+            server = await self._connect()
             return await self._generations.sample(server, prompts, seeds, sampling)
 
         return self._start(work())
@@ -165,7 +165,7 @@ class OpenAILM:
     def probe(self) -> list[list[Score]]:
         async def work() -> list[list[Score]]:
             known = self._server is not None
-            server = await self._connected()
+            server = await self._connect()
             if known and server.scoring != "none":
                 await self._ask_probes(server, server.scoring)  # which holds whoever answers now to those
             return self._probes
@@ -202,10 +202,10 @@ class OpenAILM:
 
     # ---- who answers -------------------------------------------------------------------------------------------------
 
-    async def _connected(self) -> Server:
+    async def _connect(self) -> Server:
         async with self._connecting:
             if self._server is None:
-                with self.connection.lanes.one() as lane, self.connection.pinned(lane):
+                with self.connection.lanes.one() as lane, self.connection.stay_on_lane(lane):
                     server = await self._discover()
                     stream = lane.stream
                     if server.scoring != "none":
@@ -228,7 +228,7 @@ class OpenAILM:
             self.connection.counts.outages += 1
             raise Outage(another_model(self.identity.model, self.connection.url, apart, self.probe_tolerance))
 
-    async def missed(self) -> None:
+    async def report_missing(self) -> None:
         """Raises Outage where another model is served by now."""
         name = await self._served_name()
         if self._server is not None and name != self._server.name:
@@ -266,7 +266,7 @@ class OpenAILM:
 
     async def _served_name(self) -> str:
         try:
-            served = await self.connection.ask("models", None, checked(_names))
+            served = await self.connection.ask("models", None, refuse_malformed(_names))
         except Refused as error:
             lacks = error.status in (200, 404)
             if lacks and self._name_is_given:  # a server that has no list

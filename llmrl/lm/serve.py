@@ -1,6 +1,7 @@
 """`lm.serve=MODEL`: vLLM runs for as long as the run, or the several runs, that ask it.
 
-Whatever asks a model does so within `served`. Several runs, in this process or others, share a server in `served_for`.
+Whatever asks a model does so within `serve_for_block`. Several runs, in this process or others, share a server in
+`served_for`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ PROCESSES = "LLMRL_SERVER_PROCESSES"  # and what they are: JSON, address -> proc
 
 
 @contextmanager
-def served(cfg: DictConfig, say: Callable[[str], None]) -> Iterator[DictConfig]:
+def serve_for_block(cfg: DictConfig, say: Callable[[str], None]) -> Iterator[DictConfig]:
     """`cfg` with the address of its server: one of `served_for`, or one that runs for this block.
 
     As it is, where no server is to be started for it.
@@ -29,22 +30,24 @@ def served(cfg: DictConfig, say: Callable[[str], None]) -> Iterator[DictConfig]:
     if not _wants(cfg):
         yield cfg
         return
-    from llmrl.lm.vllm import watched
+    from llmrl.lm.vllm import watch
 
     known = json.loads(os.environ.get(URLS, "{}"))
     if (key := served_by(cfg)) in known:
         pid, log = json.loads(os.environ.get(PROCESSES, "{}"))[known[key]]
         how = f"its vLLM ended by itself: its log is {log}"
-        with watched(known[key], lambda: None if _runs(pid) else how):
+        with watch(known[key], lambda: None if _runs(pid) else how):
             yield _with_url(cfg, known[key])
         return
-    with _started(cfg, say) as server:
+    with _start(cfg, say) as server:
         yield _with_url(cfg, server.url)
 
 
 @contextmanager
 def served_for(cfgs: Sequence[DictConfig], say: Callable[[str], None]) -> Iterator[None]:
-    """Servers for all that `cfgs` ask for, each once: `served` finds them, here and in processes begun in this block.
+    """Servers for all that `cfgs` ask for, each once.
+
+    `serve_for_block` finds them, here and in processes begun in this block.
 
     They are told by the environment.
     """
@@ -53,7 +56,7 @@ def served_for(cfgs: Sequence[DictConfig], say: Callable[[str], None]) -> Iterat
     with ExitStack() as stack:
         for cfg in cfgs:
             if _wants(cfg) and served_by(cfg) not in urls:
-                server = stack.enter_context(_started(cfg, say))
+                server = stack.enter_context(_start(cfg, say))
                 urls[served_by(cfg)] = server.url
                 processes[server.url] = (server.process.pid, str(server.log))
         with _environment({URLS: json.dumps(urls), PROCESSES: json.dumps(processes)} if urls else {}):
@@ -75,7 +78,7 @@ def _environment(more: Mapping[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def _started(cfg: DictConfig, say: Callable[[str], None]) -> Iterator[Server]:
+def _start(cfg: DictConfig, say: Callable[[str], None]) -> Iterator[Server]:
     from llmrl.lm.vllm import Serving, find_vllm, serving
 
     what = Serving(cfg.lm.serve, cfg.lm.revision, cfg.lm.dtype)

@@ -61,13 +61,13 @@ def scaled_down(config: PretrainedConfig) -> tuple[int | None, list[dict[str, An
     values = {name: value for name, value in config.to_dict().items() if name not in _NOT_COPIED}
     limits: set[int] = set()
     copies = [
-        _scaled(values, limits, narrow, few_layers)
+        _scale(values, limits, narrow, few_layers)
         for narrow, few_layers in ((True, True), (True, False), (False, True))
     ]
     return min(limits, default=None), copies
 
 
-def _scaled(
+def _scale(
     values: Mapping[str, Any], limits: set[int], narrow: bool, few_layers: bool, rotary: float = 1.0
 ) -> dict[str, Any]:
     """rotary: the share of a head that is rotated."""
@@ -78,7 +78,7 @@ def _scaled(
     small: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, dict) and all(isinstance(key, str) for key in value):
-            small[name] = _scaled(value, limits, narrow, few_layers, rotary)
+            small[name] = _scale(value, limits, narrow, few_layers, rotary)
         elif isinstance(value, list) and layers is not None and len(value) == layers and layers > 1:
             small[name] = [_entry(name, value[i], limits) for i in kept]
         elif isinstance(value, list):

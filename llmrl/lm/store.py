@@ -23,7 +23,7 @@ def models_folder() -> Path:
     return Path(given).expanduser().absolute() if given else Path(platformdirs.user_cache_dir("llmrl"), "models")
 
 
-def stored(name: str) -> Path | None:
+def find_stored(name: str) -> Path | None:
     """The folder of the model of this name; None where it was not made yet."""
     if not name or name.startswith(".") or Path(name).name != name:
         return None
@@ -47,7 +47,7 @@ def making(name: str, say: Callable[[str], None]) -> Iterator[Path | None]:
     waits = f"another process is making {name}; this one waits for it"
     temporary = root / f".{name}.tmp"
     with holding(root / f".{name}.lock", lambda: say(waits)):
-        if stored(name) is not None:
+        if find_stored(name) is not None:
             yield None
             return
         shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed

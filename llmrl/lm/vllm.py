@@ -188,7 +188,7 @@ def serving(
     try:
         _wait(process, url, log, within)
         threading.Thread(target=process.wait, daemon=True).start()  # so that other processes see that it has ended, too
-        with watched(url, how):
+        with watch(url, how):
             yield Server(url, identify_name(what.model), dtype, log, process)
         if (ended_so := how()) is not None:
             if needed:
@@ -205,7 +205,7 @@ def serving(
 
 
 @contextmanager
-def watched(url: str, how: Callable[[], str | None]) -> Iterator[None]:
+def watch(url: str, how: Callable[[], str | None]) -> Iterator[None]:
     """Whoever asks the server at this address in the block is told how it ended, once it has."""
     before = ended.get(url)
     ended[url] = how

@@ -12,7 +12,7 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from llmrl.core.overrides import ConfigError, ConfigFolders, first_line, one_of
-from llmrl.schema.fields import allowed, setting
+from llmrl.schema.fields import read_allowed, setting
 from llmrl.schema.priors import CALIBRATE, NORMALISE
 
 WHEEL = r"(?P<package>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.+!-]+)"
@@ -93,7 +93,7 @@ def _problems(name: str, entry: Entry) -> Iterator[str]:
         yield "the file's name is the model's, and becomes a folder's: use letters, digits, _ . + and -"
     if entry.name:
         yield "name: the name of the file is the model's; leave it out"
-    for key, allows in allowed(Entry).items():
+    for key, allows in read_allowed(Entry).items():
         if allows.choices and (value := getattr(entry, key)) is not None and value not in allows.choices:
             yield one_of(key, value, allows.choices)
     if not re.fullmatch(r"[0-9a-f]{64}", entry.sha256):

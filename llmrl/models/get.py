@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from rich.filesize import decimal
 
 from llmrl.core.overrides import ConfigError, ConfigFolders
-from llmrl.lm.store import making, models_folder, stored, write_notice
+from llmrl.lm.store import find_stored, making, models_folder, write_notice
 from llmrl.models.entry import Entry, read_entry
 from llmrl.models.fetch import fetch
 
@@ -21,7 +21,7 @@ def get(entry: Entry, accept_terms: bool, say: Callable[[str], None]) -> Path:
 
     Raises ConfigError for terms that were not accepted, OutOfReach, and ValueError for what cannot be converted.
     """
-    if (folder := stored(entry.name)) is not None:
+    if (folder := find_stored(entry.name)) is not None:
         return folder
     if entry.terms is not None and not accept_terms:
         raise ConfigError(
@@ -44,7 +44,7 @@ def get(entry: Entry, accept_terms: bool, say: Callable[[str], None]) -> Path:
 
 def refuse_missing(model: str, part: str, folders: ConfigFolders) -> None:
     """Raises ConfigError where `model` names an entry that was not got yet."""
-    if model not in folders.models or stored(model) is not None:
+    if model not in folders.models or find_stored(model) is not None:
         return
     entry = read_entry(model, folders)
     terms = " --accept-terms" if entry.terms is not None else ""

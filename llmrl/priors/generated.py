@@ -20,10 +20,10 @@ from llmrl.priors.supports import (
     PriorCounts,
     all_actions,
     as_proposals,
-    counted,
-    mixed,
+    count_draws,
+    make_weighted,
+    mix_with_uniform,
     on_all,
-    weighted,
 )
 from llmrl.prompts.project import PROJECTIONS, Projection
 from llmrl.prompts.thinking import Asked, thoughts_before
@@ -54,46 +54,48 @@ class Counted:
         redraw = self._draws.supports[use].redraw
         return redraw == "never" or (redraw == "visit" and visits)
 
-    def told(self, keys: Sequence[Key], experts: Experts | None) -> list[Key]:
+    def add_experts(self, keys: Sequence[Key], experts: Experts | None) -> list[Key]:
         return list(keys)
 
     def begin(self, keys: Mapping[Use, Sequence[Key]]) -> None:
         for use, some in keys.items():
-            distinct, k = list(dict.fromkeys(some)), self._wanted(use)
+            distinct, k = list(dict.fromkeys(some)), self._draws_of(use)
             self._free.begin([key.question for key in distinct], [self._start(use, key) for key in distinct], k)
 
     def candidates(self, keys: Sequence[Key], use: Use, count: bool) -> list[Candidates]:
         """`count`: whether what is read and what falls back is counted."""
         if not keys:
             return []
-        support, starts, k = self._draws.supports[use], [], self._wanted(use)
+        support, starts, k = self._draws.supports[use], [], self._draws_of(use)
         for key in keys:
             starts.append(self._start(use, key))
             if support.redraw != "never":
                 self._draws.visits[use, key.digest] += 1
         out = []
-        for key, chosen in zip(keys, self._free.named([key.question for key in keys], starts, k, count), strict=True):
+        for key, chosen in zip(
+            keys, self._free.find_named([key.question for key in keys], starts, k, count), strict=True
+        ):
             size = len(key.actions)
             if not chosen:
                 self._counts.fallback += count
                 out.append(all_actions(key.actions))
             elif support.k is None:  # all admissible, weighted by the counts
                 p = np.bincount(chosen, minlength=size) / len(chosen)
-                out.append(weighted(mixed(p, self._mix), keep_zeros=True))
+                out.append(make_weighted(mix_with_uniform(p, self._mix), keep_zeros=True))
             elif support.redraw == "union":
                 counts = np.bincount(self._mix_draws(key, chosen, use), minlength=size)
-                out.append(weighted(self._draws.add(use, key, counts)))
+                out.append(make_weighted(self._draws.add(use, key, counts)))
             else:
-                out.append(counted(self._mix_draws(key, chosen, use)))
+                out.append(count_draws(self._mix_draws(key, chosen, use)))
         return out
 
     def proposals(self, keys: Sequence[Key], use: Use, count: bool) -> list[Proposal]:
         return as_proposals(self.candidates(keys, use, count), keys)
 
     def explain(self, key: Key, use: Use) -> Explanation:
-        k, visits = self._wanted(use), self._draws.visits.get((use, key.digest), 0)
+        k, visits = self._draws_of(use), self._draws.visits.get((use, key.digest), 0)
         start = max(0, visits - 1) * (k + self._free.limit)
-        answers = self._free.used(key.question, start, k)
+        answers = self._free.list_used(key.question, start, k)
         thoughts = self._free.thoughts(key.question, start + len(answers))[-len(answers) :]
         valid = sum(found.action is not None for _, found in answers)
         if not valid or self._draws.supports[use].k is None:
@@ -103,9 +105,9 @@ class Counted:
     def says(self, key: Key) -> np.ndarray | None:
         if (found := self._free.counts(key.question)) is None:
             return None
-        return on_all(weighted(found if found.any() else found + 1.0), found.size)
+        return on_all(make_weighted(found if found.any() else found + 1.0), found.size)
 
-    def named(self) -> tuple[int, int] | None:
+    def count_named(self) -> tuple[int, int] | None:
         return self._free.named_so_far()
 
     def metrics(self) -> dict[str, int]:
@@ -117,7 +119,7 @@ class Counted:
     def restore(self, saved: Mapping[str, Any]) -> None:
         self._free.restore(saved["answers"])
 
-    def _wanted(self, use: Use) -> int:
+    def _draws_of(self, use: Use) -> int:
         supports = self._draws.supports
         k = supports[use].k or max(s.k or 0 for s in supports.values() if not s.uniform)
         if not k:
@@ -128,7 +130,7 @@ class Counted:
         """The number of the first answer that the next visit reads."""
         if self._draws.supports[use].redraw == "never":
             return 0
-        return self._draws.visits.get((use, key.digest), 0) * (self._wanted(use) + self._free.limit)
+        return self._draws.visits.get((use, key.digest), 0) * (self._draws_of(use) + self._free.limit)
 
     def _mix_draws(self, key: Key, chosen: list[int], use: Use) -> list[int]:
         """Each draw comes from the uniform distribution with probability `mix`."""
@@ -157,7 +159,7 @@ class FreeAnswers:
         self._known: dict[Question, list[Projection]] = {}
         self._counted: defaultdict[str, int] = defaultdict(int)  # by the question's digest
 
-    def named(self, questions: Sequence[Question], starts: Sequence[int], k: int, count: bool) -> list[list[int]]:
+    def find_named(self, questions: Sequence[Question], starts: Sequence[int], k: int, count: bool) -> list[list[int]]:
         """The actions that answers name: of each question's, from number `start` on, the first k that project.
 
         They are sought among k+limit; fewer stay fewer. `count`: whether what is read is counted.
@@ -174,7 +176,7 @@ class FreeAnswers:
         ]
 
     def begin(self, questions: Sequence[Question], starts: Sequence[int], k: int) -> None:
-        """Begins to ask for what `named` reads first, and does not wait."""
+        """Begins to ask for what `find_named` reads first, and does not wait."""
         by_count: defaultdict[int, list[str]] = defaultdict(list)
         for question, start in zip(questions, starts, strict=True):
             if len(self._known.get(question, ())) < start + k:
@@ -194,8 +196,8 @@ class FreeAnswers:
         named = sum(not found.failed for known in self._known.values() for found in known)
         return named, sum(map(len, self._known.values()))
 
-    def used(self, question: Question, start: int, k: int) -> list[tuple[str, Projection]]:
-        """The answers behind `named`, which was called before: each text, and what it names."""
+    def list_used(self, question: Question, start: int, k: int) -> list[tuple[str, Projection]]:
+        """The answers behind `find_named`, which was called before: each text, and what it names."""
         named = self._known[question][start : start + k + self.limit]
         valid = _valid(named)[:k]
         if len(valid) == k:

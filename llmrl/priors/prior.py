@@ -95,7 +95,7 @@ class Prior:
         informed: Sequence[bool] | None = None,
     ) -> list[Candidates]:
         """`ActionPrior.candidates`. Raises ValueError for an oracle in a world that names no expert's actions."""
-        at = self._informed(use, len(states), informed)
+        at = self._find_informed(use, len(states), informed)
         keys = self._keys([states[i] for i in at], None if experts is None else [experts[i] for i in at])
         counts = use != "evaluation"  # how well an agent does may be looked at as often as one likes
         if self.asks and counts:
@@ -160,9 +160,9 @@ class Prior:
         p = self._supports.says(self._key(state))
         return None if p is None else dict(zip(state.actions, p.tolist(), strict=True))
 
-    def named(self) -> tuple[int, int] | None:
+    def count_named(self) -> tuple[int, int] | None:
         """Of the free answers read so far, how many named an action, and how many there are; None: it reads none."""
-        return self._supports.named()
+        return self._supports.count_named()
 
     def lm_metrics(self) -> dict[str, float | None]:
         return {
@@ -220,7 +220,7 @@ class Prior:
     def _is_distrusted(self, use: Use) -> bool:
         return use == "evaluation" and self.trust is not None and not self.trust.best
 
-    def _informed(self, use: Use, states: int, informed: Sequence[bool] | None) -> list[int]:
+    def _find_informed(self, use: Use, states: int, informed: Sequence[bool] | None) -> list[int]:
         """Which of the next `states` are told what the prior says."""
         if self._knows_nothing(use):
             return []
@@ -237,4 +237,4 @@ class Prior:
             self.first.setdefault(state, None if experts is None else experts[i])
             if len(self.first) == FIRST:
                 break
-        return self._supports.told([self._key(state) for state in states], experts)
+        return self._supports.add_experts([self._key(state) for state in states], experts)

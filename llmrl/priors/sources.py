@@ -1,7 +1,7 @@
 """Sources of w(a|s): weights over the admissible actions, before they are mixed and drawn from.
 
-A new source is a subclass of `Source` and a line in `make_source`. Free answers are no weights, but draws that the
-model made itself: llmrl/priors/generated.py counts them.
+A new source is a subclass of `Source` (CONTRIBUTING.md, "Adding", has the other places). Free answers are no weights,
+but draws that the model made itself: llmrl/priors/generated.py counts them.
 
 Controls replace the scored weights. `shuffled` permutes them, by one permutation per rendered prompt and menu: as
 peaked as the real prior, and wrong. `marginal` is p(a) without the state: the menu is scored after the same prompt with
@@ -95,7 +95,7 @@ class Source(Protocol):
     def weights(self, keys: Sequence[Key], use: Use) -> list[np.ndarray]:
         """float64 [actions] of each key, at least 0, summing to 1."""
 
-    def told(self, keys: Sequence[Key], experts: Experts | None) -> list[Key]:
+    def add_experts(self, keys: Sequence[Key], experts: Experts | None) -> list[Key]:
         """The keys, with what an expert would do where the source looks at that."""
         return list(keys)
 
@@ -132,7 +132,7 @@ class Oracle(Source):
         self._name, self._error = cfg.name, cfg.error
         self._expert_is_known = False
 
-    def told(self, keys: Sequence[Key], experts: Experts | None) -> list[Key]:
+    def add_experts(self, keys: Sequence[Key], experts: Experts | None) -> list[Key]:
         """Raises ValueError in a world that names no expert's actions."""
         known = [None] * len(keys) if experts is None else experts
         self._expert_is_known |= any(e is not None for e in known)
@@ -180,9 +180,9 @@ class Scored(Source):
         rows = [np.empty(0)] * len(keys)
         for some in by_size.values():  # as many states at once as have menus of one size
             menus = [keys[i].actions for i in some]
-            logits_SA = self._normalised([found[i] for i in some], menus)
+            logits_SA = self._normalise([found[i] for i in some], menus)
             if blank:
-                logits_SA -= self._cfg.calibrate_weight * self._normalised([blank[i] for i in some], menus)
+                logits_SA -= self._cfg.calibrate_weight * self._normalise([blank[i] for i in some], menus)
             logits_SA /= self._cfg.temperature
             p_SA = np.exp(logits_SA - logits_SA.max(-1, keepdims=True))
             p_SA /= p_SA.sum(-1, keepdims=True)
@@ -202,7 +202,7 @@ class Scored(Source):
         blank = [key.blank for key in keys if key.blank is not None]
         return [*(key.asked for key in keys), *blank], menus * 2 if blank else menus
 
-    def _normalised(self, found: Sequence[Sequence[Score]], menus: Sequence[tuple[str, ...]]) -> np.ndarray:
+    def _normalise(self, found: Sequence[Sequence[Score]], menus: Sequence[tuple[str, ...]]) -> np.ndarray:
         """float64 [states, actions]: log-probabilities, divided."""
         logits_SA = np.array([[score.logprob for score in scores] for scores in found], dtype=np.float64)
         if self._cfg.normalise == "token":  # TWOSOME's token normalisation (arXiv 2401.14151)
@@ -279,7 +279,7 @@ class Own(Source):
 
     def weights(self, keys: Sequence[Key], use: Use) -> list[np.ndarray]:
         rows = self._own.weights([key.state for key in keys if key.state is not None], use)
-        return [_checked(w, key) for w, key in zip(rows, keys, strict=True)]
+        return [_check_weights(w, key) for w, key in zip(rows, keys, strict=True)]
 
     def save(self) -> dict[str, Any]:
         return {"own": self._own.save()} if isinstance(self._own, Keeping) else {}
@@ -317,7 +317,7 @@ def _uniform(key: Key) -> np.ndarray:
     return np.full(len(key.actions), 1 / len(key.actions))
 
 
-def _checked(weights: Any, key: Key) -> np.ndarray:
+def _check_weights(weights: Any, key: Key) -> np.ndarray:
     """The weights that somebody else's source gives to a menu, summing to 1."""
     w: np.ndarray = np.asarray(weights, dtype=np.float64)
     if w.shape != (len(key.actions),) or not np.isfinite(w).all() or (w < 0).any() or not w.any():

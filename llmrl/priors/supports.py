@@ -103,8 +103,8 @@ class Drawn:
         support = self._draws.supports[use]
         return support.redraw != "union" or not support.k
 
-    def told(self, keys: Sequence[Key], experts: Experts | None) -> list[Key]:
-        return self._source.told(keys, experts)
+    def add_experts(self, keys: Sequence[Key], experts: Experts | None) -> list[Key]:
+        return self._source.add_experts(keys, experts)
 
     def begin(self, keys: Mapping[Use, Sequence[Key]]) -> None:
         both = dict.fromkeys(key for some in keys.values() for key in some)
@@ -113,7 +113,7 @@ class Drawn:
     def candidates(self, keys: Sequence[Key], use: Use, count: bool) -> list[Candidates]:
         rows, support = self._weigh(keys, use), self._draws.supports[use]
         if support.k is None:
-            return [weighted(p) for p in rows]
+            return [make_weighted(p) for p in rows]
         if not keys:
             return []
         if support.redraw == "never":
@@ -122,9 +122,9 @@ class Drawn:
             u_SK = self._draws.stream(use).random((len(keys), support.k))  # the numbers that states would draw in turn
         drawn = drawn_from(rows, u_SK)
         if support.redraw != "union":
-            return [counted(indices) for indices in drawn.tolist()]
+            return [count_draws(indices) for indices in drawn.tolist()]
         counts = [np.bincount(indices, minlength=p.size) for indices, p in zip(drawn, rows, strict=True)]
-        return [weighted(self._draws.add(use, key, c)) for key, c in zip(keys, counts, strict=True)]
+        return [make_weighted(self._draws.add(use, key, c)) for key, c in zip(keys, counts, strict=True)]
 
     def proposals(self, keys: Sequence[Key], use: Use, count: bool) -> list[Proposal]:
         support = self._draws.supports[use]
@@ -139,7 +139,7 @@ class Drawn:
     def says(self, key: Key) -> np.ndarray | None:
         return self._known.get(key)
 
-    def named(self) -> tuple[int, int] | None:
+    def count_named(self) -> tuple[int, int] | None:
         return None
 
     def metrics(self) -> dict[str, int]:
@@ -155,11 +155,11 @@ class Drawn:
         new = [key for key in dict.fromkeys(keys) if key not in self._known] if self._source.lasts else keys
         if new:
             weights = zip(new, self._source.weights(new, use), strict=True)
-            self._known |= {key: mixed(p, self._mix) for key, p in weights}
+            self._known |= {key: mix_with_uniform(p, self._mix) for key, p in weights}
         return [self._known[key] for key in keys]
 
 
-def mixed(p: np.ndarray, mix: float) -> np.ndarray:
+def mix_with_uniform(p: np.ndarray, mix: float) -> np.ndarray:
     return (1 - mix) * p + mix / p.size
 
 
@@ -172,7 +172,7 @@ def drawn_from(rows: Sequence[np.ndarray], u_SK: np.ndarray) -> np.ndarray:
     return draw_from(p_SA.cumsum(-1)[:, None, :], u_SK)
 
 
-def counted(draws: Sequence[int]) -> Candidates:
+def count_draws(draws: Sequence[int]) -> Candidates:
     """Actions that were drawn, each weighted by how often."""
     counts: dict[int, int] = {}
     for index in draws:
@@ -188,7 +188,7 @@ def _log_shares(n: int) -> list[float]:
     return shares
 
 
-def weighted(weights: np.ndarray, keep_zeros: bool = False) -> Candidates:
+def make_weighted(weights: np.ndarray, keep_zeros: bool = False) -> Candidates:
     actions = np.arange(weights.size) if keep_zeros else np.flatnonzero(weights)
     with np.errstate(divide="ignore"):
         return Candidates(actions, np.log(weights[actions] / weights.sum()))
@@ -196,7 +196,7 @@ def weighted(weights: np.ndarray, keep_zeros: bool = False) -> Candidates:
 
 def all_actions(menu: Sequence[str]) -> Candidates:
     """Those of who is told nothing: the whole menu, with equal weights."""
-    return weighted(np.ones(len(menu)))
+    return make_weighted(np.ones(len(menu)))
 
 
 def on_all(c: Candidates, size: int) -> np.ndarray:

@@ -47,10 +47,10 @@ class Trust:
 
     def draw(self, *episode: str | int) -> bool:
         """Whether an episode uses the prior, by its name and what was heard so far: drawn again, it is the same."""
-        return self._drawn(stream(self.seed, "trust", *episode), 1)[0]
+        return self._draw(stream(self.seed, "trust", *episode), 1)[0]
 
     def draw_for_targets(self, n: int) -> list[bool]:
-        return self._drawn(self._targets, n)
+        return self._draw(self._targets, n)
 
     def hear(self, used: bool, outcome: float) -> None:
         """What came of an episode that used the prior, or did not."""
@@ -62,11 +62,11 @@ class Trust:
     @property
     def best(self) -> bool:
         """Of equals the prior."""
-        without, using = self._believed()[0]
+        without, using = self._posterior()[0]
         return bool(using >= without)
 
     def metrics(self) -> dict[str, float | None]:
-        played, (without, using) = self._n.sum(), self._believed()[0]
+        played, (without, using) = self._n.sum(), self._posterior()[0]
         share = float(self._n[1] / played) if played else None
         return {"prior/used": share, "prior/worth": float(using), "prior/worth_without": float(without)}
 
@@ -82,13 +82,13 @@ class Trust:
     def restore(self, saved: Mapping[str, Any]) -> None:
         self._targets.bit_generator.state = saved["targets"]
 
-    def _drawn(self, rng: np.random.Generator, n: int) -> list[bool]:
-        mu_M, deviation_M = self._believed()
+    def _draw(self, rng: np.random.Generator, n: int) -> list[bool]:
+        mu_M, deviation_M = self._posterior()
         theta_NM = mu_M + deviation_M * rng.standard_normal((n, 2))
         drawn: list[bool] = (theta_NM[:, 1] > theta_NM[:, 0]).tolist()
         return drawn
 
-    def _believed(self) -> tuple[np.ndarray, np.ndarray]:
+    def _posterior(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of each arm's normal distribution, (2)."""
         played = max(self._n.sum(), SMALLEST_VARIANCE)
         mean = self._x.sum() / played

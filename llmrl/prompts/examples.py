@@ -39,7 +39,7 @@ class Examples:
 
         Raises NoExamples.
         """
-        games = list(islice(map(played, worlds), POOL if select == "similar" else shots))
+        games = list(islice(map(play_expert, worlds), POOL if select == "similar" else shots))
         if len(games) < shots:
             raise NoExamples(f"there are {len(games)} games for {shots} examples")
         self._shots = shots
@@ -67,7 +67,7 @@ class Examples:
         return [step for _, at in reversed(chosen) for step in self._pool[at][2]]
 
 
-def played(world: TextEnv) -> list[Step]:
+def play_expert(world: TextEnv) -> list[Step]:
     """An expert's episode: at each decision the first of the menu that begins a shortest way to success."""
     return list(_steps(world))
 

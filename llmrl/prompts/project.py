@@ -53,8 +53,8 @@ def project(answer: str, actions: Sequence[str]) -> Projection:
     line = lines[0].strip()
     if line in actions:
         return Projection(actions.index(line), "named")
-    said = _normalised(line)
-    texts = [_normalised(action) for action in actions]
+    said = _normalise(line)
+    texts = [_normalise(action) for action in actions]
     if said and said in texts:
         alike = texts.count(said) > 1
         return Projection(None, "ambiguous") if alike else Projection(texts.index(said), "named")
@@ -108,7 +108,7 @@ def _is_negated(before: str) -> bool:
 
 
 @lru_cache(2**16)
-def _normalised(text: str) -> str:
+def _normalise(text: str) -> str:
     # Composed, so that an accent written as a character of its own is not taken for the end of a word.
     text = " ".join(unicodedata.normalize("NFC", text.casefold()).split())
     start, end = 0, len(text)

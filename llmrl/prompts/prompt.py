@@ -50,12 +50,13 @@ class Prompt:
 
     def render(self, state: TextState, history_turns: int | None = None) -> str:
         turns = self.history_turns if history_turns is None else history_turns
-        text = self._told(state, turns)
+        text = self._render_text(state, turns)
         shown: list[tuple[str, str]] = []
         if self._shots:
             assert self._examples is not None, "a prompt with examples is made by llmrl.build.build_prompt"
             shown = [
-                (self._told(step.state, turns), f"{self.prefix}{step.action}") for step in self._examples.of(state)
+                (self._render_text(step.state, turns), f"{self.prefix}{step.action}")
+                for step in self._examples.of(state)
             ]
         if self._system is None:
             return "".join(f"{asked}{answer}{self.end}\n" for asked, answer in shown) + text
@@ -64,7 +65,7 @@ class Prompt:
             said += [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
         return Conversation([*said, {"role": "user", "content": text}], self._chat_template)
 
-    def _told(self, state: TextState, turns: int) -> str:
+    def _render_text(self, state: TextState, turns: int) -> str:
         names = {
             **self._globals,
             "task": state.task,

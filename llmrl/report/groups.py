@@ -13,7 +13,7 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from llmrl.config.compose import ConfigError, check
-from llmrl.config.unread import unread
+from llmrl.config.unread import find_unread
 from llmrl.core.files import flatten, read_lines
 from llmrl.run.identity import free_settings
 from llmrl.run.load import RunInfo
@@ -87,7 +87,7 @@ def _settings(text: str) -> dict[str, Any]:
     config: Any = json.loads(text)
     with suppress(ConfigError):
         config = OmegaConf.to_container(check(OmegaConf.create(config))) if config else {}
-    free = (free_settings(config) | set(unread(config)) | {"seed"}) - LABELS
+    free = (free_settings(config) | set(find_unread(config)) | {"seed"}) - LABELS
     return {key: value for key, value in flatten(config).items() if key not in free}
 
 

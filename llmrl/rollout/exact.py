@@ -40,7 +40,7 @@ class Exact:
         tables: list[_Table] = []
         for model in models:
             left = at_most - sum(len(table.text_of) for table in tables)
-            table = None if model is None else _listed(model, history_turns, left)
+            table = None if model is None else _list_states(model, history_turns, left)
             if table is None:
                 return None
             tables.append(table)
@@ -77,7 +77,7 @@ class Exact:
             says = [proposal.weights for proposal in proposals]
             alike = [np.full(p.size, 1 / p.size) for p in says]
             unhurried = replace(table, max_primitive_steps=None)
-            found.append([_follow(unhurried, _padded(rows))[1] for rows in (says, alike)])
+            found.append([_follow(unhurried, _pad(rows))[1] for rows in (says, alike)])
         success, uniform = np.mean(found, axis=0).tolist()
         return success, uniform
 
@@ -98,7 +98,7 @@ class Exact:
                 return None
             if (policy := learner.policy(table.texts, proposals, greedy)) is None:
                 return None
-            found.append(self._follow_once(task, _padded(policy)))
+            found.append(self._follow_once(task, _pad(policy)))
         return found
 
     def _follow_once(self, task: int, pi_TA: np.ndarray) -> tuple[float, float, float]:
@@ -142,7 +142,7 @@ class _Table:
     max_primitive_steps: int | None  # None also where it cannot be reached within `max_decisions`
 
 
-def _listed(model: WorldModel, turns: int, at_most: int) -> _Table | None:
+def _list_states(model: WorldModel, turns: int, at_most: int) -> _Table | None:
     texts: dict[tuple[TextState, _Experts], int] = {}
     nodes: dict[_Node, int] = {}
     start: list[float] = []
@@ -247,7 +247,7 @@ def _moves(table: _Table, weight_E: np.ndarray) -> list[tuple[int, Tensor]]:
 def _best_within(table: _Table, proposals: Sequence[Proposal]) -> float:
     """V_r(n) = E max_{a among the candidates} sum_o p(o) V_{r-1}(n'), r decisions before the end; V_0 = 0."""
     n = len(table.text_of)
-    p_NA = torch.from_numpy(_padded([proposal.weights for proposal in proposals])[table.text_of])
+    p_NA = torch.from_numpy(_pad([proposal.weights for proposal in proposals])[table.text_of])
     (k,) = {proposal.k for proposal in proposals}
     slots = p_NA.shape[1]
     slot_E = torch.from_numpy(table.source * slots + table.action)
@@ -273,7 +273,7 @@ def _expected_best(q_NA: Tensor, p_NA: Tensor, k: int | None) -> Tensor:
     return (ordered * chance).sum(-1)
 
 
-def _padded(rows: Sequence[np.ndarray]) -> np.ndarray:
+def _pad(rows: Sequence[np.ndarray]) -> np.ndarray:
     out = np.zeros((len(rows), max(row.size for row in rows)))
     for i, row in enumerate(rows):
         out[i, : row.size] = row

@@ -135,7 +135,7 @@ class Rollout:
         taken = []
         for e, s, c, a, o in zip(envs, states, candidates, actions, outcomes, strict=True):
             duration = int(o.info.get("duration", 1))
-            after = s.after(s.actions[a], _shown(e, o), self.history_turns)
+            after = s.after(s.actions[a], _describe(e, o), self.history_turns)
             t = Transition(e, s, a, o.reward, duration, o.terminated, o.truncated, after, None, c)
             taken.append(_Taken(t, o.info.get("expert_actions")))
             tick.primitive_steps += duration
@@ -198,7 +198,7 @@ class Rollout:
                     lost.add(e)
             for step, o in zip(steps, self.pool.run(steps), strict=True):
                 e, state = step.env, self.states[step.env]
-                self._advance(e, step.action, o, state.after(step.action, _shown(e, o), self.history_turns))
+                self._advance(e, step.action, o, state.after(step.action, _describe(e, o), self.history_turns))
                 if o.terminated or o.truncated:  # it had not ended when it was saved
                     lost.add(e)
         lost |= {e for e, s in enumerate(saved) if self._seen(e) != s["seen"]}
@@ -242,7 +242,7 @@ class Rollout:
         return tasks[int(stream(self.seed, "task", *where).integers(len(tasks)))]
 
     def _begin(self, e: int, o: Outcome) -> None:
-        self.states[e] = TextState.of(_shown(e, o))
+        self.states[e] = TextState.of(_describe(e, o))
         self._sums[e] = [0.0, 0, 0]
         self._taken[e] = []
         self._expert[e] = o.info.get("expert_actions")
@@ -251,7 +251,7 @@ class Rollout:
             self._uses[e] = self.trust.draw(*self.name, e, self.episode_of[e])
 
 
-def _shown(e: int, o: Outcome) -> dict[str, Any]:
+def _describe(e: int, o: Outcome) -> dict[str, Any]:
     if not o.observation["actions"] and not o.terminated:
         raise WorldError(
             f"environment {e} offers no action in an episode that has not terminated; where it was cut off "

@@ -55,20 +55,20 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """What was `about` the checkpoint, and its `files`. Raises TornCheckpoint unless all is as it was written."""
     manifest = _manifest(path)
     for name in manifest["files"]:
-        _checked(path, manifest, name)
+        _read_verified(path, manifest, name)
     return manifest
 
 
 def read_state(path: Path) -> Any:
     """The `state` that `write_checkpoint` was given. Raises TornCheckpoint."""
     manifest = _manifest(path)
-    arrays = safetensors.torch.load(_checked(path, manifest, ARRAYS))
-    return _joined(json.loads(_checked(path, manifest, STATE)), arrays)
+    arrays = safetensors.torch.load(_read_verified(path, manifest, ARRAYS))
+    return _join(json.loads(_read_verified(path, manifest, STATE)), arrays)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The weights of a checkpoint, also of one whose state is no longer needed. Raises TornCheckpoint."""
-    return safetensors.torch.load(_checked(path, _manifest(path), WEIGHTS))
+    return safetensors.torch.load(_read_verified(path, _manifest(path), WEIGHTS))
 
 
 def checkpoint_steps(run: Path) -> list[int]:
@@ -90,7 +90,7 @@ def _manifest(path: Path) -> dict[str, Any]:
     raise TornCheckpoint(f"{path}: its {MANIFEST} is damaged")
 
 
-def _checked(path: Path, manifest: Mapping[str, Any], name: str) -> bytes:
+def _read_verified(path: Path, manifest: Mapping[str, Any], name: str) -> bytes:
     try:
         data = (path / name).read_bytes()
     except OSError as error:
@@ -120,13 +120,13 @@ def _split(value: Any, arrays: dict[str, Tensor]) -> Any:
     return value
 
 
-def _joined(value: Any, arrays: Mapping[str, Tensor]) -> Any:
+def _join(value: Any, arrays: Mapping[str, Tensor]) -> Any:
     if isinstance(value, list):
-        return [_joined(inner, arrays) for inner in value]
+        return [_join(inner, arrays) for inner in value]
     if not isinstance(value, dict):
         return value
     if list(value) == ["__tensor__"]:
         return arrays[value["__tensor__"]].clone()  # aligned: sums over it are then the same bits as before
     if list(value) == ["__array__"]:
         return arrays[value["__array__"]].clone().numpy()
-    return {key: _joined(inner, arrays) for key, inner in value.items()}
+    return {key: _join(inner, arrays) for key, inner in value.items()}

@@ -109,13 +109,13 @@ class RunFolder:
         path = own_folder(root, name, run_id)
         if not fresh and is_complete(path):  # shown from a folder that cannot be written, too
             return cls(path, run_id, True, None, None)
-        with opening(root), _explained(path):
+        with opening(root), _explain_errors(path):
             path = own_folder(root, name, run_id)
             if not fresh and is_complete(path):
                 return cls(path, run_id, True, None, None)
             was_there = path.exists()
             path.mkdir(exist_ok=True)
-            folder = cls(path, run_id, False, None, _locked(path))
+            folder = cls(path, run_id, False, None, _take_lock(path))
             if not fresh and is_complete(path):  # who held it has finished meanwhile
                 folder.close()
                 return cls(path, run_id, True, None, None)
@@ -132,7 +132,7 @@ class RunFolder:
 
     def set_aside(self) -> Path:
         """Keeps what there is as `<name>.aside-<n>`, and begins anew in an empty folder."""
-        with opening(self.path.parent), _explained(self.path):
+        with opening(self.path.parent), _explain_errors(self.path):
             aside = self._move_aside()
         self.write_summary({"status": "running"})
         return aside
@@ -145,7 +145,7 @@ class RunFolder:
         self._lock.close()
         self._lock = None
         path.mkdir()
-        self._lock = _locked(path)
+        self._lock = _take_lock(path)
         return aside
 
     @property
@@ -174,7 +174,7 @@ class RunFolder:
 
     def write(self, name: str, data: bytes | str) -> None:
         assert not self.finished
-        with _explained(self.path):
+        with _explain_errors(self.path):
             publish(self.path / name, data)
 
     def append(self, log: str, *records: Mapping[str, Any]) -> None:
@@ -183,13 +183,13 @@ class RunFolder:
 
     def append_bytes(self, log: str, data: bytes) -> None:
         assert not self.finished
-        with _explained(self.path):
+        with _explain_errors(self.path):
             self._logs[log].append(data)
 
     def log(self, text: str) -> None:
         """A line of log.txt, with the time."""
         line = f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {without_secrets(text.rstrip())}\n"
-        with _explained(self.path), (self.path / "log.txt").open("ab") as file:
+        with _explain_errors(self.path), (self.path / "log.txt").open("ab") as file:
             file.write(line.encode())
 
     # ---- checkpoints -------------------------------------------------------------------------------------------------
@@ -201,7 +201,7 @@ class RunFolder:
         """
         from llmrl.run.checkpoint import checkpoint_steps
 
-        with _explained(self.path):
+        with _explain_errors(self.path):
             for passed_over in checkpoint_steps(self.path):
                 if step is None or passed_over > step:
                     shutil.rmtree(self._checkpoints / str(passed_over))
@@ -229,7 +229,7 @@ class RunFolder:
         from llmrl.run.checkpoint import write_checkpoint  # loads torch, which a reader of runs does not need
 
         assert not self.finished
-        with _explained(self.path):
+        with _explain_errors(self.path):
             logs = {name: log.position() for name, log in self._logs.items()}
             write_checkpoint(self._checkpoints / str(step), weights, state, {**about, "logs": logs})
             self._prune()
@@ -346,7 +346,7 @@ def _clean(path: Path) -> None:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _explain_errors(path: Path) -> Iterator[None]:
     """What the disk says, in words a person can act on."""
     try:
         yield
@@ -376,7 +376,7 @@ def opening(root: Path) -> Iterator[None]:
         yield
 
 
-def _locked(path: Path) -> IO[bytes]:
+def _take_lock(path: Path) -> IO[bytes]:
     """The held lock file of a run, which says who holds it. Raises RunInUse."""
     me, file = f"process {os.getpid()} on {socket.gethostname()}", (path / ".lock").open("a+b")
     try:

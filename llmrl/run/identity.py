@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from llmrl.config.checks import plain_settings
-from llmrl.config.compose import checked, config_folder, dataclass_in
-from llmrl.config.unread import NO_MORE_THAN, STANDS_FOR, Settings, only_stop, unread
+from llmrl.config.compose import as_checked, config_folder, dataclass_in
+from llmrl.config.unread import NO_MORE_THAN, STANDS_FOR, Settings, find_unread, only_stop
 from llmrl.core.overrides import ConfigError, ConfigFolders
 from llmrl.run.folder import own_folder
-from llmrl.schema.kinds import PARTS, has_schema, named, schema_of
+from llmrl.schema.kinds import PARTS, has_schema, schema_of, with_old_target
 from llmrl.schema.lm import ModelConfig, OpenAILMConfig
 from llmrl.schema.run import TrainConfig
 
@@ -48,7 +48,7 @@ class RunIdentity:
 
 def identify_run(cfg: DictConfig) -> RunIdentity:
     """The identity of the run that `cfg` describes. Raises ConfigError for a model or a file that cannot be found."""
-    cfg = checked(cfg)
+    cfg = as_checked(cfg)
     model, encoder = model_identity(cfg), model_identity(cfg, "encoder")
     settings = _named_settings(cfg, model, encoder)
     text = json.dumps(settings, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
@@ -59,7 +59,7 @@ def identify_run(cfg: DictConfig) -> RunIdentity:
 def _named_settings(cfg: DictConfig, model: ModelIdentity | None, encoder: ModelIdentity | None) -> dict[str, Any]:
     """The settings that can change a result, and what models and files turn out to be, without the unread ones."""
     settings: dict[str, Any] = result_settings(cfg)
-    settings |= {part: named(part, settings[part]) for part in PARTS if settings[part] is not None}
+    settings |= {part: with_old_target(part, settings[part]) for part in PARTS if settings[part] is not None}
     for part, identity in (("lm", model), ("encoder", encoder)):
         if identity:
             settings[part] |= asdict(identity)
@@ -81,7 +81,7 @@ def _named_settings(cfg: DictConfig, model: ModelIdentity | None, encoder: Model
         plain["prompt"]["end"] = settings["prompt"]["end"] = end
         plain["prior"]["stop"] = None
         settings["prior"].pop("stop", None)
-    for key in unread(plain):
+    for key in find_unread(plain):
         _leave_out(settings, key.split("."))
     return settings
 

@@ -103,12 +103,12 @@ def find_run(text: str, root: Path) -> RunInfo:
     if len(found) == 1:
         return found[0]
     if found:
-        raise ConfigError(f"{text}: {len(found)} runs have this in their name; type more of one:\n{_listed(found)}")
+        raise ConfigError(f"{text}: {len(found)} runs have this in their name; type more of one:\n{_list_names(found)}")
     if not runs:
         raise ConfigError(f"{text}: no such run, and there is none in {root}/; `llmrl train` makes one")
     near = nearest(text, [run.name for run in runs], n=5, cutoff=0.5)
     raise ConfigError(
-        f"{text}: no such run in {root}/; there are\n{_listed([r for r in runs if r.name in near] or runs)}"
+        f"{text}: no such run in {root}/; there are\n{_list_names([r for r in runs if r.name in near] or runs)}"
     )
 
 
@@ -130,6 +130,6 @@ def models_of(texts: Sequence[str], root: Path) -> list[dict[str, Any]]:
     return found
 
 
-def _listed(runs: Sequence[RunInfo], most: int = 10) -> str:
+def _list_names(runs: Sequence[RunInfo], most: int = 10) -> str:
     names = [f"  {run.name}" for run in runs[:most]]
     return "\n".join(names + ([f"  and {len(runs) - most} more"] if len(runs) > most else []))

@@ -51,7 +51,7 @@ def machine(origin: Mapping[str, Any]) -> dict[str, Any]:
     return {**origin["machine_type"], "packages": packages, **({"world": origin["world"]} if origin["world"] else {})}
 
 
-def resumed(
+def add_resumption(
     origin: Mapping[str, Any], now: Mapping[str, Any], step: int, drift: Mapping[str, Any], lost: Sequence[int]
 ) -> dict[str, Any]:
     """A run's provenance with one more entry of where it was taken up again, and how far that was from exact."""

@@ -65,14 +65,14 @@ def _drift(
     }
     if set(settings) - set(drift):
         raise CannotResume(
-            f"{path} was made with other settings ({_shown(settings)}): it does not belong to this run; "
+            f"{path} was made with other settings ({_format_differences(settings)}): it does not belong to this run; "
             "move it away, or start anew with --fresh (what there is, is kept aside)"
         )
     if drift and not allowed:
         raise CannotResume(
-            f"{path} was made under other conditions ({_shown(drift)}), so that going on would not give the same "
-            "numbers: do it where it was begun, go on here with --allow-drift (which marks the run), or start anew "
-            "with --fresh (what there is, is kept aside)"
+            f"{path} was made under other conditions ({_format_differences(drift)}), so that going on would not give "
+            "the same numbers: do it where it was begun, go on here with --allow-drift (which marks the run), or start "
+            "anew with --fresh (what there is, is kept aside)"
         )
     return drift
 
@@ -82,5 +82,5 @@ def _differing(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, lis
     return {key: [a.get(key), b.get(key)] for key in sorted(a | b) if a.get(key) != b.get(key)}
 
 
-def _shown(differing: Mapping[str, list[Any]]) -> str:
+def _format_differences(differing: Mapping[str, list[Any]]) -> str:
     return "; ".join(f"{name}: {then} then, {now} now" for name, (then, now) in differing.items())

@@ -67,7 +67,8 @@ def setting(
 
     `default`: a list is copied, and a schema is made anew, for each config. `low`, `high`, `above` and `instead` are
     its `Range`, and `choices`, `word` and `names` as in `Allowed`. `free`: it changes speed, place or looks, never a
-    result. `since`: it came later; at its default, which is what was done before it, runs keep their older names.
+    result. `since`: it came later; at the default given here, which is what was done before it, runs keep their older
+    names. A YAML file may choose another value, and that names the run.
     """
     numbers = None if low is None else Range(low, high, above, instead)
     metadata: dict[str, Any] = {"allowed": Allowed(numbers, tuple(choices), word, names or {})}
@@ -83,6 +84,6 @@ def setting(
 
 
 @cache
-def allowed(schema: type) -> dict[str, Allowed]:
+def read_allowed(schema: type) -> dict[str, Allowed]:
     """The values that each setting of a schema may take."""
     return {f.name: f.metadata.get("allowed", Allowed()) for f in fields(schema)}

@@ -104,7 +104,7 @@ def has_schema(part: str, node: Mapping[str, Any] | None, *schemas: type) -> boo
     return schema is not None and issubclass(schema, schemas)
 
 
-def named(part: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+def with_old_target(part: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a part as they name a run: with what stands for its kind."""
     kind = kind_of(part, settings)
     old = next((target for target, of in OLD_TARGETS[part].items() if of == kind), None)

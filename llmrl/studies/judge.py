@@ -86,7 +86,7 @@ class Judgement:
         from llmrl.report.games import shares
 
         runs = self.arms.get(arm, [])
-        judged = [found for run in runs if (found := self._plan(run, tuple(words), policy).known()) is not None]
+        judged = [found for run in runs if (found := self._plan(run, tuple(words), policy).find_known()) is not None]
         if not judged or len(judged) < len(runs):
             return None
         return Shares([int(run.config["seed"]) for run in runs], shares(judged)[1])
@@ -154,7 +154,7 @@ def _told(found: Estimate, sign: bool = False) -> str:
 def judge_all(judgement: Judgement, jobs: int, tell: Callable[[str], None]) -> list[tuple[Planned, Exception]]:
     """Plays what was not played yet, `jobs` evaluations at a time. Returns those that failed, with their errors."""
     start, failed = time.monotonic(), []
-    orders = [order for order in judgement.orders() if order.known() is None]
+    orders = [order for order in judgement.orders() if order.find_known() is None]
     with served_for([order.cfg for order in orders], tell):
         for done, (order, error) in enumerate(run_all(evaluate_run, orders, jobs), 1):
             words = " ".join([*order.asked.overrides, order.asked.policy])

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from llmrl.collect import collect, parse_order
 from llmrl.config.compose import compose
 from llmrl.core.overrides import ConfigError
-from llmrl.core.targets import look_in
+from llmrl.core.targets import add_search_folder
 from llmrl.launch.processes import run_all
 from llmrl.lm.serve import served_for
 from llmrl.run.folder import is_complete
@@ -49,7 +49,7 @@ def _composed(cells: Sequence[Cell]) -> list[DictConfig]:
 
 def run_cell(cell: Cell, runs: Path, own_cache: bool) -> None:
     if cell.config_dir is not None:
-        look_in(cell.config_dir)
+        add_search_folder(cell.config_dir)
     cache = [f"paths.cache={runs}/caches/{cell.arm}-{cell.seed}.sqlite3"] if own_cache else []
     train(cell.compose(*cache, f"paths.runs={runs}", "progress=false"))
 

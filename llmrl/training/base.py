@@ -23,10 +23,10 @@ from llmrl.report.progress import Progress, Reporter
 from llmrl.run.checkpoint import checkpoint_steps, read_state, read_weights
 from llmrl.run.folder import FEATURE_ROWS, FEATURE_TEXTS, METRICS, TIMING, Paused, RunFolder, RunFolderError
 from llmrl.run.identity import RunIdentity
-from llmrl.run.provenance import machine, provenance, resumed
+from llmrl.run.provenance import add_resumption, machine, provenance
 from llmrl.run.resume import find_start
 from llmrl.training.evaluator import Evaluator, evaluation_grid, evaluation_pool
-from llmrl.training.fit import Misfit, complaint
+from llmrl.training.fit import Misfit, describe_misfit
 from llmrl.training.record import Since, block
 
 CURVE = 3  # evaluations that are drawn as a curve, at least
@@ -78,7 +78,7 @@ class Training(ABC):
         self.evaluating = 0.0  # seconds
         lost = self.restore(start.checkpoint) if start.checkpoint else []
         if start.checkpoint:
-            origin = resumed(folder.provenance, origin, self.at, start.drift, lost)
+            origin = add_resumption(folder.provenance, origin, self.at, start.drift, lost)
         folder.write_json("provenance.json", origin)
 
     @property
@@ -111,7 +111,7 @@ class Training(ABC):
         """What names a row."""
 
     @abstractmethod
-    def counted(self) -> dict[str, Any]:
+    def first_columns(self) -> dict[str, Any]:
         """The first columns of a row."""
 
     @abstractmethod
@@ -133,7 +133,7 @@ class Training(ABC):
 
     def judge(self) -> None:
         """Says where data or prior do not fit the world. Raises Misfit where the run is strict."""
-        wrong = complaint(self.fit, self.cfg)
+        wrong = describe_misfit(self.fit, self.cfg)
         if wrong is not None and self.cfg.strict:
             raise Misfit(f"{wrong}; nothing was learned, since the run is strict: without --strict it goes on")
         if wrong is not None:
@@ -151,14 +151,14 @@ class Training(ABC):
                     self.evaluate()
                 while self.evaluation_due <= self.at:
                     self.evaluation_due = next(self.grid)
-                if finished or _crossed(before, self.at, self.cfg.checkpoint_every):
+                if finished or _is_crossed(before, self.at, self.cfg.checkpoint_every):
                     self.checkpoint()
             self.write_cost()
         except BaseException as error:
             with suppress(RunFolderError):  # what ended the run is what a person is to be told
                 self.write_cost()
             if isinstance(error, Outage):
-                raise Paused(self.paused(error)) from error
+                raise Paused(self.describe_pause(error)) from error
             raise
         finally:
             self.close()
@@ -169,7 +169,7 @@ class Training(ABC):
         """The behaviour policy and the greedy one, and a line of metrics."""
         start = time.monotonic()
         row = {
-            **self.counted(),
+            **self.first_columns(),
             **self.since.metrics(),
             **self.evaluator.measure(self.at, self.evaluations),
             **self.parts.prior.lm_metrics(),
@@ -271,7 +271,7 @@ class Training(ABC):
             self.evaluation_due = next(self.grid)
         return self.restore_open(saved)
 
-    def paused(self, outage: Outage) -> str:
+    def describe_pause(self, outage: Outage) -> str:
         """What to say when the model is out of reach."""
         steps = checkpoint_steps(self.folder.path)
         where = f"at its checkpoint at {steps[-1]:,} decisions" if steps else "at its beginning"
@@ -356,5 +356,5 @@ def _fitting(checkpoint: Path) -> Iterator[None]:
         ) from error
 
 
-def _crossed(before: int, after: int, every: int) -> bool:
+def _is_crossed(before: int, after: int, every: int) -> bool:
     return before // every != after // every

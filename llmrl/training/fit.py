@@ -1,7 +1,7 @@
 """How well a run's data and its prior fit its world, looked at before anything is learned.
 
-`data_fit` and `prior_fit` give numbers, which `summary.json` keeps under `fit`; `complaint` says in one sentence what
-is wrong with them. Nothing is asked of a model that the run would not ask anyway.
+`data_fit` and `prior_fit` give numbers, which `summary.json` keeps under `fit`. `describe_misfit` says in one sentence
+what is wrong with them. Nothing is asked of a model that the run would not ask anyway.
 
     observations, actions              rows of data, with known_*: those whose text occurs in the world, where it can be
                                        listed
@@ -83,12 +83,12 @@ def prior_fit(prior: Prior, world: Exact | None) -> dict[str, Any]:
     if known:
         fit["expert"] = sum(p[action] for p, experts in known for action in experts) / len(known)
         fit["uniform_expert"] = sum(len(experts) / len(p) for p, experts in known) / len(known)
-    if (answers := prior.named()) is not None:
+    if (answers := prior.count_named()) is not None:
         fit["named"], fit["answers"] = answers
     return fit
 
 
-def complaint(fit: Mapping[str, Any], cfg: DictConfig) -> str | None:
+def describe_misfit(fit: Mapping[str, Any], cfg: DictConfig) -> str | None:
     """What is wrong, in one sentence; None where nothing is."""
     world, said = f"env={cfg.env.name}", []
     if any(2 * fit[f"known_{what}"] < fit[what] for what in ("observations", "actions") if what in fit):

@@ -48,7 +48,7 @@ class OfflineTraining(Training):
         self.gradient_steps = 0
         file = Path(cfg.data.file)
         self.set = _read(file, file.stat().st_mtime_ns)
-        self.rows = self.set.drawn(cfg.data.size, cfg.seed if cfg.data.draw is None else cfg.data.draw)
+        self.rows = self.set.draw_rows(cfg.data.size, cfg.seed if cfg.data.draw is None else cfg.data.draw)
         self.learner: OfflineLearner = self.parts.learner  # type: ignore[assignment]
         if not isinstance(self.parts.learner, OfflineLearner):
             raise ValueError(
@@ -137,7 +137,7 @@ class OfflineTraining(Training):
     def where(self) -> dict[str, int]:
         return {"env_steps": 0, "gradient_steps": self.gradient_steps, "transitions": len(self.rows)}
 
-    def counted(self) -> dict[str, Any]:
+    def first_columns(self) -> dict[str, Any]:
         covered: float | None = self.learner.data.coverage if hasattr(self.learner, "data") else None
         return {**self.where(), "data/coverage": covered}
 

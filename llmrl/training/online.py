@@ -66,7 +66,7 @@ class OnlineTraining(Training):
     def where(self) -> dict[str, int]:
         return {"env_steps": self.env_steps}
 
-    def counted(self) -> dict[str, int]:
+    def first_columns(self) -> dict[str, int]:
         return {**self.where(), "primitive_steps": self.primitive_steps, "episodes": self.episodes}
 
     def save_open(self) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 from llmrl.config.checks import refuse_keyless
 from llmrl.core.files import unwritable
 from llmrl.core.near import did_you_mean
-from llmrl.core.overrides import ConfigError, shown
-from llmrl.core.targets import imported
+from llmrl.core.overrides import ConfigError, format_value
+from llmrl.core.targets import import_target
 from llmrl.run.identity import data_rows
 from llmrl.schema.envs import AlfworldConfig
 from llmrl.schema.kinds import OLD_TARGETS, PARTS, has_schema, kind_of, schema_of
@@ -67,7 +67,7 @@ def refuse_output(option: str, file: Path) -> None:
 def _refuse_foreign(part: str, node: DictConfig) -> None:
     path = str(node.get("_target_"))
     try:
-        found = imported(path)
+        found = import_target(path)
     except ValueError as error:
         raise ConfigError(f"{part}.{error}{did_you_mean([path], OLD_TARGETS.get(part, ()))}") from None
     if not callable(found):
@@ -86,7 +86,9 @@ def _refuse_arguments(part: str, path: str, found: Any, node: DictConfig) -> Non
     try:
         signature.bind(**arguments)
     except TypeError as error:
-        raise ConfigError(f"{part}: {path}{signature} and {part}'s settings {shown([*arguments])}: {error}") from None
+        raise ConfigError(
+            f"{part}: {path}{signature} and {part}'s settings {format_value([*arguments])}: {error}"
+        ) from None
 
 
 def _refuse_weights(cfg: DictConfig) -> None:

@@ -26,7 +26,7 @@ class OtherSearch(ValueError):
 
 
 @contextmanager
-def opened(folder: Path) -> Iterator[None]:
+def hold_log(folder: Path) -> Iterator[None]:
     """One process at a time searches in a folder. Raises ValueError where one does already."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -102,10 +102,10 @@ class Log:
 
 def best(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     """The trial of the greatest value, of equal ones the first; None where none is complete."""
-    return next(iter(ranked(rows)), None)
+    return next(iter(rank(rows)), None)
 
 
-def ranked(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def rank(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The complete trials, best first."""
     return sorted((row for row in rows if row["state"] == "complete"), key=lambda row: (-row["value"], row["number"]))
 

@@ -69,7 +69,7 @@ def between(space: str, size: int, args: argparse.Namespace) -> None:
     from llmrl.tune.search import confirm
 
     below, above = [s for s in args.sizes if s < size], [s for s in args.sizes if s > size]
-    found = {s: best(_kept(folder(args.out, space, s))) for s in (*below[-1:], *above[:1])}
+    found = {s: best(_read_kept(folder(args.out, space, s))) for s in (*below[-1:], *above[:1])}
     rows = [{**row, "number": s, "of": s, "runs": []} for s, row in found.items() if row is not None]
     planned = plan(space, [*args.set, f"data.size={size}"], tasks=args.task, trials=1)
     first = max(planned.seeds) + 1
@@ -82,7 +82,7 @@ def folder(out: Path, space: str, size: int) -> Path:
     return out / f"{Path(space).stem}_{size}"
 
 
-def told(space: Space, logs: Mapping[int, Sequence[Mapping[str, Any]]]) -> Iterator[str]:
+def describe_best(space: Space, logs: Mapping[int, Sequence[Mapping[str, Any]]]) -> Iterator[str]:
     """The block of an arm: the best trial of each size as overrides, none where the learner was best as it comes."""
     from llmrl.tune.log import best
 
@@ -136,8 +136,8 @@ def main() -> None:
                 print(f"{name}, {size:,} transitions", flush=True)
                 (tune if size in args.sizes else between)(name, size, args)
     for name, space in spaces.items():
-        logs = {size: _kept(folder(args.out, name, size)) for size in sizes}
-        print("\n".join(told(space, logs)))
+        logs = {size: _read_kept(folder(args.out, name, size)) for size in sizes}
+        print("\n".join(describe_best(space, logs)))
 
 
 def _space(name: str) -> Space:
@@ -145,7 +145,7 @@ def _space(name: str) -> Space:
     return Space.read(file)
 
 
-def _kept(out: Path) -> list[dict[str, Any]]:
+def _read_kept(out: Path) -> list[dict[str, Any]]:
     """The trials that were run with more seeds; where there are none, all."""
     from llmrl.core.files import read_lines
     from llmrl.tune.search import CONFIRMED

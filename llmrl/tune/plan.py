@@ -42,7 +42,7 @@ class Plan:
 
     def compose(self, parameters: dict[str, Any], task: str, seed: int, runs: Path) -> DictConfig:
         """The config of one run of a trial. Raises ConfigError where the settings do not fit together."""
-        own = [*shlex.split(task), f"seed={seed}", f"paths.runs={_quoted(runs)}"]
+        own = [*shlex.split(task), f"seed={seed}", f"paths.runs={_quote(runs)}"]
         return compose([*self.overrides, *self.space.overrides_of(parameters), *own], self.config_dir)
 
     def propose(self, number: int, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def plan(
     folders = ConfigFolders(config_folder(), config_dir)
     file = _file(space, folders)
     found = Space.read(file)
-    base = _replaced(found.overrides, overrides, folders)
+    base = _replace(found.overrides, overrides, folders)
     chosen = list(tasks or found.tasks)
     chosen_seeds = list(seeds or found.seeds)
     for what, values in (("tasks", chosen), ("seeds", chosen_seeds)):
@@ -139,7 +139,7 @@ def _file(space: str, folders: ConfigFolders) -> Path:
     return names[space]
 
 
-def _replaced(own: Sequence[str], typed: Sequence[str], folders: ConfigFolders) -> list[str]:
+def _replace(own: Sequence[str], typed: Sequence[str], folders: ConfigFolders) -> list[str]:
     for override in parse([*typed], folders):
         if override.is_sweep_override():
             raise ConfigError(f"{override.input_line}: a search has one value for what it does not search")
@@ -167,9 +167,9 @@ def _refuse_other_than_env(task: str) -> None:
 
 def _refuse_reported(cfg: DictConfig, task: str) -> None:
     """Settings chosen on what is reported would make the report worthless."""
-    reason = _reported(cfg.env)
+    reason = _explain_reported(cfg.env)
     if cfg.data is not None and not reason and (collected := data_world(cfg.data.file)) is not None:
-        reason = _reported(collected)
+        reason = _explain_reported(collected)
         reason = reason and f"the data of {cfg.data.file} were collected where {reason}"
     if reason:
         raise ConfigError(
@@ -179,7 +179,7 @@ def _refuse_reported(cfg: DictConfig, task: str) -> None:
         )
 
 
-def _reported(env: Mapping[str, Any]) -> str | None:
+def _explain_reported(env: Mapping[str, Any]) -> str | None:
     """Why nothing is to be tuned in a world; None where something may."""
     kind = kind_of("env", env)
     if kind in ("overcooked_salad", "overcooked_tomato"):
@@ -246,5 +246,5 @@ def _part(text: str) -> str:
     return _key(text).partition(".")[0]
 
 
-def _quoted(path: Path) -> str:
+def _quote(path: Path) -> str:
     return "'" + str(path).replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from llmrl.config.checks import plain_settings
-from llmrl.config.unread import Settings, unread
+from llmrl.config.unread import Settings, find_unread
 from llmrl.core.files import flatten
 from llmrl.core.overrides import ConfigError, ConfigFolders, parse
 from llmrl.tune.space import Parameter, Space
@@ -25,7 +25,7 @@ class Reads:
         self, space: Space, tasks: list[str], compose: Callable[[list[str], str], DictConfig], folders: ConfigFolders
     ) -> None:
         self._space, self._tasks, self._compose, self._folders = space, tasks, compose, folders
-        self._settings = cache(self._composed)
+        self._settings = cache(self._compose_plain)
         self._parsed = cache(self._parse)
 
     def why_not(self, parameter: Parameter, values: Mapping[str, Any]) -> str | None:
@@ -34,7 +34,7 @@ class Reads:
         tried = [values[parameter.name]] if parameter.name in values else parameter.values
         for task in self._tasks:
             for value in tried:
-                found = unread(self._of(task, {**values, parameter.name: value}))
+                found = find_unread(self._of(task, {**values, parameter.name: value}))
                 keys = list(self._parsed(tuple(parameter.overrides(value))))
                 if not keys or not all(key in found for key in keys):
                     return None
@@ -74,5 +74,5 @@ class Reads:
     def _parse(self, texts: tuple[str, ...]) -> dict[str, Any]:
         return {o.key_or_group: o.value() for o in parse(texts, self._folders)}
 
-    def _composed(self, overrides: tuple[str, ...], task: str) -> dict[str, Any]:
+    def _compose_plain(self, overrides: tuple[str, ...], task: str) -> dict[str, Any]:
         return flatten(plain_settings(self._compose(list(overrides), task)))

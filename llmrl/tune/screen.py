@@ -13,10 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from llmrl.core.overrides import shown
+from llmrl.core.overrides import format_value
 from llmrl.report.figures import duration, percent
 from llmrl.report.progress import Speaker
-from llmrl.tune.log import ranked
+from llmrl.tune.log import rank
 from llmrl.tune.plan import Plan
 from llmrl.tune.preset import PRESET, option
 
@@ -63,7 +63,7 @@ class Screen:
         if row["state"] == "failed":
             self.note(f"{text}failed: {row['error']}")
             return
-        first = ranked(rows)[0]
+        first = rank(rows)[0]
         best = "the best so far" if first["number"] == row["number"] else f"best {first['value']:.3f}"
         text += (
             f"{self._value} {row['value']:.3f}  final {percent(row['final']):>4}  {duration(row['seconds']):>7}  {best}"
@@ -72,7 +72,7 @@ class Screen:
 
     def end(self, rows: Sequence[Mapping[str, Any]]) -> None:
         self._close()
-        top = ranked(rows)[:TOP]  # never empty: where trial 0 fails there is no search
+        top = rank(rows)[:TOP]  # never empty: where trial 0 fails there is no search
         self.console.print()
         self.console.print(top_table(top, self.plan))
         self.console.print()
@@ -121,7 +121,7 @@ def top_table(top: Sequence[Mapping[str, Any]], plan: Plan) -> Table:
     for parameter in plan.space.parameters:
         values = [row["parameters"].get(parameter.name, ...) for row in top]
         if any(value is not ... for value in values):
-            table.add_row(_short(parameter.name), *("-" if v is ... else shown(v) for v in values))
+            table.add_row(_short(parameter.name), *("-" if v is ... else format_value(v) for v in values))
     return table
 
 

@@ -24,7 +24,7 @@ from llmrl.run.load import RunInfo
 from llmrl.run.versions import git_state
 from llmrl.train import train
 from llmrl.training.ready import refuse_unready
-from llmrl.tune.log import Log, opened, ranked
+from llmrl.tune.log import Log, hold_log, rank
 from llmrl.tune.plan import Plan
 from llmrl.tune.screen import Screen
 from llmrl.tune.space import AHEAD
@@ -42,7 +42,7 @@ def search(plan: Plan, out: Path, jobs: int = 1, screen: Screen | None = None) -
     first = [plan.compose({}, world, plan.seeds[0], out / "runs") for world in plan.tasks]
     for cfg in first:
         refuse_unready(cfg)
-    with opened(out), screen, ExitStack() as stack:
+    with hold_log(out), screen, ExitStack() as stack:
         log = Log(out, plan)
         screen.begin(plan, out, log.rows)
         stack.enter_context(served_for(first if len(log.rows) < plan.trials else [], screen.note))
@@ -71,10 +71,10 @@ def confirm(
     The greatest of many noisy values flatters, and among equal ones the first is no better than the next. `value` is
     the mean over tasks and all seeds, the search's own among them. One that fails with a new seed is left out.
     """
-    chosen, plan = ranked(rows)[:top], replace(plan, seeds=list(seeds))
-    wanted = [run for row in chosen for run in _wanted(plan, row["parameters"], out / "runs")]
-    to_train = [run.cfg for run in wanted if not run.finished()]
-    with opened(out), served_for(to_train, print), start_workers(jobs) as workers:
+    chosen, plan = rank(rows)[:top], replace(plan, seeds=list(seeds))
+    wanted = [run for row in chosen for run in _make_runs(plan, row["parameters"], out / "runs")]
+    to_train = [run.cfg for run in wanted if not run.find_finished()]
+    with hold_log(out), served_for(to_train, print), start_workers(jobs) as workers:
         runs = _Runs(workers, plan, out / "runs", lambda: None)
         trials = [runs.start(row["number"], row["parameters"], may_fail=True) for row in chosen]
         found = []
@@ -85,7 +85,7 @@ def confirm(
                 value = float(np.mean([run["value"] for run in made]))
                 final = float(np.mean([run["final"] for run in made]))
                 found.append({**row, "value": value, "final": final, "runs": made})
-        best_first = [dict(row) for row in ranked(found)]
+        best_first = [dict(row) for row in rank(found)]
         publish(out / CONFIRMED, "".join(f"{to_json(row)}\n" for row in best_first))
         return best_first
 
@@ -97,12 +97,12 @@ class _Run:
     cfg: DictConfig
     identity: RunIdentity
 
-    def finished(self) -> RunInfo | None:
+    def find_finished(self) -> RunInfo | None:
         path = self.identity.folder(Path(self.cfg.paths.runs))
         return RunInfo(path) if is_complete(path) else None
 
 
-def _wanted(plan: Plan, parameters: dict[str, Any], root: Path) -> list[_Run]:
+def _make_runs(plan: Plan, parameters: dict[str, Any], root: Path) -> list[_Run]:
     """The runs of a trial. Raises ConfigError where its settings do not fit together."""
     return [
         _Run(task, seed, cfg, identify_run(cfg))
@@ -141,7 +141,7 @@ class _Trial:
             except ValueError as failure:
                 error = error or failure
                 continue
-            info = run.finished()
+            info = run.find_finished()
             assert info is not None
             made.append({"task": run.task, "seed": run.seed, "run": info.name, **_figures(info)})
             seconds += info.cost.get("seconds", 0.0)
@@ -172,7 +172,7 @@ class _Runs:
     def start(self, number: int, parameters: dict[str, Any], may_fail: bool) -> _Trial:
         overrides = self.plan.space.overrides_of(parameters)
         try:
-            wanted = _wanted(self.plan, parameters, self.root)
+            wanted = _make_runs(self.plan, parameters, self.root)
         except ConfigError as error:
             for _ in range(self.plan.runs):
                 self.done()
@@ -182,7 +182,7 @@ class _Runs:
 
     def _future(self, run: _Run) -> Future[None] | None:
         if run.identity.id not in self.given:
-            if run.finished():
+            if run.find_finished():
                 self.done()
                 return None
             self.given[run.identity.id] = self.workers.submit(_train, run.cfg)

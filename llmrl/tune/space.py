@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, Trial
 
-from llmrl.core.overrides import ConfigError, first_line, one_of, shown
+from llmrl.core.overrides import ConfigError, first_line, format_value, one_of
 from llmrl.core.seeding import integer
 
 STARTUP = 10  # trials drawn at random before the sampler learns from them
@@ -37,7 +37,7 @@ class Parameter:
     when: Mapping[str, Sequence[Any]]
 
     def overrides(self, value: Any) -> list[str]:
-        return [f"{self.name}={shown(value)}"] if self.bundles is None else list(self.bundles[value])
+        return [f"{self.name}={format_value(value)}"] if self.bundles is None else list(self.bundles[value])
 
     def applies(self, values: Mapping[str, Any]) -> bool:
         """Whether it is used at all, where others have these values."""
@@ -85,7 +85,7 @@ class Space:
             if not isinstance(plain[key], list) or not all(type(item) is kind for item in plain[key]):
                 raise ConfigError(f"{file}: {key} must be a list of {'texts' if kind is str else 'whole numbers'}")
         if not isinstance(plain["trials"], int) or plain["trials"] < 1:
-            raise ConfigError(f"{file}: trials={shown(plain['trials'])}: it must be a whole number, at least 1")
+            raise ConfigError(f"{file}: trials={format_value(plain['trials'])}: it must be a whole number, at least 1")
         if not isinstance(plain["parameters"], dict) or not plain["parameters"]:
             raise ConfigError(f"{file}: parameters must map at least one key to its range or choices")
         parameters: list[Parameter] = []
@@ -116,19 +116,19 @@ class Space:
             seed=integer(seed, "tune", number), n_startup_trials=STARTUP, multivariate=False, constant_liar=False
         )
         study = optuna.create_study(direction="maximize", sampler=sampler)
-        study.add_trials([self._told(row) for row in rows[: max(0, number - AHEAD + 1)]])
+        study.add_trials([self._to_frozen_trial(row) for row in rows[: max(0, number - AHEAD + 1)]])
         trial = study.ask()
         values: dict[str, Any] = {}
         left = [*self.parameters]
         while (parameter := next((p for p in left if p.applies(values) and is_read(p, values)), None)) is not None:
-            values[parameter.name] = _suggested(trial, parameter)
+            values[parameter.name] = _suggest(trial, parameter)
             left.remove(parameter)
         return {p.name: values[p.name] for p in self.parameters if p.name in values and is_read(p, values)}
 
     def overrides_of(self, values: Mapping[str, Any]) -> list[str]:
         return [text for p in self.parameters if p.name in values for text in p.overrides(values[p.name])]
 
-    def _told(self, row: Mapping[str, Any]) -> FrozenTrial:
+    def _to_frozen_trial(self, row: Mapping[str, Any]) -> FrozenTrial:
         """A failed trial is as bad as can be (0): the sampler learns nothing of one without a value, and repeats it."""
         distributions = {p.name: p.distribution for p in self.parameters if p.name in row["parameters"]}
         value = row["value"] if row["state"] == "complete" else 0.0
@@ -170,7 +170,7 @@ def _range(node: Mapping[str, Any]) -> BaseDistribution:
     return FloatDistribution(low, high, log=bool(log), step=step)  # type: ignore[arg-type]
 
 
-def _suggested(trial: Trial, parameter: Parameter) -> Any:
+def _suggest(trial: Trial, parameter: Parameter) -> Any:
     """Three digits of a number: more of them only make a command hard to read."""
     name, d = parameter.name, parameter.distribution
     if isinstance(d, CategoricalDistribution):

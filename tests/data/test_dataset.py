@@ -70,19 +70,19 @@ def test_an_episode_without_end() -> None:
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=8), st.integers(0, 99), st.data())
 def test_smaller_draws_begin_larger_ones(lengths: list[int], seed: int, data: st.DataObject) -> None:
     given = built(rows(*lengths))
-    whole = given.drawn(None, seed)
+    whole = given.draw_rows(None, seed)
     assert sorted(whole) == list(range(len(given)))
     size = data.draw(st.integers(1, len(given)))
-    assert np.array_equal(given.drawn(size, seed), whole[:size])
+    assert np.array_equal(given.draw_rows(size, seed), whole[:size])
     starts = set(given.starts)
     assert all(b == a + 1 or b in starts for a, b in pairwise(whole))
     with pytest.raises(ValueError, match=f"data.size={len(given) + 1}: the file holds {len(given)} transitions"):
-        given.drawn(len(given) + 1, seed)
+        given.draw_rows(len(given) + 1, seed)
 
 
 def test_draws_of_other_seeds_differ() -> None:
     given = built(rows(*[2] * 20))
-    assert len({tuple(given.drawn(None, seed)) for seed in range(5)}) == 5
+    assert len({tuple(given.draw_rows(None, seed)) for seed in range(5)}) == 5
 
 
 def test_states_have_the_history_of_their_episode() -> None:

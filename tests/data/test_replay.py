@@ -120,7 +120,7 @@ def prioritised(errors: list[float], priority: float, importance: float) -> Repl
     replay = Replay(len(errors), np.random.default_rng(0), priority, importance)
     for number in range(len(errors)):
         add(replay, number, 1)
-    replay.erred(np.arange(len(errors)), np.array(errors))
+    replay.set_errors(np.arange(len(errors)), np.array(errors))
     return replay
 
 
@@ -150,8 +150,8 @@ def test_what_is_new_has_the_largest_priority_there_has_been() -> None:
     replay = Replay(3, np.random.default_rng(0), priority=1.0, importance=0.0)
     for number in range(3):
         add(replay, number, 1)
-    replay.erred(np.arange(3), np.array([9.0, 3.0, 0.0]))
-    replay.erred(np.array([0]), np.array([3.0]))
+    replay.set_errors(np.arange(3), np.array([9.0, 3.0, 0.0]))
+    replay.set_errors(np.array([0]), np.array([3.0]))
     add(replay, 3, 1)  # where 0 was
     drawn = np.bincount(replay.sample(12_000).rows, minlength=4) / 12_000
     assert drawn == pytest.approx([0, 3 / 12, 0, 9 / 12], abs=1e-3)
@@ -161,7 +161,7 @@ def test_without_priority_draws_are_uniform_and_nothing_is_weighted() -> None:
     replay, same = Replay(8, np.random.default_rng(1)), np.random.default_rng(1)
     for number in range(8):
         add(replay, number, 1)
-    replay.erred(np.array([0]), np.array([100.0]))
+    replay.set_errors(np.array([0]), np.array([100.0]))
     batch = replay.sample(16)
     assert batch.weights is None
     assert batch.rows.tolist() == same.integers(8, size=16).tolist()

@@ -12,7 +12,7 @@ from llmrl.core.candidates import Candidates, Proposal
 from llmrl.core.state import TextState
 from llmrl.core.transitions import Transition
 from llmrl.data.replay import NStepWindow
-from llmrl.data.training_set import OfflineData, Supports, joined
+from llmrl.data.training_set import OfflineData, Supports, join
 
 
 def uniform(size: int) -> Proposal:
@@ -76,7 +76,7 @@ def test_what_joins_weighs_as_the_lightest_there_was() -> None:
     with np.errstate(divide="ignore"):
         log_w = np.log(np.array([[0.8, 0.2, 0.0], [1.0, 0.0, 0.0]]))
     also = np.array([[False, True, True], [True, False, False]])
-    assert np.exp(joined(log_w, also)) == pytest.approx(np.array([[0.8, 0.2, 0.2], [1.2, 0, 0]]) / 1.2)
+    assert np.exp(join(log_w, also)) == pytest.approx(np.array([[0.8, 0.2, 0.2], [1.2, 0, 0]]) / 1.2)
 
 
 def test_coverage_is_the_chance_that_a_rows_own_action_is_proposed() -> None:

@@ -42,14 +42,14 @@ def test_zero_temperature_is_greedy_and_ties_go_by_weight() -> None:
 def test_a_padded_or_weightless_candidate_is_never_drawn() -> None:
     logits = backups.posterior(torch.tensor([[5.0, -INF, 9.0]]), torch.tensor([[0.0, -INF, -INF]]), 0.5)
     rng = np.random.default_rng(0)
-    assert {int(backups.drawn(logits, rng)[0]) for _ in range(50)} == {0}
+    assert {int(backups.draw_actions(logits, rng)[0]) for _ in range(50)} == {0}
 
 
 @given(st.lists(st.floats(-3, 3), min_size=2, max_size=6), st.integers(0, 2**31))
 @settings(max_examples=30)
 def test_draws_follow_their_distribution(logits: list[float], seed: int) -> None:
     p = torch.tensor([logits], dtype=torch.float64).softmax(-1)[0].numpy()
-    drawn = backups.drawn(torch.tensor([logits] * 4000), np.random.default_rng(seed))
+    drawn = backups.draw_actions(torch.tensor([logits] * 4000), np.random.default_rng(seed))
     share = np.bincount(drawn, minlength=p.size) / drawn.size
     assert np.abs(share - p).max() < 0.05  # more than six standard deviations
 
@@ -97,7 +97,7 @@ def test_double_q_is_the_greedy_expectation(q: list[float], online: list[float],
         return  # among equals one takes the first and the other all, by weight
     greedy = backups.posterior(torch.tensor([online]), log_w, 0.0)
     double = backups.hard(torch.tensor([q]), log_w > -INF, torch.tensor([online]))
-    assert double.item() == pytest.approx(backups.expected(torch.tensor([q]), greedy).item(), abs=1e-6)
+    assert double.item() == pytest.approx(backups.expected_backup(torch.tensor([q]), greedy).item(), abs=1e-6)
 
 
 @pytest.mark.parametrize("ruled_out", [5.0, 1e9, INF])
@@ -108,7 +108,7 @@ def test_no_backup_values_what_the_prior_rules_out(ruled_out: float) -> None:
     for alpha in (0.0, 0.5, INF):
         logits = backups.posterior(q, log_w, alpha)
         assert logits[0, 2] == -INF
-        assert backups.expected(q, logits).item() <= 0.1 + 1e-7
+        assert backups.expected_backup(q, logits).item() <= 0.1 + 1e-7
         if alpha < INF:
             assert backups.soft(q, log_w, alpha).item() <= 0.1 + 1e-7
 

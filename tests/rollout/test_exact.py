@@ -217,13 +217,13 @@ def test_every_worlds_settings_name_its_lists(world: str, monkeypatch: pytest.Mo
         return _NoModel()
 
     monkeypatch.setattr(build, "_target", lambda part, node: opened)
-    build._listed.cache_clear()
+    build._list_states.cache_clear()
     cfg = compose([f"env={world.removesuffix('.yaml')}", "learner=random"])
     assert build_exact(cfg, 0) is None
     assert build_exact(cfg, 0) is None
     expected = {key: value for key, value in OmegaConf.to_container(cfg.env).items() if key not in ("kind", "name")}
     assert given == [expected]
-    build._listed.cache_clear()
+    build._list_states.cache_clear()
 
 
 class _NoModel:

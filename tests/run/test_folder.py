@@ -210,14 +210,14 @@ def test_a_run_that_is_finished_while_its_lock_is_waited_for_is_only_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun(tmp_path).close()
-    locked = run_folder._locked
+    locked = run_folder._take_lock
 
     def late(path: Path) -> object:
-        monkeypatch.setattr(run_folder, "_locked", locked)
+        monkeypatch.setattr(run_folder, "_take_lock", locked)
         complete(tmp_path)  # by who held it
         return locked(path)
 
-    monkeypatch.setattr(run_folder, "_locked", late)
+    monkeypatch.setattr(run_folder, "_take_lock", late)
     monkeypatch.setattr(run_folder, "opening", lambda root: nullcontext())
     with opened(tmp_path) as folder:
         assert folder.finished

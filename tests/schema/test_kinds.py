@@ -23,7 +23,7 @@ from llmrl.run.identity import identify_run
 from llmrl.run.load import RunInfo, load_runs
 from llmrl.schema.kinds import KINDS, OLD_TARGETS, PARTS, Kind, kind_of
 from llmrl.schema.learners import DQNConfig
-from llmrl.tune.plan import _reported
+from llmrl.tune.plan import _explain_reported
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 SMALL = ["env=frozen_lake", "learner=dqn", "learner.hidden=[4]", "encoder.dim=8"]
@@ -128,8 +128,8 @@ def test_the_world_of_data_is_known_by_its_old_target(option: str) -> None:
     cfg = compose([f"env={option}", "learner=random"])
     env = identify_run(cfg).settings["env"]
     assert env["_target_"].startswith("llmrl.envs.")
-    assert _reported(env) == _reported(cfg.env)
-    assert (_reported(env) is None) == (option == "household/pick")  # its split is dev
+    assert _explain_reported(env) == _explain_reported(cfg.env)
+    assert (_explain_reported(env) is None) == (option == "household/pick")  # its split is dev
 
 
 # ---- a folder of one's own -------------------------------------------------------------------------------------------

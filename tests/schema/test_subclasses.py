@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import llmrl.lm.identify
 from llmrl.config.compose import ConfigError, check, compose
-from llmrl.config.unread import unread
+from llmrl.config.unread import find_unread
 from llmrl.lm.language_model import ModelIdentity
 from llmrl.run.identity import identify_run, weights_contents
 from llmrl.schema.encoders import ModelEncoderConfig
@@ -145,9 +145,9 @@ def test_the_same_settings_are_not_read(
     part: str, schema: type, overrides: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     young, old = as_kind(part, schema, monkeypatch, *overrides), compose(overrides)
-    of_its_own = {key for key in unread(plain(old)) if key != f"{part}.kind"}
+    of_its_own = {key for key in find_unread(plain(old)) if key != f"{part}.kind"}
     assert of_its_own
-    assert set(unread(plain(young))) == of_its_own
+    assert set(find_unread(plain(young))) == of_its_own
 
 
 @dataclass
@@ -178,7 +178,7 @@ def test_any_part_may_refuse_its_settings(
 
 
 def test_what_acts_is_not_read_by_who_learns_from_data() -> None:
-    found = unread(plain(compose(["learner=cql", DATA])))
+    found = find_unread(plain(compose(["learner=cql", DATA])))
     assert {key for key in found if key.startswith("rollout.")} == {"rollout.num_envs", "rollout.pipeline"}
     assert not list(RolloutConfig(num_envs=1, pipeline=True).problems(has_data=True))
     assert len(list(RolloutConfig(num_envs=1, pipeline=True).problems(has_data=False))) == 1

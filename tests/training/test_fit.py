@@ -19,7 +19,7 @@ from llmrl.config.compose import compose
 from llmrl.data.files import read
 from llmrl.report.progress import Silent
 from llmrl.run.load import load_runs
-from llmrl.training.fit import complaint, data_fit, prior_fit
+from llmrl.training.fit import data_fit, describe_misfit, prior_fit
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 FILE = GOLDEN / "tomato.parquet"
@@ -49,7 +49,7 @@ def trained(root: Path, *overrides: str) -> tuple[dict[str, Any], list[str]]:
 
 def test_data_of_the_world_fit_it_and_data_of_another_do_not() -> None:
     data = read(FILE)
-    rows = data.drawn(60, 0)
+    rows = data.draw_rows(60, 0)
     fits = {}
     for env in ("overcooked_tomato", "frozen_lake"):
         world = build_exact(compose([f"env={env}"]), 0)
@@ -124,14 +124,14 @@ def test_looking_asks_a_model_nothing_more(tmp_path: Path, monkeypatch: pytest.M
 def test_the_share_of_answers_that_name_an_action_and_what_they_say() -> None:
     model = Model(say=lambda prompt, number: "wait" if number % 4 == 0 else "er")
     prior = make("generated", model=model, k=2, limit=6)
-    assert prior.named() == (0, 0)
+    assert prior.count_named() == (0, 0)
     prior.candidates([HALL, CELLAR], "behaviour", [frozenset({"wait"}), frozenset({"go north"})])
     fit = prior_fit(prior, None)
     assert (fit["named"], fit["answers"]) == (4, 10)  # numbers 0 to 4 of each
     assert fit["entropy"] == 0.0
     assert fit["expert"] == 0.5
     assert fit["uniform_expert"] == pytest.approx(1 / 3)
-    said = complaint(fit, compose(["env=frozen_lake"]))
+    said = describe_misfit(fit, compose(["env=frozen_lake"]))
     assert said is not None
     assert said.startswith("4 of 10 answers of the model named an action")
     assert "prompt=menu" in said
@@ -140,10 +140,10 @@ def test_the_share_of_answers_that_name_an_action_and_what_they_say() -> None:
 def test_where_success_is_too_rare_to_compare_the_experts_actions_are() -> None:
     cfg = compose(["env=frozen_lake"])
     rare = {"success": 0.0, "uniform_success": 0.002, "expert": 0.3, "uniform_expert": 0.2}
-    assert complaint(rare, cfg) is None
-    said = complaint(rare | {"expert": 0.1}, cfg)
+    assert describe_misfit(rare, cfg) is None
+    said = describe_misfit(rare | {"expert": 0.1}, cfg)
     assert said is not None
     assert "an expert's action with chance 10.0% and uniform actions with 20.0%" in said
-    assert complaint({"success": 0.01, "uniform_success": 0.2}, cfg) is not None
-    assert complaint({"success": 0.2, "uniform_success": 0.2}, cfg) is None
-    assert complaint({}, cfg) is None
+    assert describe_misfit({"success": 0.01, "uniform_success": 0.2}, cfg) is not None
+    assert describe_misfit({"success": 0.2, "uniform_success": 0.2}, cfg) is None
+    assert describe_misfit({}, cfg) is None

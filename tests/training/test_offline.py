@@ -95,7 +95,7 @@ def test_a_subset_asks_for_nothing_new(tmp_path: Path) -> None:
     assert whole.cost["lm/computed"] > 0
     part, _ = trained(tmp_path, "learner=cql_prior", "data.size=50", "evaluation.episodes=1", *MODEL)
     assert part.metrics[-1]["lm/queries"] < whole.metrics[-1]["lm/queries"]
-    states, _ = read(FILE).states(read(FILE).drawn(None, 0), 0)
+    states, _ = read(FILE).states(read(FILE).draw_rows(None, 0), 0)
     assert whole.metrics[-1]["lm/queries"] >= len(set(states))
     data_only, _ = trained(tmp_path, "learner=cql_prior", "data.size=50", "prior.evaluation.uniform=true", *MODEL)
     assert data_only.cost["lm/computed"] == 0
@@ -227,4 +227,4 @@ def test_rows_keep_their_own_candidates_and_what_the_data_do_in_a_state_is_known
         np.array([0, 1, 2]), np.zeros(3), np.ones(3, dtype=np.int64), np.array([-1, -1, -1]), np.ones(3, dtype=bool),
         np.ones(3, dtype=bool), np.ones(3, dtype=bool),
     )  # fmt: skip
-    assert data.taken().tolist() == [[True, False, True], [False, True, False], [True, False, True]]
+    assert data.find_taken().tolist() == [[True, False, True], [False, True, False], [True, False, True]]

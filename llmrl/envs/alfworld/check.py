@@ -13,7 +13,7 @@ from llmrl.envs.alfworld.generate import generate
 from llmrl.envs.household.game import TASKS
 
 
-def checked() -> Iterator[str]:
+def check_games() -> Iterator[str]:
     """A line for each split, and one for each game that is left out. Raises NoGames where none can be played."""
     versions = packages.versions()
     yield "packages: " + (", ".join(f"{name} {version}" for name, version in versions.items()) or "none of the extra")
@@ -42,12 +42,12 @@ def checked() -> Iterator[str]:
         raise NoGames(f"{root / DATA} has no game that can be played")
 
 
-def generated(
+def generate_games(
     out: Path, splits: Sequence[str] | None, tasks: Sequence[str] | None, count: int, index: int
 ) -> Iterator[str]:
     """A line for each type in each split, then what to type next. Raises ValueError."""
     written: Counter[tuple[str, str]] = Counter()
-    chosen = _known("split", splits, get_args(Split)), _known("task", tasks, TASKS)
+    chosen = _refuse_unknown("split", splits, get_args(Split)), _refuse_unknown("task", tasks, TASKS)
     for one in generate(out, *chosen, count=count, index=index):
         written[one.split, one.task] += 1
         if written[one.split, one.task] == count:
@@ -56,7 +56,7 @@ def generated(
     yield f"export ALFWORLD_DATA={out.resolve()}"
 
 
-def _known(option: str, given: Sequence[str] | None, choices: Sequence[Any]) -> Sequence[Any]:
+def _refuse_unknown(option: str, given: Sequence[str] | None, choices: Sequence[Any]) -> Sequence[Any]:
     if unknown := [name for name in given or () if name not in choices]:
         raise ValueError(f"--{option} {unknown[0]}: choose one of {', '.join(choices)}")
     return given or choices

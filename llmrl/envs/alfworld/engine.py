@@ -33,10 +33,10 @@ from textworld.envs.pddl.pddl import PddlEnv
 from textworld.logic import Action, Placeholder, Proposition, Signature, Type, TypeHierarchy, Variable
 
 from llmrl.envs.alfworld.grammar import PARSING, Grammar, actions_and_grammar, reads
-from llmrl.envs.alfworld.store import packed
+from llmrl.envs.alfworld.store import load_packed
 
 KEPT_PROBLEMS = 1024  # translated ones, packed to 10 to 50 kB each, shared by the environments of a process
-TRANSLATION = 1  # raised when `_translated` gives something else
+TRANSLATION = 1  # raised when `_translate` gives something else
 LONGEST = 1000  # bytes of a name: the planner's library writes names where there is room for 1,023
 
 _idle: list[Any] = []  # copies of the planner's library that nobody uses
@@ -69,11 +69,11 @@ class Engine:
 
     def reset(self) -> Shown:
         with PARSING, _own_arguments():
-            return self._shown(self._env.reset())
+            return self._show(self._env.reset())
 
     def step(self, command: str) -> Shown:
         state, _, _ = self._env.step(command)
-        return self._shown(state)
+        return self._show(state)
 
     def close(self) -> None:
         """The next engine takes over the copy of the library. Nothing can be done with this one afterwards."""
@@ -90,7 +90,7 @@ class Engine:
         else:
             grammar._rules["task"][0].rhs[:] = [type(grammar._rules["task"][0].rhs[0])(sentence)]
 
-    def _shown(self, state: GameState) -> Shown:
+    def _show(self, state: GameState) -> Shown:
         return Shown(state["feedback"], tuple(state["admissible_commands"]), bool(state["won"]))
 
 
@@ -292,7 +292,7 @@ class _State(pddl_logic.PddlState):
 
 
 def _problem(domain: str, problem: str) -> _Problem:
-    parameters, kinds, name2type, facts, changing, sas = json.loads(zlib.decompress(_packed(domain, problem)))
+    parameters, kinds, name2type, facts, changing, sas = json.loads(zlib.decompress(_pack(domain, problem)))
     return _Problem(
         sas.encode(),
         {action: [Placeholder(*p) for p in placeholders] for action, placeholders in parameters.items()},
@@ -304,12 +304,12 @@ def _problem(domain: str, problem: str) -> _Problem:
 
 
 @lru_cache(maxsize=KEPT_PROBLEMS)
-def _packed(domain: str, problem: str) -> bytes:
+def _pack(domain: str, problem: str) -> bytes:
     made_by = (str(TRANSLATION), *(f"{name} {version}" for name, version in sorted(packages.versions().items())))
-    return packed((*made_by, domain, problem), lambda: _translated(domain, problem))
+    return load_packed((*made_by, domain, problem), lambda: _translate(domain, problem))
 
 
-def _translated(domain: str, problem: str) -> bytes:
+def _translate(domain: str, problem: str) -> bytes:
     """What `_Problem` is made from."""
     task, sas = fast_downward.pddl2sas(domain, problem)
     if any(len(line.encode()) > LONGEST for line in sas.splitlines()):

@@ -42,7 +42,7 @@ def alfworld(
     if task != "mixed" and task not in TASKS:
         raise ValueError(f"task={task}: choose one of {', '.join(TASKS)}, mixed")
     found = collect(data_root(), split, TASKS if task == "mixed" else (task,))
-    games = chosen(found.games, index, count, unit, without)
+    games = choose_games(found.games, index, count, unit, without)
     return AlfworldEnv(found._replace(games=games), memory=memory, grammar=grammar, max_decisions=max_decisions)
 
 
@@ -115,7 +115,7 @@ class AlfworldEnv(TextEnv):
     def _turn(self, shown: Shown, text: str) -> Turn:
         if self._memory is not None:
             self._memory.observe(text)
-            text = f"{text}\n{self._memory.told()}"
+            text = f"{text}\n{self._memory.describe()}"
         return Turn(
             text,
             shown.commands,
@@ -149,7 +149,7 @@ class AlfworldEnv(TextEnv):
         return self._engine
 
 
-def chosen(
+def choose_games(
     games: Sequence[GameFile], index: int, count: int | None, unit: Unit, without: Sequence[str]
 ) -> tuple[GameFile, ...]:
     """See `alfworld`."""

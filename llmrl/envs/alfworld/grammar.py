@@ -38,7 +38,7 @@ class Grammar(textgen.ContextSensitiveGrammar):
         return other
 
     def derive(self, start: str, context: Context | None = None) -> str:
-        stack = [(symbol, context or {}) for symbol in reversed(parsed(start))]
+        stack = [(symbol, context or {}) for symbol in reversed(parse(start))]
         text: list[str] = []
         while stack:
             symbol, here = stack.pop()
@@ -51,7 +51,7 @@ class Grammar(textgen.ContextSensitiveGrammar):
             elif isinstance(symbol, textgen.ConditionalSymbol):
                 stack += reversed(_conditional(symbol, here))
             elif isinstance(symbol, textgen.ListSymbol):
-                stack += reversed(_listed(_conditional(symbol.symbol, here), here))
+                stack += reversed(_list_items(_conditional(symbol.symbol, here), here))
             else:
                 raise NotImplementedError(f"Unknown symbol: {type(symbol)}")
         return "".join(text)
@@ -63,9 +63,9 @@ class Grammar(textgen.ContextSensitiveGrammar):
         return next(rule for rule in rules if not rule.condition or _any_match(rule.condition, context))
 
 
-def parsed(text: str) -> list[Any]:
+def parse(text: str) -> list[Any]:
     """The symbols of a text. They are shared: nobody changes them."""
-    return _parsed(text)
+    return _parse(text)
 
 
 @lru_cache(maxsize=_KEPT)
@@ -74,13 +74,13 @@ def reads(template: str) -> Reads | None:
     predicates: set[str] = set()
     names: set[str] = set()
     asked: set[str] = set()
-    for symbol in parsed(template):
+    for symbol in parse(template):
         inner = symbol.symbol if isinstance(symbol, textgen.ListSymbol) else symbol
         if isinstance(inner, textgen.TerminalSymbol):
             continue
         if not (isinstance(inner, textgen.ConditionalSymbol) and isinstance(inner.expression, textgen.EvalSymbol)):
             return None
-        names.update(_compiled(inner.expression.expression).co_names)
+        names.update(_compile(inner.expression.expression).co_names)
         for predicate in _rule_of(inner.given).preconditions if inner.given else ():
             predicates.add(predicate.name)
             asked.update(placeholder.name for placeholder in predicate.parameters)
@@ -98,7 +98,7 @@ def actions_and_grammar(source: str) -> tuple[Mapping[str, Any], Grammar]:
 
 
 @lru_cache(maxsize=_KEPT)
-def _parsed(text: str) -> list[Any]:
+def _parse(text: str) -> list[Any]:
     with PARSING:
         return list(textgen._parse_and_convert(text, rule_name="symbols"))
 
@@ -110,12 +110,12 @@ def _rule_of(query: str) -> Any:
 
 
 @lru_cache(maxsize=_KEPT)
-def _compiled(expression: str) -> CodeType:
+def _compile(expression: str) -> CodeType:
     return compile(expression.strip(), "<grammar>", "eval")
 
 
 def _value(expression: str, context: Context) -> object:
-    return eval(_compiled(expression), {}, context["variables"])  # of the packaged grammar, or of a file one trusts
+    return eval(_compile(expression), {}, context["variables"])  # of the packaged grammar, or of a file one trusts
 
 
 def _conditional(symbol: Any, context: Context) -> list[tuple[Any, Context]]:
@@ -125,7 +125,7 @@ def _conditional(symbol: Any, context: Context) -> list[tuple[Any, Context]]:
     return [(symbol.expression, inner) for inner in contexts]
 
 
-def _listed(items: list[tuple[Any, Context]], context: Context) -> list[tuple[Any, Context]]:
+def _list_items(items: list[tuple[Any, Context]], context: Context) -> list[tuple[Any, Context]]:
     if not items:
         return [(textgen.NonterminalSymbol("list_empty"), context)]
     separator = (textgen.NonterminalSymbol("list_separator"), context)

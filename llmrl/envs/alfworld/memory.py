@@ -52,13 +52,13 @@ class Memory:
         for lamp in _LIT.findall(text):
             self._states[lamp] = ["on"]
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """Three lines at most: the hand, what was found where, and where nobody has looked yet."""
         hand = f"You hold {self._thing(self.hand)}." if self.hand else "Your hands are empty."
         left = [place for place in self.places if place not in self.contents]
-        return "\n".join(filter(None, (hand, self._found(), _unsearched(left))))
+        return "\n".join(filter(None, (hand, self._describe_finds(), _list_unsearched(left))))
 
-    def _found(self) -> str:
+    def _describe_finds(self) -> str:
         if self._all:
             known = [
                 f"{place}: {', '.join(map(self._thing, self.contents[place])) or 'nothing'}"
@@ -79,7 +79,7 @@ class Memory:
         return f"{name} ({', '.join(sorted(states))})" if states else name
 
 
-def _unsearched(places: list[str]) -> str:
+def _list_unsearched(places: list[str]) -> str:
     """E.g. "Not looked into yet: cabinet 1 2 5, fridge 1." """
     numbers: dict[str, str] = {}
     for place in places:

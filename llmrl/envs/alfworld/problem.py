@@ -32,19 +32,19 @@ class Names:
 
     def __init__(self, game: Game) -> None:
         things: list[Receptacle | Object] = [*game.layout.receptacles, *game.objects]
-        self._theirs = {thing.name: f"{thing.type.lower()} {rank}" for thing, rank in _ranked(things)}
+        self._theirs = {thing.name: f"{thing.type.lower()} {rank}" for thing, rank in _rank(things)}
         self._ours = {theirs: ours for ours, theirs in self._theirs.items()}
 
     def theirs(self, command: str) -> str:
-        return _renamed(command, self._theirs)
+        return _rename(command, self._theirs)
 
     def ours(self, command: str) -> str:
-        return _renamed(command, self._ours)
+        return _rename(command, self._ours)
 
 
 def pddl_problem(game: Game) -> str:
     things: list[Receptacle | Object] = [*game.layout.receptacles, *game.objects]
-    ids = {thing.name: _identifier(thing, rank) for thing, rank in _ranked(things)}
+    ids = {thing.name: _identifier(thing, rank) for thing, rank in _rank(things)}
     receptacles = game.layout.receptacles
     facts = ["(= (total-cost) 0)", "(atLocation agent1 loc_0)"]
     for number, place in enumerate(receptacles, start=1):
@@ -121,7 +121,7 @@ def _identifier(thing: Receptacle | Object, rank: int) -> str:
     return f"{kind}_bar_{place}"
 
 
-def _ranked(things: Iterable[Receptacle | Object]) -> list[tuple[Receptacle | Object, int]]:
+def _rank(things: Iterable[Receptacle | Object]) -> list[tuple[Receptacle | Object, int]]:
     """Each thing with its place among those of its type, from 1."""
     of_type: dict[str, list[Receptacle | Object]] = defaultdict(list)
     for thing in things:
@@ -133,5 +133,5 @@ def _ranked(things: Iterable[Receptacle | Object]) -> list[tuple[Receptacle | Ob
     ]
 
 
-def _renamed(command: str, names: Mapping[str, str]) -> str:
+def _rename(command: str, names: Mapping[str, str]) -> str:
     return _NUMBERED.sub(lambda found: names.get(found[0], found[0]), command)

@@ -16,7 +16,7 @@ from pathlib import Path
 import platformdirs
 
 
-def packed(parts: Sequence[str], make: Callable[[], bytes]) -> bytes:
+def load_packed(parts: Sequence[str], make: Callable[[], bytes]) -> bytes:
     """`make()` as zlib packs it, or what that gave before for the same parts.
 
     `parts`: everything that it is made from, and the versions of what makes it.

@@ -103,7 +103,7 @@ class HouseholdEnv(TextEnv):
         return self._turn()
 
     def _play(self, game: Game) -> None:
-        self.home, self._expert, self._words = _scripted(game, self.memory)
+        self.home, self._expert, self._words = _load_script(game, self.memory)
 
     def _turn(self) -> Turn:
         done = self.home.done(self.state)
@@ -118,7 +118,7 @@ class HouseholdEnv(TextEnv):
 
 
 @lru_cache(maxsize=64)
-def _scripted(game: Game, memory: Memory) -> tuple[Home, Expert, Words]:
+def _load_script(game: Game, memory: Memory) -> tuple[Home, Expert, Words]:
     """What is kept about a game that is played again and again."""
     home = Home(game)
     return home, Expert(home), Words(home, memory)

@@ -111,14 +111,14 @@ class Expert:
     # ---- distances -----------------------------------------------------------------------------------------------
 
     def _distance(self, scene: _Scene) -> int:
-        if self._reached(scene):
+        if self._is_reached(scene):
             return 0
         if scene.hand == NOTHING:
             return self._fetch(scene)
         finish = self._finish(scene) if scene.hand in self._home.wanted else NO_WAY
         return min(finish, self._lay_down(scene)) if self._may_lay_down(scene) else finish
 
-    def _reached(self, scene: _Scene) -> bool:
+    def _is_reached(self, scene: _Scene) -> bool:
         targets = self._home.targets
         if self._examines:
             lit_here = any(scene.lit >> lamp & 1 and place == scene.at for lamp, place in self._lamps)
@@ -155,7 +155,7 @@ class Expert:
         """Once what is held was laid down at a place."""
         spots = tuple([place if spot == HELD else spot for spot in scene.spots])
         after = scene._replace(at=place, hand=NOTHING, spots=spots, open=scene.open | 1 << place)
-        return 0 if self._reached(after) else self._fetch(after)
+        return 0 if self._is_reached(after) else self._fetch(after)
 
     def _fetch(self, scene: _Scene) -> int:
         """With an empty hand."""

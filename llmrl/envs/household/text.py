@@ -49,8 +49,8 @@ class Words:
     def observation(self, s: HomeState) -> str:
         here = f"{self._place(s)} {self._hand(s)}"
         if self._memory == "none":
-            return f"{here}\n{self._unsearched(s)}" if s.at == MIDDLE else here
-        return "\n".join(filter(None, (here, self._finds(s), self._unsearched(s))))
+            return f"{here}\n{self._describe_unsearched(s)}" if s.at == MIDDLE else here
+        return "\n".join(filter(None, (here, self._finds(s), self._describe_unsearched(s))))
 
     def _place(self, s: HomeState) -> str:
         if s.at == MIDDLE:
@@ -102,7 +102,7 @@ class Words:
             self._found[key] = text
         return text
 
-    def _unsearched(self, s: HomeState) -> str:
+    def _describe_unsearched(self, s: HomeState) -> str:
         text = self._left.get(s.searched)
         if text is None:
             rooms: dict[str, dict[str, str]] = {}
@@ -111,7 +111,7 @@ class Words:
                     numbers = rooms.setdefault(receptacle.room, {})
                     kind = receptacle.type.lower()
                     numbers[kind] = f"{numbers.get(kind, kind)} {receptacle.number}"
-            text = self._left[s.searched] = _unsearched(rooms)
+            text = self._left[s.searched] = _list_unsearched(rooms)
         return text
 
     def _thing(self, s: HomeState, thing: int) -> str:
@@ -123,7 +123,7 @@ class Words:
         return f"{name} ({', '.join(word for word, made in states.items() if made >> thing & 1)})"
 
 
-def _unsearched(rooms: dict[str, dict[str, str]]) -> str:
+def _list_unsearched(rooms: dict[str, dict[str, str]]) -> str:
     """E.g. "Not looked into yet: kitchen: cabinet 1 2 5, fridge 1; bathroom: toilet 1." """
     told = [f"{room}: {', '.join(kinds.values())}" for room, kinds in rooms.items()]
     return f"Not looked into yet: {'; '.join(told)}." if told else ""

@@ -56,7 +56,7 @@ class Complaint:
     def unpaid(self) -> bool:
         return UNPAID.search(self.code) is not None
 
-    def named(self, names: Collection[str]) -> str | None:
+    def find_name(self, names: Collection[str]) -> str | None:
         """The one of these parts of a question that the complaint is about."""
         if self.param in names:
             return self.param
@@ -66,7 +66,7 @@ class Complaint:
 
     def mend(self, status: int, path: str) -> str | None:
         """The setting that mends it, where one does. path: what was asked."""
-        named = self.named(MENDS)
+        named = self.find_name(MENDS)
         found = MENDS[named] if named else None
         found = found or next((advice for pattern, advice in ADVICE if pattern.search(self.words)), None)
         if found is None and path.endswith("completions") and (status == 404 or ANOTHER_API.search(self.words)):

@@ -55,8 +55,8 @@ class Completions:
     ) -> T:
         """`patient`: what is no answer is asked again; else it raises BadAnswer. how: as in `Connection.ask`."""
         if patient:
-            return await self.connection.ask(path, body, checked(read), **how)
-        return checked(read)(await self.connection.ask(path, body, lambda raw: raw, **how))
+            return await self.connection.ask(path, body, refuse_malformed(read), **how)
+        return refuse_malformed(read)(await self.connection.ask(path, body, lambda raw: raw, **how))
 
     def count(self, raw: Any) -> None:
         usage = raw.get("usage")
@@ -73,11 +73,15 @@ class Completions:
         if server.llamacpp:
             if isinstance(text, Conversation):
                 messages = {"messages": text.messages, "add_generation_prompt": True}
-                text = await self.connection.ask("/apply-template", messages, checked(lambda raw: str(raw["prompt"])))
+                text = await self.connection.ask(
+                    "/apply-template", messages, refuse_malformed(lambda raw: str(raw["prompt"]))
+                )
             body = {"content": text, "add_special": is_prompt}
         elif isinstance(text, Conversation):
             body = {"model": server.name, "messages": text.messages, "add_generation_prompt": True}
-        tokens = await self.connection.ask("/tokenize", body, checked(lambda raw: [int(t) for t in raw["tokens"]]))
+        tokens = await self.connection.ask(
+            "/tokenize", body, refuse_malformed(lambda raw: [int(t) for t in raw["tokens"]])
+        )
         if not tokens and is_prompt:
             raise ValueError("a prompt has no tokens and this tokenizer adds none at the beginning: give it some text")
         if not tokens:
@@ -217,7 +221,7 @@ class Completions:
         def read(raw: Any) -> list[tuple[dict[int, float], list[int]]]:
             self.count(raw)
             found = []
-            for row, choice in zip(rows, _scored(raw, len(rows)), strict=True):
+            for row, choice in zip(rows, _read_scores(raw, len(rows)), strict=True):
                 (named,) = choice["logprobs"]["top_logprobs"]
                 values = {token: _logprob(named[f"token_id:{token}"]) for token in ids}
                 if sum(map(math.exp, values.values())) > 1 + ROUNDING:
@@ -248,7 +252,7 @@ class Completions:
             def read(raw: Any) -> list[float]:
                 self.count(raw)
                 sums = []
-                for tokens, choice in zip(a.continuations, _scored(raw, len(a.continuations)), strict=True):
+                for tokens, choice in zip(a.continuations, _read_scores(raw, len(a.continuations)), strict=True):
                     found = choice["prompt_logprobs"][len(prompt) :]
                     if len(found) != len(tokens):
                         raise BadAnswer(f"log-probabilities of {len(found)} tokens instead of {len(tokens)}")
@@ -276,12 +280,12 @@ class Completions:
                     for i, token in enumerate(tokens):
                         known = table.setdefault(tuple(tokens[:i]), {})
                         if token not in known:
-                            known[token] = await self._forced(server, [*prompt, *tokens[:i]], token, known, patient)
+                            known[token] = await self._force(server, [*prompt, *tokens[:i]], token, known, patient)
                 return [total(table, tokens) for tokens in a.continuations]
 
         return await together([one(a) for a in asked])
 
-    async def _forced(
+    async def _force(
         self, server: Server, prompt: list[int], token: int, known: Mapping[int, float], patient: bool
     ) -> float:
         """The log-probability of one next token; `known` has those of others."""
@@ -296,7 +300,7 @@ class Completions:
 
         def read(raw: Any) -> float:
             self.count(raw)
-            (choice,) = _scored(raw, 1)
+            (choice,) = _read_scores(raw, 1)
             (found,) = choice["logprobs"]["content"]
             if found["id"] != token:
                 raise BadAnswer(f"the token {found['id']} where only {token} may come")
@@ -308,7 +312,7 @@ class Completions:
         return await self.ask(body, read, patient)
 
 
-def checked(read: Callable[[Any], T]) -> Callable[[Any], T]:
+def refuse_malformed(read: Callable[[Any], T]) -> Callable[[Any], T]:
     """What is missing or of another shape is no answer."""
 
     def reader(raw: Any) -> T:
@@ -330,7 +334,7 @@ def choices_of(raw: Any, n: int) -> list[Any]:
     return choices
 
 
-def _scored(raw: Any, n: int) -> list[Any]:
+def _read_scores(raw: Any, n: int) -> list[Any]:
     choices = choices_of(raw, n)
     for choice in choices:
         if choice.get("finish_reason") not in ("stop", "length"):  # such as "abort", of a server that is being stopped

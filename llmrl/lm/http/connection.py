@@ -97,7 +97,7 @@ class Clock:
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
-    def shown(self, moment: float) -> str:
+    def format_time(self, moment: float) -> str:
         """A moment of `now` as a person's clock shows it."""
         return time.strftime("%H:%M:%S", time.localtime(time.time() + moment - time.monotonic()))
 
@@ -113,7 +113,7 @@ class Guard(Protocol):
         """Asks who answers. Raises Outage where it is somebody else."""
         ...
 
-    async def missed(self) -> None:
+    async def report_missing(self) -> None:
         """What was there is not found any more. Raises Outage where something else is served instead."""
         ...
 
@@ -204,24 +204,24 @@ class Connection:
         patience = patience or Patience()
         pin = self._pin.get()
         if pin is not None and pin.within:  # the attempt that this is a part of is what may be repeated
-            return await self._exchanged(pin.lane, path, body, read, optional)
+            return await self._attempt_on(pin.lane, path, body, read, optional)
 
         retrying = AsyncRetrying(
             sleep=self._wait,
             retry=retry_if_exception(lambda e: isinstance(e, _Fault) and not (divisible and e.too_long)),
             wait=lambda state: self._next_wait(state, patience),
-            stop=lambda _: self._left(patience) <= 0,
+            stop=lambda _: self._seconds_left(patience) <= 0,
             reraise=True,
         )
         try:
             return await retrying(self._attempt, path, body, read, patience, optional)
         except _Fault as fault:
-            if self._left(patience) <= 0:
+            if self._seconds_left(patience) <= 0:
                 raise self._outage(patience, fault) from fault
             raise TooLong from fault
 
     @contextmanager
-    def pinned(self, lane: Lane, within: bool = False) -> Iterator[None]:
+    def stay_on_lane(self, lane: Lane, within: bool = False) -> Iterator[None]:
         """All that is asked in this block goes along one lane."""
         before = self._pin.set(_Pin(lane, within))
         try:
@@ -239,19 +239,19 @@ class Connection:
             try:
                 pin = self._pin.get()
                 if pin is not None:
-                    answer = await self._exchanged(pin.lane, path, body, read, optional)
+                    answer = await self._attempt_on(pin.lane, path, body, read, optional)
                 else:
                     with self.lanes.one() as lane:
-                        answer = await self._exchanged(lane, path, body, read, optional)
+                        answer = await self._attempt_on(lane, path, body, read, optional)
                         await self._vouch(lane)
             except _Fault as fault:
                 patience.began = began if patience.began is None else patience.began
                 patience.faults += 1
                 patience.bad += fault.bad
                 if fault.overloaded:
-                    slot.overloaded()
+                    slot.count_overload()
                 raise
-            slot.succeeded()
+            slot.count_success()
             return answer
 
     async def _vouch(self, lane: Lane) -> None:
@@ -259,14 +259,14 @@ class Connection:
         stream, epoch = lane.stream, self._epoch
         if self.guard is None or lane.vouched == (stream, epoch):
             return
-        with self.pinned(lane, within=True):
+        with self.stay_on_lane(lane, within=True):
             await self.guard.vouch()
         if lane.stream is not stream:
             self.counts.outages += 1
             raise _Fault("the connection was closed before it could be asked who answers on it")
         lane.vouched = (stream, epoch)
 
-    async def _exchanged(self, lane: Lane, path: str, body: Any, read: Callable[[Any], T], optional: bool) -> T:
+    async def _attempt_on(self, lane: Lane, path: str, body: Any, read: Callable[[Any], T], optional: bool) -> T:
         """One attempt, on one lane."""
         async with lane.lock:
             try:
@@ -284,8 +284,8 @@ class Connection:
                 self._answered.add(path)
                 return answer
         self.counts.outages += 1
-        with self.pinned(lane, within=True), suppress(_Fault, Refused):
-            await self.guard.missed()  # type: ignore[union-attr]
+        with self.stay_on_lane(lane, within=True), suppress(_Fault, Refused):
+            await self.guard.report_missing()  # type: ignore[union-attr]
         raise missed
 
     async def _exchange(self, lane: Lane, path: str, body: Any, optional: bool) -> Any:
@@ -305,7 +305,7 @@ class Connection:
             lane.stream = stream
             self.opened += 1
         if response.status_code != 200:
-            raise self._declined(response.status_code, complaint_of(response.text), path, optional, response)
+            raise self._make_error(response.status_code, complaint_of(response.text), path, optional, response)
         try:
             raw = response.json()
         except (ValueError, RecursionError) as error:
@@ -314,14 +314,14 @@ class Connection:
             raise BadAnswer(f"no JSON: {error}") from error
         if (within := complaint_within(raw)) is not None:
             status, complaint = within
-            raise self._declined(status or 200, complaint, path, optional, response)
+            raise self._make_error(status or 200, complaint, path, optional, response)
         return raw
 
-    def _declined(
+    def _make_error(
         self, status: int, complaint: Complaint, path: str, optional: bool, response: httpx2.Response
     ) -> LanguageModelError | _Fault:
         """What to raise for an error of the server: an Outage where the same command goes on when that is mended."""
-        said = f"HTTP {status}{self._shown(complaint.words)}"
+        said = f"HTTP {status}{self._quote(complaint.words)}"
         if status == 402 or complaint.unpaid:
             self.counts.outages += 1
             return Outage(f"{self.url} wants to be paid first ({said})")
@@ -340,7 +340,7 @@ class Connection:
 
     # ---- patience ----------------------------------------------------------------------------------------------------
 
-    def _left(self, patience: Patience) -> float:
+    def _seconds_left(self, patience: Patience) -> float:
         return self.patience_s if patience.began is None else patience.began + self.patience_s - self.clock.now()
 
     def _next_wait(self, state: RetryCallState, patience: Patience) -> float:
@@ -354,7 +354,7 @@ class Connection:
                 f"{self.url} asks not to be asked for {fault.retry_after:,.0f} s, and lm.patience_s is "
                 f"{self.patience_s:,.0f}: {fault}"
             )
-        now, left = self.clock.now(), max(0.0, self._left(patience))
+        now, left = self.clock.now(), max(0.0, self._seconds_left(patience))
         if now - self._said_at >= SAYS_EVERY_S:
             self._said_at = now
             hint = f". {self.hint}" if self.hint and self.guard is None else ""
@@ -391,9 +391,9 @@ class Connection:
         if now - since >= silent and now - self._said_at >= SAYS_EVERY_S:
             self._said_at = now
             self.say(
-                f"waiting for {self.url}: it has said nothing since {self.clock.shown(since)}, for {now - since:,.0f} "
-                f"s; this attempt ends at {self.clock.shown(began + self.attempt_s)} (lm.attempt_s), the last at "
-                f"{self.clock.shown(began + self.patience_s)} (lm.patience_s)"
+                f"waiting for {self.url}: it has said nothing since {self.clock.format_time(since)}, for "
+                f"{now - since:,.0f} s; this attempt ends at {self.clock.format_time(began + self.attempt_s)} "
+                f"(lm.attempt_s), the last at {self.clock.format_time(began + self.patience_s)} (lm.patience_s)"
             )
 
     async def _wait(self, seconds: float) -> None:
@@ -404,13 +404,13 @@ class Connection:
             self.counts.waited += self.clock.now() - began
 
     def _outage(self, patience: Patience, fault: _Fault) -> Outage:
-        tried = f"{self.patience_s - self._left(patience):,.0f} s of trying"
+        tried = f"{self.patience_s - self._seconds_left(patience):,.0f} s of trying"
         if patience.bad == patience.faults:
             return Outage(f"{self.url} answered {patience.faults} times in {tried}, and never what was asked: {fault}")
         hint = f". {self.hint}" if self.hint and self.guard is None else ""
         return Outage(f"{self.url} gave no answer in {tried}; at last: {fault}{hint}")
 
-    def _shown(self, words: str) -> str:
+    def _quote(self, words: str) -> str:
         """What the server said, in brief and without the key, which some servers repeat."""
         if self._key:
             words = words.replace(self._key, f"${self.key_env}")

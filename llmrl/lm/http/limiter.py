@@ -73,11 +73,11 @@ class Slot:
     limiter: Limiter
     complaints: int  # when its request began
 
-    def succeeded(self) -> None:
+    def count_success(self) -> None:
         limiter = self.limiter
         limiter.limit = min(limiter.most, limiter.limit + (1 / limiter.limit if limiter.complaints else 1))
 
-    def overloaded(self) -> None:
+    def count_overload(self) -> None:
         if self.complaints == self.limiter.complaints:
             self.limiter.limit = max(1.0, self.limiter.limit / 2)
             self.limiter.complaints += 1

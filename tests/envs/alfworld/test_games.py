@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from envs.alfworld.small import small_game, write_game
 
-from llmrl.envs.alfworld.env import chosen
+from llmrl.envs.alfworld.env import choose_games
 from llmrl.envs.alfworld.games import Collection, GameFile, NoGames, collect, data_hash, data_root
 from llmrl.envs.alfworld.problem import OFFICIAL
 from llmrl.envs.household.game import Goal
@@ -129,7 +129,7 @@ def test_games_are_chosen_by_number_or_by_instruction() -> None:
     found = Collection(games, {}).games
 
     def numbers(**settings: object) -> str:
-        return "".join(g.name for g in chosen(found, **{"index": 0, "count": None, "without": ()} | settings))  # type: ignore[arg-type]
+        return "".join(g.name for g in choose_games(found, **{"index": 0, "count": None, "without": ()} | settings))  # type: ignore[arg-type]
 
     assert numbers(unit="games") == "012345"
     assert numbers(unit="games", index=4) == "45"

@@ -20,10 +20,10 @@ TEXTS = (
 def told(memory: Memory) -> list[str]:
     memory.reset(INTRO)
     memory.observe(INTRO)
-    lines = [memory.told()]
+    lines = [memory.describe()]
     for text in TEXTS:
         memory.observe(text)
-        lines.append(memory.told())
+        lines.append(memory.describe())
     return lines
 
 
@@ -49,4 +49,4 @@ def test_hot_things_are_not_cold() -> None:
     memory.observe("You pick up the mug 2 from the cabinet 2.")
     for verb in ("clean", "heat", "cool"):
         memory.observe(f"You {verb} the mug 2 using the fridge 1.")
-    assert memory.told().startswith("You hold mug 2 (clean, cold).")
+    assert memory.describe().startswith("You hold mug 2 (clean, cold).")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llmrl.envs.alfworld.store import packed
+from llmrl.envs.alfworld.store import load_packed
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +21,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def kept(parts: tuple[str, ...], make: Callable[[], bytes]) -> bytes:
-    return zlib.decompress(packed(parts, make))
+    return zlib.decompress(load_packed(parts, make))
 
 
 def never() -> bytes:
