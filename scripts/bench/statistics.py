@@ -26,7 +26,7 @@ from math import isfinite, log
 import numpy as np
 
 from llmrl.report import games, statistics, transitions
-from llmrl.report.statistics import Estimate, Figures, SeedCurve
+from llmrl.report.statistics import Estimate, SeedCurve, Times
 from scripts.bench.calibration import interpreter
 
 SEEDS = (3, 5, 10, 20)
@@ -35,33 +35,6 @@ LINEAR = np.arange(0, 8001, 200.0)
 LOG = np.append(0, 200 * 2 ** (np.arange(17) / 3))  # as `evaluation.grid=log evaluation.per_doubling=3`
 Rng = np.random.Generator
 Draw = Callable[[Rng, int], np.ndarray]  # true values of seeds [S]
-
-
-# ---- the engine --------------------------------------------------------------------------------------------------
-
-
-def drawn(curves: list[SeedCurve], side: int) -> list[np.ndarray]:
-    return statistics.draw_episodes(curves, np.random.default_rng(side))
-
-
-def finals(curves: list[SeedCurve], side: int = 0) -> Figures:
-    return statistics.final(drawn(curves, side))
-
-
-def areas(curves: list[SeedCurve], side: int = 0) -> Figures:
-    return statistics.area(curves, drawn(curves, side), curves[0].x_T, False)
-
-
-def spent(curves: list[SeedCurve], side: int = 0) -> Figures:
-    return statistics.after_start(statistics.reached(curves, drawn(curves, side), LEVEL), curves)
-
-
-def final_interval(figures: Figures) -> Estimate:
-    return statistics.mean(figures)
-
-
-def area_interval(figures: Figures) -> Estimate:
-    return statistics.mean(figures)
 
 
 # ---- shares ------------------------------------------------------------------------------------------------------
@@ -93,12 +66,13 @@ def shares(repeats: int) -> Iterator[list[str]]:
                 rise = float(np.trapezoid(RISE) / (RISE.size - 1))
                 for i in range(repeats):
                     a, b = (_risen(draw(rng, seeds), episodes, rng) for _ in range(2))
-                    one = final_interval(finals(a))
+                    a_S, b_S = statistics.final(a), statistics.final(b)
+                    one = statistics.mean(a_S)
                     found = (
                         (one, truth),
-                        (area_interval(areas(a)), truth * rise),
-                        (statistics.difference(finals(a), finals(b, 1), False), 0.0),
-                        (statistics.difference(finals(a), finals(b, 1), True), 0.0),
+                        (statistics.mean(statistics.area(a, a[0].x_T, False)), truth * rise),
+                        (statistics.difference(a_S, b_S, False), 0.0),
+                        (statistics.difference(a_S, b_S, True), 0.0),
                     )
                     held[i] = [*(_holds(*f) for f in found), min(_width(e) for e, _ in found) == 0]
                     widths.append(_width(one))
@@ -137,8 +111,8 @@ def times(repeats: int) -> Iterator[list[str]]:
                 start = 460 * 2 ** rng.uniform(-1 / 6, 1 / 6)  # anywhere between two evaluations
                 medians = start, start * truth  # the slower one is at times beyond the budget
                 a, b = (
-                    spent(_learned(median, spread, slope, seeds, x_T, episodes, rng), side)
-                    for side, (median, slope) in enumerate(zip(medians, slopes, strict=True))
+                    _spent(_learned(median, spread, slope, seeds, x_T, episodes, rng))
+                    for median, slope in zip(medians, slopes, strict=True)
                 )
                 found, paired = statistics.ratio(a, b, False), statistics.ratio(a, b, True)
                 claim = found.interval_low > 1 or found.interval_high < 1
@@ -164,6 +138,10 @@ def _sigmoid(x_T: np.ndarray, at: float, slope: float) -> np.ndarray:
     return 1 / (1 + np.exp(-np.clip(z_T, -50, 50)))
 
 
+def _spent(curves: list[SeedCurve]) -> Times:
+    return statistics.after_start(statistics.reached(curves, LEVEL), curves)
+
+
 # ---- a threshold -------------------------------------------------------------------------------------------------
 
 
@@ -176,7 +154,7 @@ def reached(repeats: int) -> Iterator[list[str]]:
             for plateau in (0.7, 0.75, 0.85):
                 y_T = np.where(x_T < 1000, 0.0, plateau)
                 curves = [_evaluated(x_T, y_T, episodes, rng) for _ in range(repeats)]
-                there = np.isfinite(spent(curves).high_SL[:, 0]).mean()
+                there = np.isfinite(_spent(curves).high_S).mean()
                 yield [f"stays at {plateau:g}", str(looks), str(episodes), f"{100 * there:.0f}", "", "", ""]
     for looks in (41, 161):
         x_T = np.linspace(0, 8000, looks)
@@ -184,7 +162,7 @@ def reached(repeats: int) -> Iterator[list[str]]:
             for slope in (0.05, 0.3, 1.0):
                 at_S = np.exp(rng.uniform(log(1500), log(2500), repeats))
                 curves = [_evaluated(x_T, _sigmoid(x_T, at, slope), episodes, rng) for at in at_S]
-                found_S = spent(curves).high_SL[:, 0]
+                found_S = _spent(curves).high_S
                 there = np.isfinite(found_S)
                 step = x_T[1]
                 told = [there, found_S < at_S, found_S[there] > at_S[there] + step]
@@ -289,8 +267,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; without one, all")
     parser.add_argument("--repeats", type=int, default=300, help="experiments a cell")
     asked = parser.parse_args()
-    statistics.RESAMPLES = transitions.RESAMPLES = games.RESAMPLES = 500
-    statistics.REPLICATES = transitions.REPLICATES = 50
+    statistics.RESAMPLES = transitions.RESAMPLES = 500
     for part in asked.parts or PARTS:
         start = time.process_time()
         print(f"\n## {part}, {asked.repeats} experiments a cell\n")
