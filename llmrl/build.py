@@ -97,7 +97,8 @@ def build(cfg: DictConfig, identity: RunIdentity | None = None) -> Parts:
     table = FeatureTable(encoder) if encoder is not None else None
     own = _target(run.prior)(dict(run.prior.settings or {}), run.seed) if run.prior._target_ else None
     head = _head(cfg, run, prompt, cache, model) if run.prior.labels else None
-    prior = Prior(run.prior, run.seed, prompt, answers, own, head)
+    examples = build_copied(run) if run.prior.source == "copied" else None
+    prior = Prior(run.prior, run.seed, prompt, answers, own, head, examples)
     learner = _target(run.learner)(run.learner, run.seed, table)
     readers = (prompt, encoder, learner, own)  # whoever reads texts itself says how much of the history it shows
     turns = max(getattr(reader, "history_turns", 0) for reader in readers)
@@ -212,20 +213,28 @@ def build_answers(cfg: DictConfig, cache: AnswerCache | None = None, identity: M
 def build_prompt(cfg: DictConfig) -> Prompt:
     run: TrainConfig = OmegaConf.to_object(cfg)  # type: ignore[assignment]
     assert run.prompt is not None
-    return Prompt(run.prompt, chat_template_of(cfg) or "", _examples(run) if run.prompt.shots else None)
-
-
-def _examples(run: TrainConfig) -> Examples:
-    """Of the run's world. Raises ConfigError where it has none."""
-    assert run.prompt is not None
-    path, prompt = _path(run.env), run.prompt
-    given = path, to_json(_arguments(run.env)), prompt.shots, prompt.shot_steps, prompt.select
+    shots, steps, select = run.prompt.shots, run.prompt.shot_steps, run.prompt.select
     try:
-        return _shown(*given) if path.startswith("llmrl.") else _shown.__wrapped__(*given)
+        examples = _examples(run, shots, steps, select) if shots else None
     except ValueError as error:
         raise ConfigError(
-            f"prompt.shots={prompt.shots}: {error}; use prompt.shots=0, or a prompt without examples: prompt=menu"
+            f"prompt.shots={shots}: {error}; use prompt.shots=0, or a prompt without examples: prompt=menu"
         ) from None
+    return Prompt(run.prompt, chat_template_of(cfg) or "", examples)
+
+
+def build_copied(run: TrainConfig) -> Examples:
+    """The examples that prior=copier copies. Raises ConfigError where the run's world has none."""
+    try:
+        return _examples(run, run.prior.copies, 1, "similar")
+    except ValueError as error:
+        raise ConfigError(f"prior={run.prior.name}: {error}; use another prior, as in prior=uniform_k") from None
+
+
+def _examples(run: TrainConfig, shots: int, steps: int, select: str) -> Examples:
+    """Of the run's world. Raises ValueError where it has none."""
+    given = _path(run.env), to_json(_arguments(run.env)), shots, steps, select
+    return _shown(*given) if given[0].startswith("llmrl.") else _shown.__wrapped__(*given)
 
 
 @lru_cache(maxsize=4)

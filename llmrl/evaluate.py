@@ -38,7 +38,7 @@ from llmrl.run.folder import read_object
 from llmrl.run.identity import RunIdentity, identify_run
 from llmrl.run.load import RunInfo
 from llmrl.run.provenance import provenance
-from llmrl.training.base import EVALUATION_ENVS
+from llmrl.training.evaluator import ENVS
 from llmrl.training.record import episode_row
 from llmrl.training.trained import changed_config, load_weights
 
@@ -127,7 +127,7 @@ def _played(planned: Planned, tell: Callable[[str], None]) -> Judged:
     with ExitStack() as opened:
         speaker = opened.enter_context(Speaker(tell))
         cfg = opened.enter_context(served(cfg, speaker.note))
-        pool = build_pool(cfg, EVALUATION_ENVS, cfg.rollout.workers)
+        pool = build_pool(cfg, ENVS, cfg.rollout.workers)
         opened.callback(pool.close)
         parts = build(cfg, planned.identity)
         for part in (parts.cache, parts.answers):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from llmrl.core.state import TextState
 from llmrl.data.dataset import UNKNOWN, DataSet
 from llmrl.data.files import read
 from llmrl.data.frames import FrameWriter
+from llmrl.report.progress import Speaker
 from llmrl.run.load import load_runs
 
 TOMATO = ["env=overcooked_tomato", "env.max_decisions=12", "learner=random"]
@@ -163,9 +165,12 @@ def test_what_cannot_act_is_named(tmp_path: Path) -> None:
 
 
 def test_a_learner_of_somebodys_that_has_no_formula_is_named() -> None:
-    acts = llmrl.collect._ByParts(compose([*TOMATO[:2], "learner=random"]), {}, learns=True)
-    state = TextState("Serve.", "A kitchen.", ("wait", "chop"))
-    assert [p.tolist() for p in acts.chances([state], [None])] == [[0.5, 0.5]]
-    acts.parts.learner = object()  # type: ignore[assignment]
-    with pytest.raises(ValueError, match="this prior or learner has no formula for how likely it acts"):
-        acts.chances([state], [None])
+    acts = llmrl.collect._ByParts(compose([*TOMATO[:2], "learner=random"]), {}, None)
+    acts.learns = True
+    with ExitStack() as opened:
+        acts.open(opened, opened.enter_context(Speaker(print)))
+        state = TextState("Serve.", "A kitchen.", ("wait", "chop"))
+        assert [p.tolist() for p in acts.chances([state], [None])] == [[0.5, 0.5]]
+        acts.parts.learner = object()  # type: ignore[assignment]
+        with pytest.raises(ValueError, match="this prior or learner has no formula for how likely it acts"):
+            acts.chances([state], [None])

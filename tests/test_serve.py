@@ -24,7 +24,6 @@ from llmrl.lm.transformers_lm import TransformersLM
 from llmrl.report import plots
 from llmrl.run.folder import Paused
 from llmrl.run.load import load_runs
-from scripts import study
 
 GOLDEN_LM = Path(__file__).parent / "golden" / "lm"
 WORLD = ["env=overcooked_tomato", "env.max_decisions=8"]
@@ -179,11 +178,11 @@ def test_a_search_starts_one_server_for_all_trials(started: Started) -> None:
 def test_processes_share_a_server(command: str, started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
     overrides = [word for word in (*WORLD, *MODEL, *RUN) if word != "progress=false"]  # which a study adds
     Path("small.yaml").write_text(yaml.safe_dump({"seeds": 2, "common": overrides, "arms": {"one": []}}))
-    monkeypatch.setattr(sys, "argv", ["study", "small.yaml", "--jobs", "2", "--runs", "runs"])
     for servers in (1, 0):
         if command == "study":
-            study.main()
+            typed("reproduce", "small.yaml", "--jobs", "2")
         else:
             typed("train", "-m", *overrides, "seed=0,1", "--jobs", "2")
         assert started.since() == servers
-    assert [run.status for run in load_runs(Path("runs"))] == ["complete", "complete"]
+    runs = Path("runs/small" if command == "study" else "runs")
+    assert [run.status for run in load_runs(runs)] == ["complete", "complete"]

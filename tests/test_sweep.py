@@ -23,7 +23,7 @@ def test_no_cell_begins_after_the_sweep_was_stopped(monkeypatch: pytest.MonkeyPa
     cells = []
     for seed in range(3):
         cfg = compose(["learner=random", f"seed={seed}", f"paths.runs={tmp_path}"])
-        cells.append(Cell([f"seed={seed}"], cfg, identify_run(cfg).id))
+        cells.append(Cell([f"seed={seed}"], cfg, identify_run(cfg)))
     begun: list[Any] = []
     main = threading.main_thread().ident
     assert main is not None

@@ -21,7 +21,7 @@ from llmrl.report.progress import Progress, Silent
 from llmrl.run.checkpoint import WEIGHTS, checkpoint_steps, read_about
 from llmrl.run.load import RunInfo, load_runs
 from llmrl.schema.run import EvaluationConfig
-from llmrl.training.base import evaluation_grid
+from llmrl.training.evaluator import evaluation_grid
 
 GOLDEN_LM = Path(__file__).parent / "golden" / "lm"
 SAME = ("metrics.jsonl", "episodes.jsonl", "summary.json")

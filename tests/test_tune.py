@@ -264,7 +264,7 @@ def test_two_searches_do_not_share_a_folder(whole: Path, written: Written) -> No
 
 
 def test_one_search_at_a_time_works_in_a_folder(written: Written, tmp_path: Path) -> None:
-    holds = "import fcntl; f = open('.lock', 'ab'); fcntl.lockf(f, fcntl.LOCK_EX); print('held', flush=True); input()"
+    holds = "import fcntl; f = open('.lock', 'ab'); fcntl.flock(f, fcntl.LOCK_EX); print('held', flush=True); input()"
     with subprocess.Popen(
         [sys.executable, "-c", holds], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as other:

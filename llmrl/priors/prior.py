@@ -30,6 +30,7 @@ from llmrl.priors.head import Head
 from llmrl.priors.sources import Experts, Key, Keys, OwnWeights, make_source
 from llmrl.priors.supports import Drawn, Draws, Explanation, PriorCounts, all_actions
 from llmrl.priors.trust import MIX, Trust
+from llmrl.prompts.examples import Examples
 from llmrl.prompts.prompt import Prompt
 from llmrl.prompts.thinking import asked_first, sampling_of
 from llmrl.schema.priors import PriorConfig, SupportConfig
@@ -48,6 +49,7 @@ class Prior:
         answers: Answers | None = None,
         own: OwnWeights | None = None,
         head: Head | None = None,
+        examples: Examples | None = None,
     ) -> None:
         self.cfg, self.prompt, self.answers, self.head = cfg, prompt, answers, head
         self.counts = PriorCounts()
@@ -66,7 +68,8 @@ class Prior:
             free = FreeAnswers(ask, sampling_of(cfg, seed, prompt), cfg.limit, cfg.projection)
             self._supports = Counted(free, self._draws, mix, self.counts)
         else:
-            self._supports = Drawn(make_source(cfg, seed, prompt, ask, own, head, self._key), self._draws, mix)
+            source = make_source(cfg, seed, prompt, ask, own, head, examples, self._key)
+            self._supports = Drawn(source, self._draws, mix)
         self.asks = self._supports.asks and is_read  # whether a language model is asked anything
         self.trust = Trust(seed) if cfg.mix == "auto" and self._supports.is_informed and is_read else None
         self.first: dict[TextState, frozenset[str] | None] = {}  # what it was asked about first, and experts' actions

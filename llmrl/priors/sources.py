@@ -29,6 +29,7 @@ from llmrl.core.state import TextState
 from llmrl.core.targets import Keeping
 from llmrl.lm.language_model import Score
 from llmrl.priors.head import Head
+from llmrl.prompts.examples import Examples
 from llmrl.prompts.prompt import Prompt
 from llmrl.prompts.thinking import Asked, thoughts_before
 from llmrl.schema.priors import PriorConfig
@@ -62,7 +63,7 @@ class Keys:
 
     def __init__(self, cfg: PriorConfig, prompt: Prompt | None, is_fitted: bool) -> None:
         self._prompt, self._is_fitted = prompt, is_fitted
-        self._by_state = cfg.source in ("own", "learned")
+        self._by_state = cfg.source in ("own", "learned", "copied")
         self._is_marginal, self._takes_off = cfg.control == "marginal", cfg.calibrate == "pmi"
         self._rendered: dict[TextState, Key] = {}
 
@@ -244,6 +245,21 @@ class Fitted(Source):
         return self._source.thoughts(key)
 
 
+class Copied(Source):
+    """Votes of the examples that are most like the state, each for its action; uniform where no vote is in the menu."""
+
+    def __init__(self, examples: Examples) -> None:
+        self._examples = examples
+
+    def weights(self, keys: Sequence[Key], use: Use) -> list[np.ndarray]:
+        return [self._weigh(key, key.state) for key in keys if key.state is not None]
+
+    def _weigh(self, key: Key, state: TextState) -> np.ndarray:
+        votes = [step.action for step in self._examples.of(state)]
+        count_A = np.array([votes.count(action) for action in key.actions], dtype=np.float64)
+        return count_A / count_A.sum() if count_A.any() else _uniform(key)
+
+
 class OwnWeights(Protocol):
     """Somebody else's source. With `save` and `restore`, as a learner's, it may keep a state."""
 
@@ -280,12 +296,15 @@ def make_source(
     ask: Asked | None,
     own: OwnWeights | None,
     head: Head | None,
+    examples: Examples | None,
     key: Callable[[TextState], Key],
 ) -> Source:
     """Of a config. Without a model to ask it is uniform: no use is told what it says."""
     source: Source = Uniform()
     if own is not None:
         source = Own(own)
+    elif examples is not None:
+        source = Copied(examples)
     elif cfg.source == "oracle":
         source = Oracle(cfg)
     elif cfg.source == "scored" and prompt is not None and ask is not None:

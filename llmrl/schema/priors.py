@@ -64,8 +64,8 @@ class PriorConfig:
     """w, the action prior, and a support for each of its three uses."""
 
     name: str = "???"
-    # uniform | scored | generated | oracle | learned | own
-    source: str = setting("uniform", choices=("uniform", "scored", "generated", "oracle", "learned", "own"))
+    # uniform | scored | generated | oracle | learned | copied (votes of similar examples) | own
+    source: str = setting("uniform", choices=("uniform", "scored", "generated", "oracle", "learned", "copied", "own"))
     # scored: divide log p by 1 (none), its tokens (token) or its words (word)
     normalise: str = setting("none", choices=NORMALISE)
     # scored: none | pmi: log p less what it is without an observation and history
@@ -96,6 +96,7 @@ class PriorConfig:
     control: str | None = setting(None, choices=("shuffled", "marginal"), since=True)
     # oracle: (1-error) on the expert's actions, error on all admissible ones
     error: float = setting(0.0, low=0, high=1, since=True)
+    copies: int = setting(4, low=1, high=32, since=True)  # copied: examples that vote for their actions
     # scored and learned: fitted to what an expert does in games of the split `train` (llmrl/priors/head.py)
     labels: int = setting(0, low=0, high=1000, since=True)  # so many states of theirs; 0: the prior as it is
     # what is fitted: bias (of an action's words) | hash | hidden (the model's hidden states)

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from itertools import count
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +15,20 @@ import numpy as np
 from omegaconf import DictConfig
 
 from llmrl.answers.answers import AnswerCounts
-from llmrl.build import Parts, build, build_exact, build_pool
+from llmrl.build import Parts, build
 from llmrl.core.files import read_lines
 from llmrl.core.targets import Keeping
 from llmrl.lm.language_model import Outage
 from llmrl.report.progress import Progress, Reporter
-from llmrl.rollout.episodes import Evaluation, evaluate
 from llmrl.run.checkpoint import checkpoint_steps, read_state, read_weights
 from llmrl.run.folder import FEATURE_ROWS, FEATURE_TEXTS, METRICS, TIMING, Paused, RunFolder, RunFolderError
 from llmrl.run.identity import RunIdentity
 from llmrl.run.provenance import machine, provenance, resumed
 from llmrl.run.resume import find_start
-from llmrl.schema.run import EvaluationConfig
+from llmrl.training.evaluator import Evaluator, evaluation_grid, evaluation_pool
 from llmrl.training.fit import Misfit, complaint
 from llmrl.training.record import Since, block
 
-EVALUATION_ENVS = 32  # at most so many evaluation episodes at once
 CURVE = 3  # evaluations that are drawn as a curve, at least
 
 
@@ -43,13 +41,13 @@ class Training(ABC):
         self, cfg: DictConfig, identity: RunIdentity, folder: RunFolder, reporter: Reporter, allow_drift: bool = False
     ) -> None:
         self.cfg, self.identity, self.folder, self.reporter = cfg, identity, folder, reporter
-        self.evaluation_pool = build_pool(cfg, min(cfg.evaluation.episodes, EVALUATION_ENVS), cfg.rollout.workers)
+        pool = evaluation_pool(cfg)
         try:
-            origin = provenance(cfg, identity, self.evaluation_pool.provenance)
+            origin = provenance(cfg, identity, pool.provenance)
             self.conditions = {"settings": identity.settings, "machine": machine(origin)}
             start = find_start(folder, self.conditions, allow_drift)
         except BaseException:
-            self.evaluation_pool.close()
+            pool.close()
             raise
         for reason in start.passed_over:
             self.note(f"a checkpoint was passed over: {reason}")
@@ -62,10 +60,11 @@ class Training(ABC):
             self.parts.answers.tell(self.note, reporter.doing, cfg.lm.name)
         if self.parts.cache is not None and self.parts.cache.note:
             self.note(self.parts.cache.note)
-        if self.evaluation_pool.note:
-            self.note(self.evaluation_pool.note)
+        if pool.note:
+            self.note(pool.note)
         self.open()
-        self.exact = build_exact(cfg, self.parts.history_turns)
+        tell = partial(reporter.doing, "episodes evaluated")
+        self.evaluator = Evaluator(cfg, self.parts, pool, tell)
         self.grid = evaluation_grid(cfg.evaluation)
         self.evaluation_due = next(self.grid)
         self.env_steps = self.primitive_steps = self.episodes = self.evaluations = 0
@@ -73,7 +72,6 @@ class Training(ABC):
         self.since = Since()
         self.last_row: dict[str, Any] = {}
         self.fit: dict[str, Any] = {}  # of data and prior to the world
-        self.known_ceiling: float | None = None
         self.kept_states = self.kept_rows = 0  # of the feature table
         self.before = folder.cost  # of earlier attempts
         self.started = time.monotonic()
@@ -170,15 +168,10 @@ class Training(ABC):
     def evaluate(self) -> None:
         """The behaviour policy and the greedy one, and a line of metrics."""
         start = time.monotonic()
-        blocks: dict[str, float] = {}
-        for prefix, greedy in (("eval", False), ("eval_greedy", True)):
-            found = self.exact.evaluate(self.parts.prior, self.parts.learner, greedy) if self.exact else None
-            blocks |= (found or self.sample(greedy)).metrics(prefix)
-        blocks |= self.ceiling()
         row = {
             **self.counted(),
             **self.since.metrics(),
-            **blocks,
+            **self.evaluator.measure(self.at, self.evaluations),
             **self.parts.prior.lm_metrics(),
         }
         self.folder.append(METRICS, row)
@@ -190,30 +183,6 @@ class Training(ABC):
         self.folder.append(TIMING, {**self.where(), **timed})
         self.reporter.evaluated(row)
         self.report()
-
-    def ceiling(self) -> dict[str, float]:
-        """`prior/ceiling`, computed once where no learning changes it."""
-        if self.exact is not None and (self.known_ceiling is None or self.parts.prior.trust is not None):
-            self.known_ceiling = self.exact.ceiling(self.parts.prior)
-        return {} if self.known_ceiling is None else {"prior/ceiling": self.known_ceiling}
-
-    def sample(self, greedy: bool) -> Evaluation:
-        """Whole episodes; of the greedy policy one per task, where it does the same each time."""
-        cfg = self.cfg
-        repeats_itself = self.evaluation_pool.deterministic and self.parts.prior.frozen_in_evaluation
-        one_each = repeats_itself and self.parts.learner.greedy_is_deterministic
-        return evaluate(
-            self.evaluation_pool,
-            self.parts.prior,
-            self.parts.learner,
-            seed=cfg.seed,
-            step=self.at,
-            episodes=max(1, len(self.evaluation_pool.task_ids)) if greedy and one_each else cfg.evaluation.episodes,
-            greedy=greedy,
-            history_turns=self.parts.history_turns,
-            first_task=self.evaluations * cfg.evaluation.episodes,
-            told=lambda done, total: self.reporter.doing("episodes evaluated", done, total),
-        )
 
     def checkpoint(self) -> None:
         learner = self.parts.learner
@@ -270,7 +239,7 @@ class Training(ABC):
             "since": self.since.save(),
             "last_row": self.last_row,
             "fit": self.fit,
-            "known_ceiling": self.known_ceiling,
+            "known_ceiling": self.evaluator.known_ceiling,
             **self.save_open(),
             "prior": self.parts.prior.save(),
             **({"encoder": self.own_encoder.save()} if self.own_encoder is not None else {}),
@@ -286,7 +255,7 @@ class Training(ABC):
                 setattr(self, name, saved["counters"][name])
             self.recent.extend(saved["recent"])
             self.since.restore(saved["since"])
-            self.last_row, self.known_ceiling = saved["last_row"], saved["known_ceiling"]
+            self.last_row, self.evaluator.known_ceiling = saved["last_row"], saved["known_ceiling"]
             if (table := self.parts.table) is not None:
                 texts = [(line["state"], line["actions"]) for line in read_lines(self.folder.path / FEATURE_TEXTS)]
                 rows = np.fromfile(self.folder.path / FEATURE_ROWS, dtype="<f4").reshape(-1, table.encoder.dim)
@@ -333,7 +302,7 @@ class Training(ABC):
 
     def close(self) -> None:
         self.close_open()
-        self.evaluation_pool.close()
+        self.evaluator.pool.close()
         if self.parts.answers is not None:
             self.parts.answers.close()
         if self.parts.cache is not None:
@@ -385,15 +354,6 @@ def _fitting(checkpoint: Path) -> Iterator[None]:
             f"{checkpoint} does not fit this run ({reason}): move it away to go on from an earlier one, or start anew "
             "with --fresh (what there is, is kept aside)"
         ) from error
-
-
-def evaluation_grid(cfg: EvaluationConfig) -> Iterator[int]:
-    """After how many decisions a run is evaluated, besides at its start and at its end; never decreases.
-
-    linear: every, 2 every, 3 every, ...  log: round(every 2^(i / per_doubling)), i = 0, 1, 2, ...
-    """
-    for i in count():
-        yield (i + 1) * cfg.every if cfg.grid == "linear" else round(cfg.every * 2 ** (i / cfg.per_doubling))
 
 
 def _crossed(before: int, after: int, every: int) -> bool:

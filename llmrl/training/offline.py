@@ -64,7 +64,7 @@ class OfflineTraining(Training):
         if not self.fit:
             listed = build_exact(self.cfg, 0, LISTED)
             self.fit = data_fit(self.set, self.rows, listed) if listed is not None else {}
-            self.fit |= prior_fit(self.parts.prior, self.exact)
+            self.fit |= prior_fit(self.parts.prior, self.evaluator.exact)
         self.judge()
 
     def elsewhere(self) -> str | None:

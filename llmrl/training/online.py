@@ -44,7 +44,7 @@ class OnlineTraining(Training):
         if not self.last_row:
             self.rollout.start()
             self.evaluate()
-            self.fit = prior_fit(self.parts.prior, self.exact)
+            self.fit = prior_fit(self.parts.prior, self.evaluator.exact)
         self.judge()
 
     def tick(self) -> None:

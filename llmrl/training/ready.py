@@ -52,6 +52,10 @@ def refuse_unready(cfg: DictConfig) -> None:
         from llmrl.build import build_prompt
 
         build_prompt(cfg)  # raises where there are no examples
+    if cfg.prior.source == "copied":
+        from llmrl.build import build_copied
+
+        build_copied(OmegaConf.to_object(cfg))  # type: ignore[arg-type]
     _refuse_places(cfg)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import platform
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from omegaconf import OmegaConf
 
 import llmrl
 from llmrl.core.files import flatten, publish, read_lines, to_json
+from llmrl.core.locks import held
 from llmrl.run.folder import read_object
 from llmrl.run.versions import package_versions
 from llmrl.tune.plan import Plan
@@ -36,10 +36,8 @@ def opened(folder: Path) -> Iterator[None]:
             f"nothing can be written in {folder} ({error.strerror}); choose another place with --out FOLDER"
         ) from None
     with file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ValueError(f"{folder} is in use by another search: wait until it ends, or stop it") from None
+        if not held(file):
+            raise ValueError(f"{folder} is in use by another search: wait until it ends, or stop it")
         yield
 
 

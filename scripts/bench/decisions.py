@@ -13,7 +13,6 @@ node of the trie) and one token. The file has a line for each, with the prompt's
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import sqlite3
 import tempfile
@@ -30,7 +29,8 @@ import llmrl
 from llmrl.config.compose import compose
 from llmrl.lm.http.connection import Connection
 from llmrl.lm.language_model import PROBES
-from llmrl.train import EVALUATION_ENVS
+from llmrl.training.base import Training
+from llmrl.training.evaluator import ENVS
 from scripts.bench.calibration import told
 
 T = TypeVar("T")
@@ -44,7 +44,7 @@ def main() -> None:
         cfg = compose([
             "env=overcooked_random", "env.count=64", "env.max_decisions=20", "prompt.history_turns=6",
             f"env_steps={steps}", f"rollout.num_envs={args.envs}", f"rollout.pipeline={str(args.pipeline).lower()}",
-            "evaluation.exact_up_to=0", f"evaluation.episodes={EVALUATION_ENVS}", f"evaluation.every={steps}",
+            "evaluation.exact_up_to=0", f"evaluation.episodes={ENVS}", f"evaluation.every={steps}",
             "progress=false", f"checkpoint_every={steps}", "learner=dqn_prior", f"prior={args.prior}", "lm=vllm",
             "prompt=plain", f"lm.model={args.model}", "lm.tokenizer=declared", f"lm.url={args.url}",
             f"lm.dtype={args.dtype}", f"paths.runs={scratch}/runs", f"paths.cache={scratch}/kept.sqlite3",
@@ -87,19 +87,18 @@ def _counted() -> Iterator[Counter[str]]:
 def between_evaluations(cfg: DictConfig, look: Callable[[], T]) -> list[T]:
     """Trains, and looks before and after each evaluation: [2] is what is seen when the last one begins."""
     seen: list[T] = []
-    spine = importlib.import_module("llmrl.train")  # `llmrl.train` itself is the function
-    evaluate = spine.Training.evaluate
+    evaluate = Training.evaluate
 
-    def watched(self: object) -> None:
+    def watched(self: Training) -> None:
         seen.append(look())
         evaluate(self)
         seen.append(look())
 
-    spine.Training.evaluate = watched
+    Training.evaluate = watched  # type: ignore[method-assign]
     try:
         llmrl.train(cfg)
     finally:
-        spine.Training.evaluate = evaluate
+        Training.evaluate = evaluate  # type: ignore[method-assign]
     return seen
 
 

@@ -12,6 +12,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -52,7 +53,7 @@ def main() -> None:
             )
 
         print(f"computed {computed()}\nsampled  {sampled()}")  # warms the answers and the features, too
-        pairs = [(seconds(computed), seconds(lambda step=step: sampled(step))) for step in range(1, 6)]
+        pairs = [(seconds(computed), seconds(partial(sampled, step))) for step in range(1, 6)]
         a, b = (statistics.median(column) for column in zip(*pairs, strict=True))
         print(f"computed {a:.3f} s, {EPISODES} episodes {b:.3f} s: {b / a:.1f} times as long")
         parts.answers.close()  # type: ignore[union-attr]

@@ -81,7 +81,7 @@ class Place:
             raise SystemExit(f"{' '.join(self.command)} ended with {process.returncode}")
         return None
 
-    def bytes(self) -> dict[str, bytes]:
+    def results(self) -> dict[str, bytes]:
         """What has to be the same: result files, and the weights at the end."""
         (run,) = (p for p in self.runs.iterdir() if p.is_dir() and ".aside-" not in p.name)
         last = max((run / "checkpoints").iterdir(), key=lambda p: int(p.name))
@@ -112,7 +112,7 @@ def kill_one_run(scratch: Path, overrides: Sequence[str], kills: int, rng: rando
     whole = reference.finish()
     again = Place(scratch / "again", reference.cache, overrides)
     whole = min(whole, again.finish())  # the first one waits for files that nobody has read yet
-    expected, answers = reference.bytes(), reference.answers()
+    expected, answers = reference.results(), reference.answers()
     print(f"never interrupted: {whole:.1f} s, {sum(map(len, answers.values())):,} answers", flush=True)
     wrong: list[str] = []
     codes: Counter[str] = Counter()
@@ -131,7 +131,7 @@ def kill_one_run(scratch: Path, overrides: Sequence[str], kills: int, rng: rando
             if code not in EXPECTED[by]:
                 wrong.append(f"{by.name} after {after:.2f} s: exit code {code}")
         place.finish()
-        different = [name for name, data in expected.items() if place.bytes().get(name) != data]
+        different = [name for name, data in expected.items() if place.results().get(name) != data]
         wrong += [f"run {runs}: {name} differs" for name in different]
         if place.answers() != answers:
             wrong.append(f"run {runs}: its answers differ")
@@ -156,7 +156,7 @@ def share_one_cache(scratch: Path, overrides: Sequence[str], kills: int, rng: ra
     shared[0].finish()
     wrong = [f"seed {s}: exit code {code}" for s, code in zip(SEEDS[1:], codes, strict=True) if code]
     for seed, own, common in zip(SEEDS, alone, shared, strict=True):
-        if own.bytes() != common.bytes():
+        if own.results() != common.results():
             wrong.append(f"seed {seed}: its results differ")
     together: dict[bytes, dict[str, Any]] = {}
     for place in alone:

@@ -10,7 +10,6 @@ checkpoints and what goes into them, summary, picture), and the loop, which is a
 from __future__ import annotations
 
 import functools
-import importlib
 import statistics
 import sys
 import tempfile
@@ -25,11 +24,11 @@ from llmrl.config.compose import compose
 from llmrl.envs.pool import EnvPool
 from llmrl.learners.dqn import DQN
 from llmrl.run.folder import RunFolder
-from llmrl.train import Training
+from llmrl.train import train
+from llmrl.training.base import Training
 from scripts.bench.calibration import told
 
-spine = importlib.import_module("llmrl.train")  # `llmrl.train` itself is the function
-PARTS = {
+PARTS: dict[str, list[tuple[type, str]]] = {
     "world": [(EnvPool, "run")],
     "answers": [(Answers, "scores"), (Answers, "generations")],
     "learner": [(DQN, name) for name in ("act", "evaluate", "policy", "observe", "update")],
@@ -85,7 +84,7 @@ def main() -> None:
             for kind in found:  # interleaved, so that a busy moment is not all on one side
                 clock.seconds.clear()
                 paths = [f"paths.runs={scratch}/{kind}{i}", f"paths.cache={scratch}/{i}.sqlite3"]
-                spine.train(compose([*overrides, *paths]))
+                train(compose([*overrides, *paths]))
                 found[kind].append(dict(clock.seconds))
                 kept = sum(p.stat().st_size for p in Path(scratch, f"{kind}{i}").rglob("*") if p.is_file())
     for kind, runs in found.items():

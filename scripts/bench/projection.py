@@ -58,7 +58,7 @@ def main() -> None:
             now = [project(text, menu) for text, menu in zip(said, menus, strict=True)]
             then = [_longest(text, menu) for text, menu in zip(said, menus, strict=True)]
             before = Counter("nothing" if action is None else "named" for action in then)
-            for rule, counts in (("longest", before), ("this", Counter(found.how for found in now))):
+            for rule, counts in (("longest", before), ("this", Counter(str(found.how) for found in now))):
                 shares = (f"{counts[how] / len(said):>9.1%}" for how in HOW)
                 print(f"{prompt + ', ' + world:28} {len(said):>7} {rule:>9}", *shares, f"{seconds:>8.0f}", flush=True)
             differ += [

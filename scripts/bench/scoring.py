@@ -14,6 +14,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -50,8 +51,8 @@ def main() -> None:
             f"score {count} actions",
             count,
             goal,
-            ours=lambda actions=actions: lm.score([prompt], [actions]),
-            plain=lambda actions=actions: lm.score_exactly([prompt], [actions]),
+            ours=partial(lm.score, [prompt], [actions]),
+            plain=partial(lm.score_exactly, [prompt], [actions]),
             args=args,
         )
     _compare(
@@ -113,7 +114,7 @@ def _medians(functions: list[Callable[[], object]], args: argparse.Namespace) ->
 
 def _generate(lm: TransformersLM, prompt: str) -> object:
     inputs = lm.tokenizer(prompt, return_tensors="pt", return_token_type_ids=False).to(lm.device)
-    return lm.network.generate(
+    return lm.network.generate(  # type: ignore[operator]
         **inputs, do_sample=True, top_k=0, max_new_tokens=ANSWER_TOKENS, num_return_sequences=ANSWERS, pad_token_id=0
     )
 

@@ -64,6 +64,8 @@ WRONG: list[list[str]] = [
     ["play", "file", "--auto"],
     ["play", "random", "learner=dqn", "--auto"],
     ["play", "random", "--auto", "--steps", "0"],
+    ["reproduce", "salat"],
+    ["reproduce", "salad", "--only", "nobody"],
     ["evaluate"],
     ["evaluate", "nosuch"],
     ["evaluate", "empty"],

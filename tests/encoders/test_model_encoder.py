@@ -175,8 +175,10 @@ def test_no_gpu_is_said_by_the_setting(llama_folder: str, monkeypatch: pytest.Mo
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match=r"encoder\.device=cuda.*use encoder\.device=cpu"):
         ModelEncoder(replace(_settings(llama_folder), device="cuda"))
+    cfg = compose(["encoder=lm", f"encoder.model={llama_folder}", "encoder.device=cuda"])
+    identity = identify_run(cfg)
     with pytest.raises(ValueError, match=r"encoder\.device=cuda.*use encoder\.device=cpu"):
-        provenance(compose(["encoder=lm", f"encoder.model={llama_folder}", "encoder.device=cuda"]))
+        provenance(cfg, identity)
 
 
 def test_the_models_identity_names_the_run_and_stands_in_its_provenance(tmp_path: Path, bert_folder: str) -> None:
@@ -184,7 +186,7 @@ def test_the_models_identity_names_the_run_and_stands_in_its_provenance(tmp_path
     identity = model_identity(cfg, "encoder")
     assert identity is not None
     assert identity == BertEncoder(_settings(bert_folder, "cls")).identity
-    found = provenance(cfg)
+    found = provenance(cfg, identify_run(cfg))
     assert (found["encoder"]["model"], found["encoder"]["revision"]) == ("small-bert", identity.revision)
     assert found["model"] is None
 

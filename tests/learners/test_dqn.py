@@ -172,8 +172,8 @@ def test_epsilon_decays_to_its_final_value() -> None:
 class Even:
     """In place of a generator: evenly spaced numbers, so that shares are chances to within one of `size`."""
 
-    def random(self, shape: tuple[int, int]) -> np.ndarray:
-        return ((np.arange(shape[0]) + 0.5) / shape[0]).reshape(shape)
+    def random(self, size: int) -> np.ndarray:
+        return (np.arange(size) + 0.5) / size
 
 
 def shares(agent: DQN, candidates: Candidates, greedy: bool, size: int = 2000) -> np.ndarray:

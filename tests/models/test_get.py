@@ -282,9 +282,8 @@ def test_a_run_says_which_command_gets_its_model(tmp_path: Path, data: bytes, in
         identify_run(compose(["lm=hf", "lm.model=mine"], own))
     write_wheel(index, "some-model==1.0", {"some_model/m.zip": data})
     get(entry_of(own), False, print)
-    assert (
-        identify_run(compose(["lm=hf", "lm.model=mine"], own)) == identify_run(compose(["lm=hf", "lm.model=mine"])).id
-    )
+    mine = ["lm=hf", "lm.model=mine"]
+    assert identify_run(compose(mine, own)) == identify_run(compose(mine))
 
 
 def test_a_model_is_named_by_its_contents_wherever_it_lies(

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from priors.table_model import CELLAR, HALL, MENU, USES, Model, at, make
+from priors.table_model import CELLAR, HALL, MENU, USES, Model, at, make, weights
 
+from llmrl.build import build, build_env
+from llmrl.config.compose import ConfigError, compose
 from llmrl.core.candidates import Use
 from llmrl.core.seeding import stream
 from llmrl.core.state import TextState
 from llmrl.priors.prior import Prior
+from llmrl.prompts.examples import Examples, Step, played
 from llmrl.schema.priors import PriorConfig, SupportConfig
+from llmrl.training.ready import refuse_unready
 
 SCORED = np.exp([-1, -2, -4]) / np.exp([-1, -2, -4]).sum()  # of MENU, in every state
 ROOMS = [TextState("Leave.", f"Room {i}.", MENU) for i in range(8)]
@@ -88,6 +95,50 @@ def test_marginal_freezes_the_draws_of_each_state() -> None:
     prior = make("scored", control="marginal", k=4, redraw="never")
     assert len({tuple(at(prior, s)) for s in ROOMS}) > 1
     assert [at(prior, s) for s in ROOMS] == [at(make("scored", k=4, redraw="never"), s) for s in ROOMS]
+
+
+# ---- copier ----------------------------------------------------------------------------------------------------------
+
+
+class Voters:
+    """Examples of each state: the actions that an expert took where it looked alike."""
+
+    def __init__(self, votes: Mapping[TextState, Sequence[str]]) -> None:
+        self.votes = votes
+
+    def of(self, state: TextState) -> list[Step]:
+        return [Step(state, action) for action in self.votes[state]]
+
+
+def test_a_copier_counts_the_votes_of_examples() -> None:
+    voters = Voters({HALL: [MENU[1], MENU[1], MENU[0], "an action of another menu"], CELLAR: ["another", "another"]})
+    prior = Prior(PriorConfig("x", "copied", mix=0.0), 0, examples=voters)  # type: ignore[arg-type]
+    assert at(prior, HALL) == pytest.approx([1 / 3, 2 / 3, 0])
+    assert at(prior, CELLAR) == pytest.approx([1 / 3] * 3)
+    assert not prior.asks
+    assert prior.frozen_in_evaluation
+
+
+def test_a_copier_copies_what_similar_examples_show() -> None:
+    """Its examples are those of prompt=similar, in the same world."""
+    parts = build(compose(["env=overcooked_tomato", "prior=copier", "learner=prior_only", "prior.mix=0"]))
+    env = build_env(compose(["env=overcooked_tomato"]))
+    examples = Examples(env.practice(), 4, 1, "similar")  # type: ignore[attr-defined]
+    known = 0
+    for state, _ in played(env):  # type: ignore[arg-type]
+        state = replace(state, history=())
+        votes = [step.action for step in examples.of(state) if step.action in state.actions]
+        expected = [votes.count(a) / len(votes) if votes else 1 / len(state.actions) for a in state.actions]
+        (found,) = parts.prior.candidates([state], "evaluation")
+        assert weights(found, len(state.actions)) == pytest.approx(expected)
+        known += bool(votes)
+    assert known
+
+
+def test_a_copier_needs_games_to_practise_in() -> None:
+    cfg = compose(["prior=copier", "env=overcooked_random", "env.split=train"])
+    with pytest.raises(ConfigError, match="prior=copier: examples come from kitchens of the split train"):
+        refuse_unready(cfg)
 
 
 # ---- oracle ----------------------------------------------------------------------------------------------------------

@@ -300,7 +300,8 @@ def test_weights_are_known_by_what_is_in_their_file(tmp_path: Path, root: Path) 
     edit(runs[2], "provenance.json", weights=None)
     with pytest.raises(ValueError, match=r"\(some do not say with which\)"):
         compare([RunInfo(run.path) for run in runs], named("dqn", root))
-    assert provenance(check(OmegaConf.create(named("dqn", root)[0].config)))["weights"] is None
+    cfg = check(OmegaConf.create(named("dqn", root)[0].config))
+    assert provenance(cfg, identify_run(cfg))["weights"] is None
 
 
 def test_unfinished_runs_are_named_and_left_out(tmp_path: Path, root: Path) -> None:

@@ -12,9 +12,9 @@ import pytest
 from report.runs_on_disk import make_runs
 from rich.console import Console
 
+from llmrl.launch.commands import _event
 from llmrl.report.progress import Events
 from llmrl.report.sweeps import Screen, arms, keep
-from llmrl.sweep import _event
 
 
 def _flat(late: float, seed: int) -> Callable[[int], float]:

@@ -147,6 +147,6 @@ def test_the_greedy_policy_plays_each_task_once_where_nothing_is_random(
         found[greedy] = result.episodes
         return result
 
-    monkeypatch.setattr(importlib.import_module("llmrl.training.base"), "evaluate", counted)
+    monkeypatch.setattr(importlib.import_module("llmrl.training.evaluator"), "evaluate", counted)
     trained(tmp_path, 96, *choice)
     assert found == {False: 2, True: episodes}
