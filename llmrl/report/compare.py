@@ -10,7 +10,7 @@ import numpy as np
 
 from llmrl.config.compose import ConfigError
 from llmrl.core.near import did_you_mean
-from llmrl.report import statistics
+from llmrl.report import reliable, statistics
 from llmrl.report.comparable import SIZES, Refused, prepare, seed_of
 from llmrl.report.groups import TITLES, rows, settings
 from llmrl.report.pretraining import cost, pretrainings
@@ -34,6 +34,8 @@ class Group:
     log_area: Estimate | None  # the same over log x; None where the evaluations are not spaced so
     reached: list[int]  # per level: seeds that got there
     needed: list[Estimate]  # per level: median of what a seed spent until there
+    interquartile: Estimate  # mean of the middle half of the seeds' final successes
+    above: list[Estimate]  # per level: share of seeds whose final success is above it
     curves: list[SeedCurve]
 
 
@@ -43,6 +45,7 @@ class Pair:
 
     label: str
     difference: Estimate  # of final success
+    improvement: Estimate  # chance that a seed's final success is above that of a seed of the other side
     paired_difference: Estimate | None
     detectable: float | None  # the smallest difference of final success that shows with a chance of 80 %
     ratios: list[Estimate]  # how many times fewer than the other side
@@ -181,14 +184,17 @@ def _group(
         for grid, log in zip(grids, (False, True), strict=True)
     ]
     spent = [statistics.reached(curves, level) for level in levels]
+    final = statistics.final(curves)
     group = Group(
         label,
         list(dict.fromkeys(seed_of(run) for run in runs)),
-        statistics.mean(statistics.final(curves)),
+        statistics.mean(final),
         areas[0],
         areas[1],
         [int(np.isfinite(times.high_S).sum()) for times in spent],
         [statistics.median(times) for times in spent],
+        reliable.interquartile_mean(final[:, None]),
+        reliable.performance_profile(final[:, None], np.array(levels)),
         curves,
     )
     return group, [statistics.after_start(times, curves) for times in spent]
@@ -209,6 +215,7 @@ def _pair(
     return Pair(
         a.label,
         statistics.difference(a_final, b_final, False),
+        reliable.probability_of_improvement(a_final[:, None], b_final[:, None]),
         statistics.difference(a_final, b_final, True) if pairable else None,
         statistics.detectable_difference(a_final, b_final),
         ratios,

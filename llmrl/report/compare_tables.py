@@ -99,10 +99,11 @@ def _row(c: Comparison, group: Group, pair: Pair | None, i: int) -> dict[str, An
     }  # fmt: skip
     figures = {
         "final": group.final, "area": group.area, "log_area": group.log_area,
+        "interquartile": group.interquartile, "improvement": pair and pair.improvement,
         "difference": pair and pair.difference, "paired_difference": pair and pair.paired_difference,
     }  # fmt: skip
     of_level = {
-        "needed": group.needed[i], "ratio": pair and pair.ratios[i],
+        "needed": group.needed[i], "above": group.above[i], "ratio": pair and pair.ratios[i],
         "paired_ratio": pair and pair.paired_ratios and pair.paired_ratios[i],
     }  # fmt: skip
     row |= _columns(figures) | {"detectable": pair and pair.detectable}
@@ -182,6 +183,12 @@ def _sheets(c: Comparison) -> Iterator[Sheet]:
         [f"final success minus that of {c.against.label}, points", "all seeds", "paired", "smallest detectable"],
         [[[p.label], *_differences(p)] for p in c.pairs],
     )
+    yield Sheet(
+        ["final success of seeds, %", "interquartile mean", f"better than one of {c.against.label}",
+         *(f"above {level}" for level in levels)],
+        [[[g.label], _share(g.interquartile), _share(p.improvement) if p else ["-"], *map(_share, g.above)]
+         for g, p in _with_pairs(c)],
+    )  # fmt: skip
 
 
 def _lists(c: Comparison) -> Iterator[tuple[str, list[str]]]:
@@ -190,7 +197,8 @@ def _lists(c: Comparison) -> Iterator[tuple[str, list[str]]]:
     yield "What may be claimed", claims
     how = (
         f"intervals: 95 %, of shares by Student's t over seeds, of decisions and ratios by {RESAMPLES:,} resamples of "
-        f"seeds; none from fewer than {MIN_SEEDS} seeds; last evaluation, not best"
+        f"seeds, of the last table by stratified bootstrap; none from fewer than {MIN_SEEDS} seeds; last evaluation, "
+        "not best"
     )
     yield "Notes", [how, _chances(c), *c.notes]
 
