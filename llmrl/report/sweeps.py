@@ -21,7 +21,7 @@ from llmrl.report import markdown, statistics
 from llmrl.report.figures import evaluation_line, percent, time_left
 from llmrl.report.groups import grouped
 from llmrl.report.progress import Pace
-from llmrl.report.statistics import Estimate, SeedCurve
+from llmrl.report.statistics import Estimate
 from llmrl.report.tables import COLOURS
 from llmrl.run.load import RunInfo
 
@@ -158,14 +158,8 @@ def arms(runs: Sequence[RunInfo]) -> list[Arm]:
 
 
 def _mean(group: Sequence[RunInfo], block: str) -> Estimate | None:
-    curves = []
-    for run in group:
-        row = run.metrics[-1]
-        if row.get(f"{block}/success") is None:
-            return None
-        episodes = 0 if row.get(f"{block}/exact") else (run.config.get("evaluation") or {}).get("episodes", 0)
-        curves.append(SeedCurve(np.array([1.0]), np.array([row[f"{block}/success"]]), np.array([episodes])))
-    return statistics.mean(statistics.final(statistics.draw_episodes(curves, np.random.default_rng(0))))
+    found = [run.metrics[-1].get(f"{block}/success") for run in group]
+    return None if None in found else statistics.mean(np.array(found, dtype=float))
 
 
 def arms_table(found: Sequence[Arm]) -> Table:
@@ -206,5 +200,6 @@ def keep(found: Sequence[Arm], runs: Sequence[RunInfo], root: Path) -> list[Path
 
 def _cells(arm: Arm) -> list[str]:
     low, high = (percent(value) for value in (arm.success.interval_low, arm.success.interval_high))
+    interval = f"{low} to {high}" if arm.success.known else f"none from fewer than {statistics.MIN_SEEDS} seeds"
     greedy = percent(arm.greedy.low if arm.greedy else None)
-    return [arm.label, str(len(arm.seeds)), percent(arm.success.low), f"{low} to {high}", greedy]
+    return [arm.label, str(len(arm.seeds)), percent(arm.success.low), interval, greedy]

@@ -21,6 +21,7 @@ from llmrl.evaluate import Asked, Planned, evaluate_run, plan
 from llmrl.launch.processes import run_all
 from llmrl.lm.serve import served_for
 from llmrl.report import markdown
+from llmrl.report.compare_tables import with_interval
 from llmrl.report.statistics import Estimate
 from llmrl.rollout.episodes import Policy
 from llmrl.run.load import RunInfo
@@ -141,14 +142,10 @@ def paired(a: Shares | None, b: Shares | None) -> tuple[np.ndarray, np.ndarray] 
 
 
 def _row(name: str, runs: Sequence[RunInfo] | None, cells: Sequence[Estimate | None], sign: bool = False) -> list[str]:
-    told = ["-" if cell is None else _told(cell, sign) for cell in cells]
+    forms = ("{:+.1f}", "{:+.0f}") if sign else ("{:.1f}", "{:.0f}")
+    told = ["-" if cell is None else with_interval(cell, *forms) for cell in cells]
     seeds = [] if runs is None else [str(len(runs) or "")]
     return [name, *seeds, *told]
-
-
-def _told(found: Estimate, sign: bool = False) -> str:
-    form = "{:+.1f} ({:+.0f} to {:+.0f})" if sign else "{:.1f} ({:.0f} to {:.0f})"
-    return form.format(100 * found.low, 100 * found.interval_low, 100 * found.interval_high)
 
 
 def judge_all(judgement: Judgement, jobs: int, tell: Callable[[str], None]) -> list[tuple[Planned, Exception]]:

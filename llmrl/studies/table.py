@@ -8,7 +8,7 @@ from pathlib import Path
 from llmrl.core.overrides import ConfigError
 from llmrl.report import markdown
 from llmrl.report.compare import compare
-from llmrl.report.compare_tables import between
+from llmrl.report.compare_tables import told, with_interval
 from llmrl.run.load import RunInfo
 from llmrl.studies.study import Study, finished
 
@@ -35,10 +35,8 @@ def _rows(arms: dict[str, list[RunInfo]], against: str, runs: Path) -> Iterator[
             raise ConfigError(f"{against} is the only arm with complete runs in {runs}: there is nothing to compare")
         c = compare(own, others, levels=LEVELS, allow_different=True)
         (group,), (pair,) = c.groups, c.pairs
-        low, high = 100 * group.final.interval_low, 100 * group.final.interval_high
-        final = f"{100 * group.final.low:.1f} ({low:.0f} to {high:.0f})"
+        final = with_interval(group.final, "{:.1f}", "{:.0f}")
         area = "-" if group.area is None else f"{group.area.low:.3f}"
-        needed = [f"{between(e.low, e.high)} ({between(e.interval_low, e.interval_high)})" for e in group.needed]
-        ratio = pair.ratios[1]
-        fewer = f"{between(ratio.low, ratio.high)} ({between(ratio.interval_low, ratio.interval_high)})"
+        needed = [told(e) for e in group.needed]
+        fewer = told(pair.ratios[1])
         yield [arm, str(len(own)), final, area, *needed, "" if arm == against else fewer]

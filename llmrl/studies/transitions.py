@@ -18,7 +18,7 @@ import numpy as np
 
 from llmrl.core.overrides import ConfigError
 from llmrl.report import markdown
-from llmrl.report.compare_tables import between
+from llmrl.report.compare_tables import told
 from llmrl.report.transitions import LEVELS, Arm, claim, common, needed, ratio
 from llmrl.run.load import RunInfo
 from llmrl.studies.study import Study, finished_cells
@@ -95,11 +95,11 @@ def table(arms: dict[str, Found], against: str) -> Iterator[str]:
             a, b = common([own.arm, arms[against].arm])
             for i, level in enumerate(LEVELS):
                 r = ratio(a, b, level)
-                times[i] = "the prior alone is there" if to[i].alone or theirs[i].alone else _told(r)
+                times[i] = "the prior alone is there" if to[i].alone or theirs[i].alone else told(r)
                 claims.append(f"- {name}, {claim(a, b, r, to[i], theirs[i])}")
         cells = [
             name, str(len(own.arm.seeds)), f"{own.arm.sizes[0]:,.0f} to {own.arm.sizes[-1]:,.0f}",
-            f"{100 * own.arm.success_SN[:, -1].mean():.1f}", *(_told(n.transitions) for n in to), *times,
+            f"{100 * own.arm.success_SN[:, -1].mean():.1f}", *(told(n.transitions) for n in to), *times,
             *(_percent(value) for value in (own.alone, own.limits["data/coverage"], own.limits["prior/ceiling"])),
         ]  # fmt: skip
         rows.append(cells)
@@ -108,8 +108,8 @@ def table(arms: dict[str, Found], against: str) -> Iterator[str]:
     yield from claims
     sampled = {name: own.arm.episodes for name, own in arms.items() if own.arm.episodes}
     if sampled:
-        told = ", ".join(f"{name} by {episodes}" for name, episodes in sampled.items())
-        yield f"- success is sampled, episodes a run: {told}; the intervals hold their noise"
+        arms_told = ", ".join(f"{name} by {episodes}" for name, episodes in sampled.items())
+        yield f"- success is sampled, episodes a run: {arms_told}; the intervals hold their noise"
 
 
 def draw(studies: Mapping[str, Mapping[str, Found]], out: Path) -> Path:
@@ -137,10 +137,6 @@ def _episodes(run: RunInfo) -> int:
 def _mean(values: list[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
-
-
-def _told(e: Any) -> str:
-    return f"{between(e.low, e.high)} ({between(e.interval_low, e.interval_high)})"
 
 
 def _percent(value: float | None) -> str:
