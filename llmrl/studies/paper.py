@@ -147,9 +147,9 @@ def _read(file: Path, scale: str, overrides: Sequence[str]) -> Paper:
             continue
         if study != table["study"]:
             table = {"title": table.get("title", name), "study": study}
-        if study not in studies:
-            studies[study] = find_study(study).changed(changes, at.get("seeds"))
-        tables.append(_table(name, table, studies[study], where))
+        found = find_study(study).changed(changes, at.get("seeds"))
+        studies.setdefault(found.name, found)
+        tables.append(_table(name, table, found, where))
     published = []
     for i, figure in enumerate(plain.get("published", [])):
         refuse_unknown(figure, OF_A_FIGURE, f"{file}: published[{i}]")
