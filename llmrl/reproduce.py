@@ -11,12 +11,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 
 from llmrl.collect import parse_order
 from llmrl.core.overrides import ConfigError
 from llmrl.report import markdown
+from llmrl.report.html import Figure, Report
 from llmrl.report.result import ResultTable, write_results
-from llmrl.run.load import load_runs
+from llmrl.run.load import RunInfo, load_runs
 from llmrl.studies.judge import Judgement, judge_all
 from llmrl.studies.paper import Paper, TableSpec
 from llmrl.studies.runner import collect_missing, run_study, unfinished
@@ -132,8 +134,8 @@ def write_tables(paper: Paper, runs: Path, tell: Tell) -> list[Path]:
     return [write_results(tables, out / "tables.md", head(paper)), *draw_figures(paper, runs, out)]
 
 
-def draw_figures(paper: Paper, runs: Path, out: Path) -> list[Path]:
-    """The figures that finished runs allow, in `out`."""
+def draw_figures(paper: Paper, runs: Path, out: Path, suffix: str = ".png") -> list[Path]:
+    """The figures that finished runs allow, in `out`, named by their tables."""
     from llmrl.report.plots import curve
     from llmrl.studies import transitions
     from llmrl.studies.quality import draw_quality
@@ -143,14 +145,52 @@ def draw_figures(paper: Paper, runs: Path, out: Path) -> list[Path]:
         study, folder = paper.studies[spec.study], runs / spec.study
         with suppress(ValueError):  # `make_tables` has said why
             if spec.kind == "transitions" and (arms := transitions.found(study, folder, spec.arms)):
-                drawn.append(transitions.draw({study.title: arms}, out / f"{spec.name}.png"))
-            elif spec.kind == "curves" and study.figure == "quality":
-                figure = draw_quality(study, spec.arms, folder, out / f"{spec.name}_quality.png")
-                drawn += [figure] if figure is not None else []
+                drawn.append(transitions.draw({study.title: arms}, out / f"{spec.name}{suffix}"))
             elif spec.kind == "curves":
                 done = [run for own in finished(study, folder, spec.arms).values() for run in own]
-                drawn += [curve(done, out / f"{spec.name}.png", "eval/success", "env_steps")] if done else []
+                drawn += [curve(done, out / f"{spec.name}{suffix}", "eval/success", "env_steps")] if done else []
+            if spec.kind == "curves" and study.figure == "quality":
+                figure = draw_quality(study, spec.arms, folder, out / f"{spec.name}_quality{suffix}")
+                drawn += [figure] if figure is not None else []
     return drawn
+
+
+def report_on_paper(paper: Paper, runs: Path, command: str, tell: Tell) -> Report:
+    """A page of what is complete; `command` makes it. Raises ConfigError where nothing is."""
+    tables = make_tables(paper, runs, tell)
+    if not tables:
+        raise ConfigError(f"{paper.name} has no table yet: `{command}` makes its runs")
+    titles = {spec.name: spec.title for spec in paper.tables}
+    with TemporaryDirectory() as folder:
+        drawn = draw_figures(paper, runs, Path(folder), ".svg")
+        figures = [
+            Figure(titles.get(path.stem, "Sample efficiency against the quality of the prior"), path.read_text())
+            for path in drawn
+        ]
+    shown: dict[str, list[RunInfo]] = {}
+    for name, study in paper.studies.items():
+        for arm, done in finished(study, runs / name, paper.arms(name)).items():
+            shown[arm if len(paper.studies) == 1 else f"{name}: {arm}"] = done
+    published = [(p.of, p.value or "not available", f"{p.source} ({p.kind})") for p in paper.published]
+    about = " ".join(filter(None, [paper.about.strip(), f"Paper: {paper.paper}." if paper.paper else ""]))
+    return Report(paper.title, about, tables, figures, shown, command, paper.differs, published)
+
+
+def report_on_runs(found: Sequence[RunInfo], command: str) -> Report:
+    """A page of runs; those that differ only in their seed are a group. Raises ConfigError where none is complete."""
+    from llmrl.report.groups import grouped
+    from llmrl.report.plots import curve
+    from llmrl.report.sweeps import COLUMNS, arms, figures_of
+
+    done = [run for run in found if run.status == "complete"]
+    if not done:
+        raise ConfigError("none of these runs is complete: there is nothing to report")
+    table = ResultTable("groups", "Groups of runs", COLUMNS, [figures_of(arm) for arm in arms(done)])
+    figures = []
+    with TemporaryDirectory() as folder, suppress(ValueError):  # a single evaluation is no curve
+        figures.append(Figure("Success", curve(done, Path(folder) / "curve.svg").read_text()))
+    about = f"{len(done)} of {len(found)} runs are complete. Intervals are over seeds."
+    return Report("Runs", about, [table], figures, grouped(done), command)
 
 
 def _table(study: Study, spec: TableSpec, folder: Path, tell: Tell) -> ResultTable:

@@ -20,11 +20,12 @@ class ResultTable:
     title: str
     columns: list[str]
     rows: list[list[str]]
-    notes: list[str] = field(default_factory=list)  # below it: claims, and how its figures were made
+    claims: list[str] = field(default_factory=list)  # what it allows to be said, and what it does not
+    notes: list[str] = field(default_factory=list)  # how its figures were made
 
     def markdown(self) -> str:
         lines = [f"## {self.title}", "", *markdown.table(self.columns, self.rows)]
-        return "\n".join([*lines, "", *(f"- {note}" for note in self.notes)]).rstrip() + "\n"
+        return "\n".join([*lines, "", *(f"- {line}" for line in (*self.claims, *self.notes))]).rstrip() + "\n"
 
     def csv(self) -> str:
         text = io.StringIO()
@@ -38,7 +39,12 @@ class ResultTable:
         head, *rows = [" & ".join(map(escaped, line)) + r" \\" for line in [self.columns, *self.rows]]
         columns = "l" + "r" * (len(self.columns) - 1)
         lines = [f"% {self.title}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule", head, r"\midrule", *rows]
-        return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *(f"% {note}" for note in self.notes)]) + "\n"
+        return (
+            "\n".join(
+                [*lines, r"\bottomrule", r"\end{tabular}", *(f"% {line}" for line in (*self.claims, *self.notes))]
+            )
+            + "\n"
+        )
 
 
 FORMS: dict[str, Callable[[ResultTable], str]] = {

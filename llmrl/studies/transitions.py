@@ -103,12 +103,12 @@ def transition_table(name: str, title: str, arms: dict[str, Found], against: str
             *(_percent(value) for value in (own.alone, own.limits["data/coverage"], own.limits["prior/ceiling"])),
         ]  # fmt: skip
         rows.append(cells)
-    notes = claims
+    notes = []
     sampled = {name: own.arm.episodes for name, own in arms.items() if own.arm.episodes}
     if sampled:
         arms_told = ", ".join(f"{name} by {episodes}" for name, episodes in sampled.items())
         notes.append(f"success is sampled, episodes a run: {arms_told}; the intervals hold their noise")
-    return ResultTable(name, title, columns, rows, notes)
+    return ResultTable(name, title, columns, rows, claims, notes)
 
 
 def draw(studies: Mapping[str, Mapping[str, Found]], out: Path) -> Path:

@@ -181,7 +181,7 @@ def test_an_offline_study_collects_runs_and_is_told(tmp_path: Path, monkeypatch:
     assert arms["cql"].alone is None
     found = transitions.transition_table("small", "Small", arms, "cql")
     assert [row[0] for row in found.rows] == ["cql", "bc"]
-    assert found.notes[-1].startswith("bc, to 95 %: no claim")
+    assert found.claims[-1].startswith("bc, to 95 %: no claim")
     assert transitions.draw({"a": arms, "b": arms}, tmp_path / "figure.png").stat().st_size > 1000
     shutil.rmtree(next((tmp_path / "runs").glob("*-random-*")))
     unmeasured = transitions.found(plan, tmp_path / "runs")
