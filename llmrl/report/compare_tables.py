@@ -183,10 +183,11 @@ def _sheets(c: Comparison) -> Iterator[Sheet]:
         [f"final success minus that of {c.against.label}, points", "all seeds", "paired", "smallest detectable"],
         [[[p.label], *_differences(p)] for p in c.pairs],
     )
+    above = f"share above {', '.join(levels)}"
     yield Sheet(
-        ["final success of seeds, %", "interquartile mean", f"better than one of {c.against.label}",
-         *(f"above {level}" for level in levels)],
-        [[[g.label], _share(g.interquartile), _share(p.improvement) if p else ["-"], *map(_share, g.above)]
+        ["final success of seeds, %", "interquartile mean", f"better than one of {c.against.label}", above],
+        [[[g.label], _share(g.interquartile), _share(p.improvement) if p else ["-"],
+          [", ".join(f"{100 * share.low:.0f}" for share in g.above)]]
          for g, p in _with_pairs(c)],
     )  # fmt: skip
 
