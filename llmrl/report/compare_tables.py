@@ -127,7 +127,7 @@ def _in_a_line(cell: Sequence[str]) -> str:
 
 def as_json(comparison: Comparison) -> str:
     """Every figure, unrounded; null where nothing bounds it. The curves stay in the runs."""
-    return to_json(_plain(asdict(comparison))) + "\n"
+    return to_json(as_plain(asdict(comparison))) + "\n"
 
 
 TEXTS: dict[str, Callable[[Comparison], str]] = {
@@ -280,9 +280,10 @@ def _unit(c: Comparison) -> str:
     return TITLES.get(c.x, c.x)
 
 
-def _plain(value: Any) -> Any:
+def as_plain(value: Any) -> Any:
+    """Data for a JSON file: null where there is no finite number, and no curves."""
     if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items() if key != "curves"}
+        return {key: as_plain(inner) for key, inner in value.items() if key != "curves"}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [as_plain(inner) for inner in value]
     return None if isinstance(value, float) and not isfinite(value) else value

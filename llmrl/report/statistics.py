@@ -116,8 +116,7 @@ def mean(share_S: np.ndarray) -> Estimate:
     """Of shares, from 0 to 1: Student's t, with one more seed, half of it at 0 and half at 1.
 
     So an interval has a width where all seeds are alike, as when all won, and allows for a kind of seed that has not
-    occurred. Without these pseudo-observations 41 % of intervals held the truth where one seed in ten fails
-    (scripts/bench/statistics.py).
+    occurred: one in ten that fails, say. How often intervals hold is simulated by scripts/bench/statistics.py.
     """
     point = float(share_S.mean())
     return around(point, moments(share_S, 0.0, 1.0, PSEUDO), 0.0) if share_S.size >= MIN_SEEDS else _alone(point)

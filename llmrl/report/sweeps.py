@@ -18,6 +18,7 @@ from rich.text import Text
 
 from llmrl.core.files import publish, to_json
 from llmrl.report import markdown, statistics
+from llmrl.report.compare_tables import as_plain
 from llmrl.report.figures import evaluation_line, percent, time_left
 from llmrl.report.groups import grouped
 from llmrl.report.progress import Pace
@@ -190,7 +191,11 @@ def keep(found: Sequence[Arm], runs: Sequence[RunInfo], root: Path) -> list[Path
         *([f"Not complete, and left out: {', '.join(missing)}."] if missing else []),
         f"Runs: {', '.join(sorted(run.name for run in runs))}.",
     ]
-    data = {"groups": [asdict(arm) for arm in found], "not_complete": missing, "runs": sorted(r.name for r in runs)}
+    data = {
+        "groups": [as_plain(asdict(arm)) for arm in found],
+        "not_complete": missing,
+        "runs": sorted(r.name for r in runs),
+    }
     folder = root / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     files = {".md": "\n".join(lines) + "\n\n" + "\n\n".join(notes) + "\n", ".json": to_json(data) + "\n"}
