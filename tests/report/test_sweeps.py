@@ -150,3 +150,10 @@ def test_a_table_over_seeds_is_kept_and_stays(tmp_path: Path) -> None:
     assert data["not_complete"] == [f"{runs[-1].name} (failed)"]
     assert "| dqn | 5 | 40% | " in files[0].read_text()
     assert [file.read_bytes() for file in files] == before
+
+
+def test_a_table_of_few_seeds_says_that_it_has_no_interval(tmp_path: Path) -> None:
+    runs = make_runs(tmp_path, ["learner=dqn"], range(3), partial(_flat, 0.2), 1000, 250)
+    text, data = (file.read_text() for file in keep(arms(runs), runs, tmp_path))
+    assert "none from fewer than 5 seeds" in text
+    assert json.loads(data)["groups"][0]["success"]["interval_low"] is None
