@@ -13,6 +13,8 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
+from rich.filesize import decimal
+
 from llmrl.collect import parse_order
 from llmrl.core.overrides import ConfigError
 from llmrl.report import markdown
@@ -174,6 +176,20 @@ def report_on_paper(paper: Paper, runs: Path, command: str, tell: Tell) -> Repor
     published = [(p.of, p.value or "not available", f"{p.source} ({p.kind})") for p in paper.published]
     about = " ".join(filter(None, [paper.about.strip(), f"Paper: {paper.paper}." if paper.paper else ""]))
     return Report(paper.title, about, tables, figures, shown, command, paper.differs, published)
+
+
+def export_paper(paper: Paper, scale: str, runs: Path, out: Path, tell: Tell) -> str:
+    """Packs what is complete into `out`, and says what it is. Raises ConfigError where nothing is."""
+    from llmrl.studies.parcel import pack
+
+    command = " ".join(["llmrl", "reproduce", paper.name, *([] if scale == "laptop" else ["--scale", scale])])
+    page = report_on_paper(paper, runs, command, tell)
+    done: dict[str, Sequence[RunInfo]] = {}
+    for name, study in paper.studies.items():
+        done[name] = [run for own in finished(study, runs / name, paper.arms(name)).values() for run in own]
+    about = {"paper": paper.name, "scale": scale, "settings": paper.changes}
+    count = pack(about, done, page.html(), None, out)
+    return f"{out}: {count} runs, {decimal(out.stat().st_size)}; `llmrl reproduce --from {out} --verify` repeats them"
 
 
 def report_on_runs(found: Sequence[RunInfo], command: str) -> Report:
