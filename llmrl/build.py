@@ -1,4 +1,4 @@
-"""From a checked config to the objects of a run. Whose they are, ours or somebody else's, is said by `_target_`.
+"""From a checked config to the objects of a run: of llmrl's own by their `kind`, of somebody else's by `_target_`.
 
 A world and a language model are called with the keys of their config; an encoder, and a learner, with their whole
 config: `encoder(cfg)`, `learner(cfg, seed, table)`; the weights of a prior with its settings:
@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass
 from functools import lru_cache, partial
+from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
@@ -41,11 +42,12 @@ from llmrl.rollout.exact import Exact
 from llmrl.rollout.labels import collect_labels, train_world
 from llmrl.run.identity import RunIdentity, chat_template_of, model_identity
 from llmrl.schema.encoders import EncoderConfig, ModelEncoderConfig
+from llmrl.schema.kinds import KINDS, kind_of, schema_of
 from llmrl.schema.lm import TransformersLMConfig
-from llmrl.schema.run import SCHEMAS, TrainConfig
+from llmrl.schema.run import TrainConfig
 
 LEARNED = "prior/"  # begins the names of what a prior learned, among those of weights
-HASHED = EncoderConfig("llmrl.encoders.hash.HashEncoder", "hash")  # of prior.head=hash
+HASHED = EncoderConfig("hash", "hash")  # of prior.head=hash
 
 
 @dataclass
@@ -85,7 +87,7 @@ def build(cfg: DictConfig, identity: RunIdentity | None = None) -> Parts:
     cfg = _without_the_unread(cfg)
     run: TrainConfig = OmegaConf.to_object(cfg)  # type: ignore[assignment]
     prompt = build_prompt(cfg) if run.prompt is not None else None
-    rows_are_kept = run.encoder is not None and SCHEMAS.get(_path(run.encoder)) is ModelEncoderConfig
+    rows_are_kept = schema_of("encoder", cfg.encoder) is ModelEncoderConfig
     cache = AnswerCache(cache_path(cfg.paths.cache)) if run.lm is not None or rows_are_kept else None
     answers = build_answers(cfg, cache, model) if run.lm is not None else None
     encoder = None
@@ -93,13 +95,13 @@ def build(cfg: DictConfig, identity: RunIdentity | None = None) -> Parts:
         kept: list[Any] = []
         if rows_are_kept and cache is not None:
             kept = [KeptRows(cache, cfg.cached_only), identity.encoder if identity else model_identity(cfg, "encoder")]
-        encoder = _target(run.encoder)(run.encoder, *kept)
+        encoder = _target("encoder", run.encoder)(run.encoder, *kept)
     table = FeatureTable(encoder) if encoder is not None else None
-    own = _target(run.prior)(dict(run.prior.settings or {}), run.seed) if run.prior._target_ else None
+    own = imported(run.prior._target_)(dict(run.prior.settings or {}), run.seed) if run.prior._target_ else None
     head = _head(cfg, run, prompt, cache, model) if run.prior.labels else None
     examples = build_copied(run) if run.prior.source == "copied" else None
     prior = Prior(run.prior, run.seed, prompt, answers, own, head, examples)
-    learner = _target(run.learner)(run.learner, run.seed, table)
+    learner = _target("learner", run.learner)(run.learner, run.seed, table)
     readers = (prompt, encoder, learner, own)  # whoever reads texts itself says how much of the history it shows
     turns = max(getattr(reader, "history_turns", 0) for reader in readers)
     return Parts(prior, learner, table, answers, cache, turns)
@@ -115,7 +117,7 @@ def _head(
     world, turns = train_world(run.env), prompt.history_turns if prompt is not None else 0
 
     def labels() -> list[Label]:
-        pool = EnvPool(partial(_target(world), **_arguments(world)), 1)
+        pool = EnvPool(_maker("env", world), 1)
         return collect_labels(pool, run.seed, prior.labels, turns)
 
     if prior.head == "bias":
@@ -127,7 +129,7 @@ def _head(
         assert cache is not None
         lm = run.lm
         settings = ModelEncoderConfig(
-            "", "hidden", lm.model, lm.revision, lm.dtype, "last", device=lm.device, batch_size=lm.batch_size or 16
+            "model", "hidden", lm.model, lm.revision, lm.dtype, "last", device=lm.device, batch_size=lm.batch_size or 16
         )
         encoder = ModelEncoder(settings, KeptRows(cache, cfg.cached_only), model)
 
@@ -171,17 +173,16 @@ def build_exact(cfg: DictConfig, history_turns: int, at_most: int | None = None)
     if not (at_most := cfg.evaluation.exact_up_to if at_most is None else at_most):
         return None
     run: TrainConfig = OmegaConf.to_object(cfg)  # type: ignore[assignment]
-    path = _path(run.env)
-    given = path, to_json(_arguments(run.env)), history_turns, at_most
+    given = to_json(_plain(run.env)), history_turns, at_most
     # what somebody else's world looks like may depend on more than its settings
-    exact = _listed(*given) if path.startswith("llmrl.") else _listed.__wrapped__(*given)
+    exact = _listed(*given) if kind_of("env", cfg.env) else _listed.__wrapped__(*given)
     return None if exact is None else exact.anew()
 
 
 @lru_cache(maxsize=4)
-def _listed(path: str, settings: str, history_turns: int, at_most: int) -> Exact | None:
-    """Runs of one process share the lists of states, which take longer than a short run learns. `settings`: as JSON."""
-    env = _target({"_target_": path})(**json.loads(settings))
+def _listed(world: str, history_turns: int, at_most: int) -> Exact | None:
+    """Runs of one process share the lists of states, which take longer than a short run learns. `world`: as JSON."""
+    env = _maker("env", json.loads(world))()
     model = getattr(env, "model", None)
     try:
         if model is None:  # somebody else's world that knows nothing of models
@@ -206,7 +207,7 @@ def build_answers(cfg: DictConfig, cache: AnswerCache | None = None, identity: M
         return Answers(cache, model.identity, model.engine, lambda: model, cfg.cached_only)
     # Where all is kept, transformers is not even imported, which takes about two seconds.
     in_process = isinstance(run.lm, TransformersLMConfig)
-    engine: str = "transformers" if in_process else _target(run.lm).engine  # type: ignore[attr-defined]
+    engine: str = "transformers" if in_process else _target("lm", run.lm).engine  # type: ignore[attr-defined]
     return Answers(cache, identity, engine, make, cfg.cached_only)
 
 
@@ -233,44 +234,49 @@ def build_copied(run: TrainConfig) -> Examples:
 
 def _examples(run: TrainConfig, shots: int, steps: int, select: str) -> Examples:
     """Of the run's world. Raises ValueError where it has none."""
-    given = _path(run.env), to_json(_arguments(run.env)), shots, steps, select
-    return _shown(*given) if given[0].startswith("llmrl.") else _shown.__wrapped__(*given)
+    given = to_json(_plain(run.env)), shots, steps, select
+    return _shown(*given) if kind_of("env", _plain(run.env)) else _shown.__wrapped__(*given)
 
 
 @lru_cache(maxsize=4)
-def _shown(path: str, settings: str, shots: int, steps: int, select: str) -> Examples:
-    """Runs of one process share them, as they do lists of states. `settings`: as JSON."""
-    world = _target({"_target_": path})(**json.loads(settings))
+def _shown(world: str, shots: int, steps: int, select: str) -> Examples:
+    """Runs of one process share them, as they do lists of states. `world`: as JSON."""
+    node = json.loads(world)
+    env = _maker("env", node)()
     try:
-        if not hasattr(world, "practice"):  # somebody else's
-            raise NoExamples(f"{path} has no practice(), which gives other games to show examples of")
-        return Examples(world.practice(), shots, steps, select)
+        if not hasattr(env, "practice"):  # somebody else's
+            raise NoExamples(f"{node['_target_']} has no practice(), which gives other games to show examples of")
+        return Examples(env.practice(), shots, steps, select)
     finally:
         with suppress(Exception):  # nothing depends on it any more
-            world.close()
+            env.close()
 
 
 def build_model(cfg: DictConfig) -> LanguageModel:
     """The model itself, to be asked directly."""
     run: TrainConfig = OmegaConf.to_object(cfg)  # type: ignore[assignment]
-    model: LanguageModel = _target(run.lm)(**_arguments(run.lm))
+    model: LanguageModel = _maker("lm", run.lm)()
     return model
 
 
 def _env(cfg: DictConfig) -> Callable[[], TextWorld]:
     run: TrainConfig = OmegaConf.to_object(cfg)  # type: ignore[assignment]
-    return partial(_target(run.env), **_arguments(run.env))
+    return _maker("env", run.env)
 
 
-def _target(node: Any) -> Callable[..., Any]:
-    found: Callable[..., Any] = imported(_path(node))
+def _maker(part: str, node: Any) -> Callable[[], Any]:
+    """Makes a world or a language model of its settings."""
+    whose = "kind" if kind_of(part, _plain(node)) else "_target_"
+    arguments = {key: value for key, value in _plain(node).items() if key not in (whose, "name")}
+    return partial(_target(part, node), **arguments)
+
+
+def _target(part: str, node: Any) -> Callable[..., Any]:
+    """The class or function that makes a part."""
+    kind = kind_of(part, _plain(node))
+    found: Callable[..., Any] = resolve_name(KINDS[part][kind].target) if kind else imported(_plain(node)["_target_"])
     return found
 
 
-def _path(node: Any) -> str:
-    return str(node["_target_"] if isinstance(node, dict) else node._target_)
-
-
-def _arguments(node: Any) -> dict[str, Any]:
-    values = {f.name: getattr(node, f.name) for f in fields(node)} if is_dataclass(node) else dict(node)
-    return {key: value for key, value in values.items() if key not in ("_target_", "name")}
+def _plain(node: Any) -> dict[str, Any]:
+    return {f.name: getattr(node, f.name) for f in fields(node)} if is_dataclass(node) else dict(node)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import is_dataclass
 from typing import get_args, get_type_hints
 
-from llmrl.schema.run import SCHEMAS, TrainConfig
+from llmrl.schema.kinds import KINDS
+from llmrl.schema.run import TrainConfig
 
 
 def schemas() -> set[type]:
     """What a run may be made of, and what that is made of."""
     found: set[type] = set()
-    todo: list[type] = [TrainConfig, *SCHEMAS.values()]
+    todo: list[type] = [TrainConfig, *(kind.schema for kinds in KINDS.values() for kind in kinds.values())]
     while todo:
         schema = todo.pop()
         found.add(schema)

@@ -141,7 +141,7 @@ def based(tmp_path_factory: pytest.TempPathFactory, server: SmallServer) -> Call
 
     def base(name: str) -> tuple[DictConfig, RunInfo]:
         if name not in made:
-            encoder = EncoderConfig("llmrl.encoders.hash.HashEncoder", "hash", dim=16)
+            encoder = EncoderConfig("hash", "hash", dim=16)
             write_weights(root / "net", network(16, [16]), "policy", HashEncoder(encoder), [16], {})
             overrides = [o.replace("WEIGHTS", str(root / "net")).replace("URL", server.url) for o in BASES[name]]
             cfg = compose([*SMALL, *overrides])

@@ -34,6 +34,7 @@ from llmrl.run.identity import free_settings, identify_run
 from llmrl.run.load import load_runs
 from llmrl.schema.encoders import EncoderConfig
 from llmrl.schema.fields import allowed
+from llmrl.schema.kinds import PARTS
 
 ALL = "LLMRL_ALL_NAMES" in os.environ
 pytestmark = [pytest.mark.timeout(0)] if ALL else []  # all settings of one base may take many minutes
@@ -55,11 +56,11 @@ DATA = {
     "evaluation.every": 2, "evaluation.per_doubling": 1,
 }  # fmt: skip
 KINDS = {
-    "llmrl.learners.dqn.DQN": NET | REPLAY | {"learner.lr": 0.1, "learner.alpha": 0.5},
-    "llmrl.learners.drrn.DRRN": REPLAY | {"learner.hidden": 4, "learner.embedding": 4},
-    "llmrl.learners.cql.CQL": NET | DATA | {"learner.lr": 0.3},  # so that some errors are above 1
-    "llmrl.learners.iql.IQL": NET | DATA,
-    "llmrl.learners.bc.BC": NET | DATA,
+    "dqn": NET | REPLAY | {"learner.lr": 0.1, "learner.alpha": 0.5},
+    "drrn": REPLAY | {"learner.hidden": 4, "learner.embedding": 4},
+    "cql": NET | DATA | {"learner.lr": 0.3},  # so that some errors are above 1
+    "iql": NET | DATA,
+    "bc": NET | DATA,
 }
 FOLDERS = ConfigFolders(config_folder())
 
@@ -72,9 +73,9 @@ def presets() -> dict[str, dict[str, Any]]:
         node: Any = OmegaConf.to_container(preset.settings.learner)
         priors = [preset.choices["prior"], *node["priors"]]
         by_source = {FOLDERS.read("prior", name).settings.prior.source: name for name in reversed(priors)}
-        settings = TINY | KINDS.get(node["_target_"], {})
+        settings = TINY | KINDS.get(node["kind"], {})
         if node.get("weights") == "???":
-            settings = TINY | (KINDS["llmrl.learners.dqn.DQN"] if "buffer" in node else NET)
+            settings = TINY | (KINDS["dqn"] if "buffer" in node else NET)
             settings |= {"learner.weights": "Q" if "buffer" in node else "POLICY"}
         if node.get("alpha_eval") == 0:  # else no episode differs from another
             settings |= {"learner.alpha_eval": 0.5}
@@ -142,7 +143,6 @@ MORE = {  # name -> a preset, and what is other than there
     ),
     "rewarded": ("drrn uniform", {"env": "corridor", "env.max_decisions": None}),
     "kitchens": ("random uniform", {"env": "overcooked_random"}),
-    "copier": ("dqn_prior copier", {"env": "overcooked_tomato"}),
     "homes": (
         "dqn_prior oracle",
         {"env": "household/pick", "env.index": 20, "env.count": 4, "env.max_decisions": 12, "env_steps": 64},
@@ -175,6 +175,7 @@ SKIPPED = {
     "prior.source": "goes with the prior's name", "prior._target_": "goes with the prior's name",
     "prior.control": "goes with the prior's name",
     **dict.fromkeys(("env.name", "learner.name", "prior.name"), CALLED),
+    **dict.fromkeys((f"{part}.kind" for part in PARTS), "decides which settings there are"),
     **dict.fromkeys((f"{part}.{name}" for part in ("lm", "encoder") for name in ("model", "revision", "dtype")), MEANT),
     **dict.fromkeys(("learner.weights", "data.file"), MEANT),
 }  # fmt: skip
@@ -196,7 +197,7 @@ ALIKE: dict[str, tuple[str, set[str]]] = {  # why a tiny run leaves the same byt
 def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder for runs that are not drawn, and not made safe from power cuts; and what some of them start from."""
     root = tmp_path_factory.mktemp("names")
-    encoder = HashEncoder(EncoderConfig("llmrl.encoders.hash.HashEncoder", "hash", dim=8))
+    encoder = HashEncoder(EncoderConfig("hash", "hash", dim=8))
     for name, what in (("Q", "q"), ("POLICY", "policy")):
         write_weights(root / name, network(8, [4]), what, encoder, [4], {})  # type: ignore[arg-type]
     shutil.copytree(GOLDEN / "lm", root / "CHAT")

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from llmrl.config.compose import ConfigError, compose
 from llmrl.core.secrets import found_in, names_secret, names_variable_of_secret, without_secrets
 from llmrl.run.folder import RunFolder
-from llmrl.schema.run import SCHEMAS, TrainConfig
+from tests.schemas import schemas
 
 LONG = "x9x9" * 12
 PROVIDERS = f"sk-proj-{LONG}"
@@ -34,7 +34,7 @@ def test_names_of_secrets(key: str) -> None:
 
 def test_no_setting_of_ours_is_called_like_a_secret() -> None:
     variables = set()
-    for schema in (TrainConfig, *SCHEMAS.values()):
+    for schema in schemas():
         for key in OmegaConf.structured(schema):
             assert not names_secret(str(key))
             variables |= {key} if names_variable_of_secret(str(key)) else set()

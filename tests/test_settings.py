@@ -27,12 +27,15 @@ def said(*arguments: str, columns: int = 80) -> str:
     return done.output
 
 
+WHOSE = ("_target_", "kind", "name")  # say what a part is
+
+
 def test_every_setting_has_a_meaning() -> None:
     without = [
         f"{schema.__name__}.{name}"
         for schema in schemas()
         for name, meaning in meanings(schema).items()
-        if not meaning and name not in ("_target_", "name") and dataclass_in(get_type_hints(schema)[name]) is None
+        if not meaning and name not in WHOSE and dataclass_in(get_type_hints(schema)[name]) is None
     ]
     assert without == []
 
@@ -56,7 +59,7 @@ def test_all_settings_of_the_default_run_are_found_with_their_values() -> None:
     listed = {s.key: s.value for group, option in chosen.items() for s in catalogue.of(group, option)}
     listed |= {s.key: s.value for section in catalogue.sections() for s in catalogue.look_up(section) or []}
     unlisted = {key for key in plain if key not in listed}
-    assert {key for key in unlisted if not key.endswith(("_target_", ".name"))} == {"data"}  # whose file is not given
+    assert {key for key in unlisted if key.rpartition(".")[2] not in WHOSE} == {"data"}  # whose file is not given
     assert {key: value for key, value in plain.items() if listed.get(key, value) != value} == {}
 
 

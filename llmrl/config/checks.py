@@ -13,10 +13,11 @@ from llmrl.config.unread import Settings, asks_a_model, informed, unread
 from llmrl.core.overrides import ConfigError, ConfigFolders, closest_first, one_of, shown
 from llmrl.lm.http.address import check_url, read_key
 from llmrl.schema.fields import Allowed, allowed
+from llmrl.schema.kinds import schema_of
 from llmrl.schema.learners import LearnerConfig
 from llmrl.schema.lm import OpenAILMConfig, TransformersLMConfig
 from llmrl.schema.priors import PriorConfig, PromptConfig
-from llmrl.schema.run import SCHEMAS, TrainConfig
+from llmrl.schema.run import TrainConfig
 
 
 def refuse(cfg: DictConfig, folders: ConfigFolders) -> None:
@@ -257,7 +258,7 @@ def _refuse_data(cfg: DictConfig, folders: ConfigFolders) -> None:
     """What learns by acting takes no data, and what learns from data is told in time what the prior says."""
     learner, prior = OmegaConf.to_object(cfg.learner), cfg.prior
     if not isinstance(learner, LearnerConfig) or not learner.learns_from_data:
-        schemas = {name: SCHEMAS.get(str(node.get("_target_"))) for name, node in _learners(folders).items()}
+        schemas = {name: schema_of("learner", node) for name, node in _learners(folders).items()}
         others = [name for name, schema in schemas.items() if getattr(schema, "learns_from_data", False)]
         raise ConfigError(
             f"learner={cfg.learner.name} learns by acting and takes no data: use learner={'|'.join(others)}"

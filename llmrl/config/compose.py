@@ -26,15 +26,17 @@ from llmrl.core.overrides import (
     as_text,
     first_line,
     long_form,
+    one_of,
     parse,
     refuse_secrets,
     shown,
     unknown_key,
 )
 from llmrl.schema.fields import Allowed, allowed
+from llmrl.schema.kinds import KINDS, OLD_TARGETS, PARTS, schema_of
 from llmrl.schema.learners import NoLearnerConfig
 from llmrl.schema.lm import OpenAILMConfig
-from llmrl.schema.run import SCHEMAS, TrainConfig
+from llmrl.schema.run import TrainConfig
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -49,8 +51,6 @@ __all__ = [
     "config_folder",
     "unread_overrides",
 ]
-
-PARTS = ("env", "lm", "learner", "encoder")  # chosen by `_target_`
 
 
 def compose(overrides: Sequence[str] = (), config_dir: Path | None = None) -> DictConfig:
@@ -101,7 +101,8 @@ def check(cfg: DictConfig, folders: ConfigFolders | None = None) -> DictConfig:
     """A composed config, checked against the schemas: typed, resolved, read-only, without what cannot change a result.
 
     Where nothing asks a model, `lm` and `prompt` become null; where nothing is learned, or the learner reads texts
-    itself, `encoder`; a number's name becomes the number. A part whose `_target_` is somebody else's is taken as it is.
+    itself, `encoder`; a number's name becomes the number, and an old `_target_` of llmrl's own the kind that it was.
+    A part whose `_target_` is somebody else's is taken as it is.
     Raises ConfigError.
     """
     folders = folders or ConfigFolders(config_folder())
@@ -115,10 +116,15 @@ def check(cfg: DictConfig, folders: ConfigFolders | None = None) -> DictConfig:
     refuse_secrets(raw)
     for looked_up in ("paper", "recommended"):  # by files of `env` and `prior`, in a preset or in a file of `lm`
         raw.pop(looked_up, None)
-    raw |= {part: raw.get(part) or None for part in PARTS}  # a YAML file that holds only null composes as {}
-    if schema_of(raw["lm"]) is OpenAILMConfig and raw["lm"].get("model", "???") == "???" and raw["lm"].get("serve"):
+    for part in PARTS:
+        raw[part] = _by_kind(part, raw.get(part) or None)  # a YAML file that holds only null composes as {}
+    if (
+        schema_of("lm", raw["lm"]) is OpenAILMConfig
+        and raw["lm"].get("model", "???") == "???"
+        and raw["lm"].get("serve")
+    ):
         raw["lm"]["model"] = raw["lm"]["serve"]
-    learner = schema_of(raw["learner"])
+    learner = schema_of("learner", raw["learner"])
     raw["data"] = _data(raw.get("data"))
     learns_from_data = raw["data"] is not None and getattr(learner, "learns_from_data", False)
     if learns_from_data and raw["learner"].get("weights") == "???":
@@ -145,7 +151,7 @@ def unread_overrides(overrides: Sequence[str], cfg: DictConfig, config_dir: Path
     parsed = parse(long_form(overrides), ConfigFolders(config_folder(), config_dir))
     learner = f"learner={cfg.learner.name}"
     asker = f"prior={cfg.prior.name}" if "prior" in [o.key_or_group for o in parsed] else learner
-    learns = schema_of(cfg.learner) is not NoLearnerConfig
+    learns = schema_of("learner", cfg.learner) is not NoLearnerConfig
     absent = dict.fromkeys(("lm", "prompt"), f"{asker} asks no model") | {
         "encoder": f"{learner} {'reads texts itself' if learns else 'learns nothing'}"
     }
@@ -172,6 +178,25 @@ def config_folder() -> Path:
     return found
 
 
+def _by_kind(part: str, node: Any) -> Any:
+    """A part with its `kind` in place of the `_target_` that an older config has for it."""
+    if not isinstance(node, dict):
+        return node
+    ours = list(KINDS[part])
+    kind, target = node.get("kind"), node.get("_target_")
+    old = OLD_TARGETS[part].get(str(target))
+    if kind is not None and target is not None and (old is not None or kind in ours):
+        raise ConfigError(
+            f"{part}.kind={shown(kind)} and {part}._target_={target}: both say what {part} is; leave one out, or say "
+            "null for one that is inherited"
+        )
+    if target is not None and old is None:  # somebody else's; a `kind` is a setting of theirs
+        return {key: value for key, value in node.items() if key != "kind" or value is not None}
+    if old is None and kind not in ours:
+        raise ConfigError(f"{one_of(f'{part}.kind', shown(kind), ours)}; a _target_ names a class of your own")
+    return {"kind": old or kind, **{key: value for key, value in node.items() if key not in ("kind", "_target_")}}
+
+
 def _data(raw: dict[str, Any] | None) -> dict[str, Any] | None:
     if raw is None or raw.get("file") is not None:
         return raw
@@ -179,11 +204,6 @@ def _data(raw: dict[str, Any] | None) -> dict[str, Any] | None:
         if value is not None:
             raise ConfigError(f"data.{key}={value}: of which data? Add data=FILE")
     return None
-
-
-def schema_of(part: Any) -> type | None:
-    """The schema of a component, by its `_target_`; somebody else's has none."""
-    return SCHEMAS.get(str(part.get("_target_"))) if part else None
 
 
 def dataclass_in(hint: Any) -> type | None:
@@ -264,7 +284,7 @@ def _typed(schema: type, values: dict[str, Any], path: str = "") -> DictConfig:
             raise ConfigError(unknown_key(where, None, [f"{path}{name}" for name in hints]))
         inner = dataclass_in(hints[key])
         if not path and key in PARTS and isinstance(value, dict):
-            inner = schema_of(value)
+            inner = schema_of(key, value)
         if inner is not None and isinstance(value, dict):
             value = _typed(inner, value, f"{where}.")
         allows = allowed(schema)[key]

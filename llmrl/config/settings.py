@@ -23,8 +23,9 @@ from llmrl.config.compose import ConfigError, config_folder, dataclass_in, kind_
 from llmrl.core.files import flatten
 from llmrl.core.overrides import ConfigFolders, one_of, unknown_key
 from llmrl.schema.fields import Allowed, allowed
+from llmrl.schema.kinds import PARTS, schema_of
 from llmrl.schema.priors import PriorConfig, PromptConfig
-from llmrl.schema.run import SCHEMAS, TrainConfig
+from llmrl.schema.run import TrainConfig
 
 OF_GROUP = {"prior": PriorConfig, "prompt": PromptConfig}  # the schemas of groups that have one, whatever the option
 
@@ -106,7 +107,7 @@ class Catalogue:
         preset = self._folders.read(group, option)
         others = _plain(preset.settings)
         own = others.pop(group, {})
-        of = OF_GROUP.get(group) or SCHEMAS.get(str(own.get("_target_")))
+        of = OF_GROUP.get(group) or (schema_of(group, own) if group in PARTS else None)
         return [
             *_settings(of, own, group),
             *(Setting(key, value, "", "", "comes with it") for key, value in preset.choices.items()),
@@ -124,7 +125,7 @@ def _settings(of: type | None, node: Mapping[str, Any], path: str) -> Iterator[S
     hints = get_type_hints(of) if of is not None else {}
     for name, value in node.items():
         key = f"{path}.{name}" if path else name
-        if name == "_target_" or (name == "name" and path):
+        if name == "_target_" or (name == "name" and path) or (name == "kind" and of is not None and path in PARTS):
             continue
         inner = dataclass_in(hints.get(name))
         if isinstance(value, Mapping) and inner is not None:

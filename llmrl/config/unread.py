@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 from llmrl.core.files import flatten
 from llmrl.schema.envs import AlfworldConfig, FrozenLakeConfig, HouseholdConfig
+from llmrl.schema.kinds import KINDS, kind_of, schema_of
 from llmrl.schema.learners import BCConfig, CQLConfig, DQNConfig, DRRNConfig, NoLearnerConfig
 from llmrl.schema.priors import USES
-from llmrl.schema.run import SCHEMAS
 
 STANDS_FOR = {  # null is the value of the other setting, and the run is named by that
     "learner.alpha_eval": "learner.alpha",
@@ -36,6 +36,10 @@ class Settings(dict[str, Any]):
 
     def __missing__(self, key: str) -> None:
         return None
+
+    def kind(self, part: str) -> str | None:
+        """Of one of `PARTS`; None for somebody else's."""
+        return kind_of(part, {key: self[f"{part}.{key}"] for key in ("kind", "_target_")})
 
 
 When = Callable[[Settings], bool]
@@ -80,7 +84,7 @@ def informed(s: Settings) -> list[str]:
 
 
 def _schema(part: str, s: Settings) -> type | None:
-    return SCHEMAS.get(str(s[f"{part}._target_"]))
+    return None if (kind := s.kind(part)) is None else KINDS[part][kind].schema
 
 
 def _learns_from_data(s: Settings) -> bool:
@@ -117,16 +121,16 @@ def _is_never_computed(s: Settings) -> bool:
 
 def _takes_one_step(s: Settings) -> bool:
     """Whether every decision that it learns from is one primitive step."""
-    world = _collected_in(s["data.file"]) if _learns_from_data(s) else s["env._target_"]
-    return SCHEMAS.get(str(world)) in (FrozenLakeConfig, HouseholdConfig, AlfworldConfig)
+    world = _collected_in(s["data.file"]) if _learns_from_data(s) else _schema("env", s)
+    return world in (FrozenLakeConfig, HouseholdConfig, AlfworldConfig)
 
 
-def _collected_in(file: str) -> str | None:
-    """The `_target_` of the world that a data set was collected in; None where nobody says."""
+def _collected_in(file: str) -> type | None:
+    """The schema of the world that a data set was collected in; None for another's, and where nobody says."""
     from llmrl.data.files import DataError, world_of
 
     try:
-        return (world_of(Path(file)) or {}).get("_target_")
+        return schema_of("env", world_of(Path(file)))
     except DataError:  # told where the file is needed
         return None
 

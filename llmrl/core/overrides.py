@@ -64,7 +64,7 @@ class ConfigFolders:
                 if root == extra and (own / group).is_dir():
                     _refuse_unreadable(file)
                 options[option] = file
-        for no_part_of_a_run in ("tune", "study"):  # spaces of `llmrl tune`, and what `llmrl reproduce` runs
+        for no_part_of_a_run in ("tune", "study", "paper"):  # `llmrl tune` and `llmrl reproduce` read them
             self.groups.pop(no_part_of_a_run, None)
         self.models = self.groups.pop("models", {})  # what `llmrl models get` can get, by name
 

@@ -89,7 +89,7 @@ def encoder_settings(encoder: Encoder) -> dict[str, Any]:
         settings |= {
             f.name: getattr(cfg, f.name)
             for f in fields(cfg)
-            if f.metadata.get("affects_result", True) and f.name not in ("_target_", "name")
+            if f.metadata.get("affects_result", True) and f.name not in ("kind", "name")
         }
     return settings
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from llmrl.config.compose import ConfigError, check, compose, config_folder
+from llmrl.config.compose import PARTS, ConfigError, check, compose, config_folder
+from llmrl.config.unread import Settings
 from llmrl.core.files import flatten
 from llmrl.core.overrides import ConfigFolders
 
@@ -45,7 +46,7 @@ def command_of(config: Mapping[str, Any]) -> list[str]:
     if not found:
         compose(chosen, folders.extra)  # says why it cannot be typed
     changed = [override(key if key in found else f"+{key}", wanted[key]) for key in differing]
-    unknown = [word for word in changed if word.startswith(tuple(f"{group}._target_=" for group in GROUPS))]
+    unknown = [override(key, wanted[key]) for key in differing if key in [f"{group}._target_" for group in GROUPS]]
     if unknown:
         raise ConfigError(
             f"{', '.join(unknown)} is in a config folder of somebody's own; type --config-dir FOLDER, and "
@@ -98,9 +99,14 @@ def _likely(group: str, wanted: Any, folders: ConfigFolders) -> list[list[str]]:
         fixed = {key: value for key, value in own.items() if key not in is_open and "${" not in str(value)}
         differing = sum(flat.get(key, _MISSING) != value for key, value in fixed.items())
         words = [f"{group}={option}", *(override(f"{group}.{key}", flat[key]) for key in is_open if flat.get(key))]
-        ranked.append((flat.get("_target_") != own.get("_target_"), differing, words))
+        ranked.append((_made_of(group, flat) != _made_of(group, own), differing, words))
     best = min((rank for *rank, _ in ranked), default=None)
     return [words for *rank, words in ranked if rank == best][:TRIED]
+
+
+def _made_of(group: str, part: Mapping[str, Any]) -> Any:
+    """What decides which settings a part has."""
+    return (Settings.of({group: part}).kind(group) if group in PARTS else None) or part.get("_target_")
 
 
 def _differing(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from llmrl.config.compose import ConfigError
+from llmrl.config.unread import Settings
 from llmrl.report.groups import TITLES, grouped, settings
 from llmrl.report.pretraining import pretrainings
 from llmrl.run.load import RunInfo
@@ -180,12 +181,12 @@ def _worlds(named: Named, reasons: list[str]) -> None:
 
 
 def _no_evidence(flat: Mapping[str, Any]) -> str | None:
-    kind = str(flat.get("env._target_")).rpartition(".")[2]
+    kind = Settings.of(flat).kind("env")
     if kind in ("overcooked_tomato", "frozen_lake"):
         return f"{kind} is a test of correctness"
     if flat.get("env.split") == "dev":
         return "split dev is what was tuned on"
-    read = {"overcooked_random": "train", "household": "corpus"}.get(kind)
+    read = {"overcooked_random": "train", "household": "corpus"}.get(str(kind))
     if read is not None and flat.get("env.split") == read:
         return f"split {read} is what the embedded model read"
     return None

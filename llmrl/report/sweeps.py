@@ -136,6 +136,9 @@ class Screen:
         return f"[{i + 1}/{len(self.names)}]"
 
 
+COLUMNS = ["group", "seeds", "success", "95 % interval", "greedy"]  # of a table of groups
+
+
 @dataclass(frozen=True)
 class Arm:
     """Runs that differ only in their seed, at their last evaluation."""
@@ -168,7 +171,7 @@ def arms_table(found: Sequence[Arm]) -> Table:
     for column in ("seeds", "success", "95 % interval", "greedy"):
         table.add_column(column, justify="right")
     for arm in found:
-        table.add_row(*map(Text, _cells(arm)))
+        table.add_row(*map(Text, figures_of(arm)))
     return table
 
 
@@ -181,7 +184,7 @@ def keep(found: Sequence[Arm], runs: Sequence[RunInfo], root: Path) -> list[Path
     ]
     stem = "-".join("+".join(sorted(part)) if len(part) <= 3 else f"{len(part)}_kinds" for part in parts)
     missing = sorted(f"{run.name} ({run.status})" for run in runs if run.status != "complete")
-    lines = markdown.table(["group", "seeds", "success", "95 % interval", "greedy"], map(_cells, found))
+    lines = markdown.table(COLUMNS, map(figures_of, found))
     notes = [
         f"Success at the last evaluation, over seeds; intervals from {statistics.RESAMPLES:,} resamples.",
         *([f"Not complete, and left out: {', '.join(missing)}."] if missing else []),
@@ -198,7 +201,7 @@ def keep(found: Sequence[Arm], runs: Sequence[RunInfo], root: Path) -> list[Path
     return paths
 
 
-def _cells(arm: Arm) -> list[str]:
+def figures_of(arm: Arm) -> list[str]:
     low, high = (percent(value) for value in (arm.success.interval_low, arm.success.interval_high))
     interval = f"{low} to {high}" if arm.success.known else f"none from fewer than {statistics.MIN_SEEDS} seeds"
     greedy = percent(arm.greedy.low if arm.greedy else None)

@@ -40,9 +40,8 @@ def train_world(env: Any) -> Any:
     assert isinstance(env, KitchenConfig)
     shared = {f.name: getattr(env, f.name) for f in fields(KitchenConfig)}
     ingredients = env.ingredients if isinstance(env, RandomKitchenConfig) else None
-    target = "llmrl.envs.kitchen.env.overcooked_random"
     return RandomKitchenConfig(
-        **shared | {"_target_": target}, split="train", index=FIRST, count=GAMES, ingredients=ingredients
+        **shared | {"kind": "overcooked_random"}, split="train", index=FIRST, count=GAMES, ingredients=ingredients
     )
 
 

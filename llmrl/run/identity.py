@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from llmrl.config.checks import plain_settings
-from llmrl.config.compose import PARTS, checked, config_folder, dataclass_in, schema_of
+from llmrl.config.compose import checked, config_folder, dataclass_in
 from llmrl.config.unread import NO_MORE_THAN, STANDS_FOR, Settings, only_stop, unread
 from llmrl.core.overrides import ConfigError, ConfigFolders
 from llmrl.run.folder import own_folder
 from llmrl.schema.encoders import ModelEncoderConfig
+from llmrl.schema.kinds import PARTS, named, schema_of
 from llmrl.schema.learners import BCConfig, DQNConfig
 from llmrl.schema.lm import OpenAILMConfig, TransformersLMConfig
 from llmrl.schema.run import TrainConfig
@@ -60,12 +61,13 @@ def identify_run(cfg: DictConfig) -> RunIdentity:
 def _named_settings(cfg: DictConfig, model: ModelIdentity | None, encoder: ModelIdentity | None) -> dict[str, Any]:
     """The settings that can change a result, and what models and files turn out to be, without the unread ones."""
     settings: dict[str, Any] = result_settings(cfg)
+    settings |= {part: named(part, settings[part]) for part in PARTS if settings[part] is not None}
     for part, identity in (("lm", model), ("encoder", encoder)):
         if identity:
             settings[part] |= asdict(identity)
     if template := chat_template_of(cfg):
         settings["prompt"]["chat_template"] = template
-    if schema_of(cfg.learner) in (DQNConfig, BCConfig) and cfg.learner.weights is not None:
+    if schema_of("learner", cfg.learner) in (DQNConfig, BCConfig) and cfg.learner.weights is not None:
         settings["learner"]["weights"] = weights_contents(cfg.learner.weights)
     if cfg.data is not None:
         settings["data"]["file"] = data_contents(cfg.data.file)
@@ -92,7 +94,7 @@ def model_identity(cfg: DictConfig, part: str = "lm") -> ModelIdentity | None:
     Raises ConfigError for one that cannot be found.
     """
     node = cfg[part]
-    if node is None or schema_of(node) not in (TransformersLMConfig, OpenAILMConfig, ModelEncoderConfig):
+    if node is None or schema_of(part, node) not in (TransformersLMConfig, OpenAILMConfig, ModelEncoderConfig):
         return None
     from llmrl.lm.identify import identify, identify_served
     from llmrl.lm.language_model import with_bos
@@ -100,7 +102,7 @@ def model_identity(cfg: DictConfig, part: str = "lm") -> ModelIdentity | None:
     try:
         if "/" not in node.model and node.get("tokenizer") is None:  # else it is declared, and the server has it
             _refuse_missing_model(cfg, part)
-        if schema_of(node) is OpenAILMConfig:
+        if schema_of(part, node) is OpenAILMConfig:
             return identify_served(node.model, node.revision, node.dtype, node.tokenizer)
         return with_bos(identify(node.model, node.revision, node.dtype, part), node.get("bos"))
     except ValueError as error:
@@ -121,7 +123,7 @@ def chat_template_of(cfg: DictConfig) -> str | None:
     """What names the chat template of the run's model; None where nothing is said to it. Raises ConfigError."""
     if cfg.prompt is None or cfg.prompt.kind != "chat":
         return None
-    if schema_of(cfg.lm) not in (TransformersLMConfig, OpenAILMConfig):
+    if schema_of("lm", cfg.lm) not in (TransformersLMConfig, OpenAILMConfig):
         return "its own"  # somebody else's model says what it is by its identity
     from llmrl.lm.identify import chat_template
 
@@ -174,7 +176,7 @@ def result_settings(node: Any) -> Any:
 
 def free_settings(config: Mapping[str, Any]) -> set[str]:
     """The dotted keys of a saved config that cannot change a result."""
-    parts = {part: schema_of(config.get(part)) for part in PARTS}
+    parts = {part: schema_of(part, config.get(part)) for part in PARTS}
     return _free(TrainConfig, "", {part: schema for part, schema in parts.items() if schema is not None})
 
 

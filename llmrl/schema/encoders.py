@@ -12,7 +12,7 @@ from llmrl.schema.lm import DEVICES
 class EncoderConfig:
     """Hashed word n-grams, randomly projected."""
 
-    _target_: str = "???"
+    kind: str = "???"
     name: str = setting("???", free=True)  # what a person calls it
     dim: int = setting(256, low=1)  # of a text's vector
     ngrams: int = setting(3, low=1)  # words of an n-gram, at most
@@ -24,7 +24,7 @@ class EncoderConfig:
 class ModelEncoderConfig:
     """Hidden states of a transformers model: `lm` (causal), `bert` (the paper's)."""
 
-    _target_: str = "???"
+    kind: str = "???"
     name: str = setting("???", free=True)  # what a person calls it
     model: str = "???"  # tiny-1 | one of `llmrl models list` | a local folder | FILE.gguf | a hub id
     revision: str | None = None  # a hub commit; a local folder's is a hash of its files, found when the run starts

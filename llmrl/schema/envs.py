@@ -16,7 +16,7 @@ MEMORIES = ("none", "wanted", "all")
 class EnvConfig:
     """Any world of llmrl's own."""
 
-    _target_: str = "???"
+    kind: str = "???"
     name: str = "???"
 
     has_train_games = False  # of a split `train`, with an expert: for prior.labels

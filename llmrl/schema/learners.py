@@ -19,7 +19,7 @@ REDUCTIONS = ("mean", "sum")
 class LearnerConfig:
     """Any learner of llmrl's own."""
 
-    _target_: str = "???"
+    kind: str = "???"
     name: str = "???"
     priors: list[str] = setting([], free=True)  # the priors it may be given
 

@@ -13,7 +13,7 @@ DEVICES = ("auto", "cpu", "cuda")
 class TransformersLMConfig:
     """A causal language model in this process. Its identity (model, revision, dtype) enters the run id."""
 
-    _target_: str = "???"
+    kind: str = "???"
     name: str = setting("???", free=True)  # how it was asked for; what it is, is its identity
     model: str = "???"  # tiny-1 | one of `llmrl models list` | a local folder | FILE.gguf | a hub id
     revision: str | None = None  # a hub commit; a local folder's is a hash of its files, found when the run starts
@@ -29,7 +29,7 @@ class TransformersLMConfig:
 class OpenAILMConfig:
     """A model behind a server. Its declared identity (model, revision, dtype, tokenizer) enters the run id."""
 
-    _target_: str = "???"
+    kind: str = "???"
     name: str = setting("???", free=True)  # how it was asked for; what it is, is its identity
     model: str = "???"  # tiny-1 | one of `llmrl models list` | a local folder | a hub id | with `tokenizer`, any name
     revision: str | None = None  # a hub commit; a local folder's is a hash of its files, found when the run starts

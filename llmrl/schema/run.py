@@ -1,4 +1,4 @@
-"""The settings of a run, and the schemas that its parts may have.
+"""The settings of a run. `llmrl/schema/kinds.py` has the schemas of its parts.
 
 The YAML files under `configs/` are what a person reads and chooses from; these dataclasses check them. The run id is a
 hash of the settings whose `affects_result` is true (`llmrl.config.compose.run_id`), without those that another setting
@@ -10,34 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from llmrl.schema.encoders import EncoderConfig, ModelEncoderConfig
-from llmrl.schema.envs import AlfworldConfig, FrozenLakeConfig, HouseholdConfig, KitchenConfig, RandomKitchenConfig
 from llmrl.schema.fields import setting
-from llmrl.schema.learners import BCConfig, CQLConfig, DQNConfig, DRRNConfig, IQLConfig, NoLearnerConfig
-from llmrl.schema.lm import OpenAILMConfig, TransformersLMConfig
 from llmrl.schema.priors import PriorConfig, PromptConfig
-
-SCHEMAS: dict[str, type] = {  # by `_target_`; somebody else's has none
-    "llmrl.envs.lake.env.frozen_lake": FrozenLakeConfig,
-    "llmrl.envs.kitchen.env.overcooked_tomato": KitchenConfig,
-    "llmrl.envs.kitchen.env.overcooked_salad": KitchenConfig,
-    "llmrl.envs.kitchen.env.overcooked_random": RandomKitchenConfig,
-    "llmrl.envs.household.env.household": HouseholdConfig,
-    "llmrl.envs.alfworld.env.alfworld": AlfworldConfig,
-    "llmrl.lm.transformers_lm.TransformersLM": TransformersLMConfig,
-    "llmrl.lm.openai_lm.OpenAILM": OpenAILMConfig,
-    "llmrl.lm.openai_lm.VllmLM": OpenAILMConfig,
-    "llmrl.encoders.hash.HashEncoder": EncoderConfig,
-    "llmrl.encoders.model.ModelEncoder": ModelEncoderConfig,
-    "llmrl.encoders.model.BertEncoder": ModelEncoderConfig,
-    "llmrl.learners.dqn.DQN": DQNConfig,
-    "llmrl.learners.drrn.DRRN": DRRNConfig,
-    "llmrl.learners.bc.BC": BCConfig,
-    "llmrl.learners.cql.CQL": CQLConfig,
-    "llmrl.learners.iql.IQL": IQLConfig,
-    "llmrl.learners.prior_only.PriorOnly": NoLearnerConfig,
-    "llmrl.learners.random.Random": NoLearnerConfig,
-}
 
 
 @dataclass
@@ -79,7 +53,7 @@ class PathsConfig:
 
 @dataclass
 class TrainConfig:
-    """One run. `env`, `lm`, `learner` and `encoder` are chosen by `_target_`; somebody else's needs no schema here."""
+    """One run. `env`, `lm`, `learner` and `encoder` are of a `kind`; somebody else's, a `_target_`, needs no schema."""
 
     env: Any = "???"  # the world
     prior: PriorConfig = setting(PriorConfig)

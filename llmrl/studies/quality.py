@@ -40,9 +40,12 @@ def quality(overrides: list[str]) -> tuple[str, float] | None:
     return ("tiny-1" if name == "tiny-1" else AUTHORS[name.rpartition("-")[2]]), mass
 
 
-def draw_quality(study: Study, runs: Path, out: Path, against: str = "dqn") -> Path:
-    """The figure, in `out`. `against`: the arm without a prior, drawn as a line."""
-    arms = finished(study, runs)
+def draw_quality(study: Study, wanted: list[str], runs: Path, out: Path, against: str = "dqn") -> Path | None:
+    """The figure of the arms that are wanted, in `out`; None where none of them has a known quality.
+
+    `against`: the arm without a prior, drawn as a line.
+    """
+    arms = finished(study, runs, wanted)
     found: dict[str, list[tuple[str, float, Estimate, Estimate]]] = {}
     line = None
     for arm, own in arms.items():
@@ -54,6 +57,8 @@ def draw_quality(study: Study, runs: Path, out: Path, against: str = "dqn") -> P
         line = c.against
         assert c.groups[0].area is not None
         found.setdefault(kind[0], []).append((arm, kind[1], c.groups[0].area, c.groups[0].needed[1]))
+    if not found:
+        return None
     _draw(found, line, out)
     return out
 

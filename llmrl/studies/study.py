@@ -18,7 +18,7 @@ Seeds are the outer loop, so that a study that is stopped early has something of
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +76,7 @@ class Study:
     sizes: list[int]
     config_dir: Path | None  # config groups of its own
     judged: dict[str, Any]  # evaluate, episodes, judge, ceilings, matrix: what trained agents are evaluated in
+    also: list[str]  # overrides of every cell, after its own
     figure: str | None  # quality: sample efficiency against the quality of priors
 
     @classmethod
@@ -84,11 +85,11 @@ class Study:
         plain = yaml.safe_load(file.read_text())
         if not isinstance(plain, dict) or (missing := {"arms", "seeds"} - set(plain)):
             raise ConfigError(f"{file} is no study: it has no {' and no '.join(sorted(missing))}")
-        _refuse_unknown(plain, KEYS | set(JUDGED), str(file))
+        refuse_unknown(plain, KEYS | set(JUDGED), str(file))
         arms = {}
         for name, arm in plain["arms"].items():
             arm = {"set": arm} if isinstance(arm, list) else arm
-            _refuse_unknown(arm, OF_AN_ARM, f"{file}: arms.{name}")
+            refuse_unknown(arm, OF_AN_ARM, f"{file}: arms.{name}")
             if arm.get("alone", name) not in plain["arms"]:
                 raise ConfigError(f"{file}: arms.{name}: alone: {arm['alone']} is none of {', '.join(plain['arms'])}")
             arms[name] = arm | {"set": list(_unfolded(arm["set"], plain.get("sets", {}), f"{file}: arms.{name}"))}
@@ -108,7 +109,14 @@ class Study:
             plain.get("sizes", []),
             file.parent / plain["config_dir"] if "config_dir" in plain else None,
             {key: plain.get(key, default) for key, default in JUDGED.items()},
+            [],
             plain.get("figure"),
+        )
+
+    def changed(self, overrides: Sequence[str], seeds: int | None = None) -> Study:
+        """The study with more overrides in every cell, and with fewer seeds."""
+        return replace(
+            self, also=[*self.also, *overrides], seeds=self.seeds if seeds is None else min(seeds, self.seeds)
         )
 
     def cells(self, arms: list[str] | None = None, seeds: int | None = None) -> Iterator[Cell]:
@@ -121,7 +129,7 @@ class Study:
                     continue
                 for size in arm.get("sizes", self.sizes) or [None]:
                     own = [] if size is None else [f"data.size={size}", *arm.get("at", {}).get(size, [])]
-                    overrides = [*self.common, *arm["set"], *own, *arm.get("then", []), f"seed={seed}"]
+                    overrides = [*self.common, *arm["set"], *own, *arm.get("then", []), *self.also, f"seed={seed}"]
                     yield Cell(
                         name, seed, list({o.partition("=")[0]: o for o in overrides}.values()), size, self.config_dir
                     )
@@ -188,6 +196,6 @@ def find_study(name: str) -> Study:
     return Study.read(files[name])
 
 
-def _refuse_unknown(keys: Mapping[str, Any], known: Sequence[str] | set[str], where: str) -> None:
+def refuse_unknown(keys: Mapping[str, Any], known: Sequence[str] | set[str], where: str) -> None:
     if wrong := set(keys) - set(known):
         raise ConfigError(f"{where}: unknown keys {', '.join(sorted(wrong))}; there are {', '.join(sorted(known))}")

@@ -12,7 +12,6 @@ from typing import Any, Literal
 from omegaconf import DictConfig, OmegaConf
 
 from llmrl.config.checks import refuse_keyless
-from llmrl.config.compose import PARTS
 from llmrl.core.files import unwritable
 from llmrl.core.near import did_you_mean
 from llmrl.core.overrides import ConfigError, shown
@@ -20,8 +19,8 @@ from llmrl.core.targets import imported
 from llmrl.run.identity import data_rows
 from llmrl.schema.encoders import EncoderConfig, ModelEncoderConfig
 from llmrl.schema.envs import AlfworldConfig
+from llmrl.schema.kinds import OLD_TARGETS, PARTS, kind_of
 from llmrl.schema.learners import BCConfig, DQNConfig
-from llmrl.schema.run import SCHEMAS
 
 STARTS_FROM: dict[type | None, Literal["policy", "q"]] = {DQNConfig: "q", BCConfig: "policy"}  # by learner.weights
 CALLED_WITH_ITS_KEYS = ("env", "lm")  # the others take their config as a whole
@@ -31,7 +30,7 @@ def refuse_unready(cfg: DictConfig) -> None:
     """Raises ConfigError where it is known already that the run of a checked config could not be made, or not end."""
     refuse_keyless(cfg)
     for part in PARTS:
-        if cfg[part] is not None and OmegaConf.get_type(cfg[part]) not in SCHEMAS.values():
+        if cfg[part] is not None and kind_of(part, cfg[part]) is None:
             _refuse_foreign(part, cfg[part])
     if cfg.prior._target_ is not None:
         _refuse_foreign("prior", cfg.prior)
@@ -72,7 +71,7 @@ def _refuse_foreign(part: str, node: DictConfig) -> None:
     try:
         found = imported(path)
     except ValueError as error:
-        raise ConfigError(f"{part}.{error}{did_you_mean([path], _ours(part))}") from None
+        raise ConfigError(f"{part}.{error}{did_you_mean([path], OLD_TARGETS.get(part, ()))}") from None
     if not callable(found):
         raise ConfigError(f"{part}._target_={path} is of type {type(found).__name__}, and cannot be called")
     if part in CALLED_WITH_ITS_KEYS:
@@ -90,11 +89,6 @@ def _refuse_arguments(part: str, path: str, found: Any, node: DictConfig) -> Non
         signature.bind(**arguments)
     except TypeError as error:
         raise ConfigError(f"{part}: {path}{signature} and {part}'s settings {shown([*arguments])}: {error}") from None
-
-
-def _ours(part: str) -> list[str]:
-    folder = "llmrl.lm." if part == "lm" else f"llmrl.{part}s."
-    return [target for target in SCHEMAS if target.startswith(folder)]
 
 
 def _refuse_weights(cfg: DictConfig) -> None:

@@ -16,6 +16,7 @@ from llmrl.config.compose import compose, config_folder
 from llmrl.core.files import flatten
 from llmrl.core.overrides import ConfigError, ConfigFolders, one_of, parse, unknown_key
 from llmrl.run.identity import data_world
+from llmrl.schema.kinds import kind_of
 from llmrl.tune.reads import Reads
 from llmrl.tune.space import AHEAD, STARTUP, Space
 
@@ -180,19 +181,19 @@ def _refuse_reported(cfg: DictConfig, task: str) -> None:
 
 def _reported(env: Mapping[str, Any]) -> str | None:
     """Why nothing is to be tuned in a world; None where something may."""
-    target = str(env.get("_target_", ""))
-    if target.endswith((".overcooked_salad", ".overcooked_tomato")):
+    kind = kind_of("env", env)
+    if kind in ("overcooked_salad", "overcooked_tomato"):
         return "results are reported on it"
     split = env.get("split")
     read = "what the embedded model has read"
     reported = "what results are reported on"
-    if target == "llmrl.envs.kitchen.env.overcooked_random" and split != "dev":
+    if kind == "overcooked_random" and split != "dev":
         return f"split {split} is {reported if split == 'test' else read}"
-    if target == "llmrl.envs.household.env.household" and split != "dev":
+    if kind == "household" and split != "dev":
         return f"split {split} is {read if split == 'corpus' else reported}"
-    if target == "llmrl.envs.alfworld.env.alfworld" and split != "train":
+    if kind == "alfworld" and split != "train":
         return f"split {split} is {reported}"
-    if target == "llmrl.envs.lake.env.frozen_lake" and env.get("layout") == "standard":
+    if kind == "frozen_lake" and env.get("layout") == "standard":
         return "results are reported on gymnasium's own map"
     return None
 

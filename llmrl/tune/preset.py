@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from llmrl.core.files import publish
+from llmrl.schema.kinds import kind_of
 from llmrl.tune.plan import Plan
 
 PRESET = "preset"  # a folder for --config-dir, in that of the search
@@ -21,7 +22,7 @@ def option(plan: Plan, row: Mapping[str, Any]) -> str | None:
     `prior.mix` is no part of it: how much is left to chance is the learner's, not the model's.
     """
     cfg = _config(plan, row)
-    alone = cfg.learner._target_ == "llmrl.learners.prior_only.PriorOnly" and cfg.prior.source == "scored"
+    alone = kind_of("learner", cfg.learner) == "prior_only" and cfg.prior.source == "scored"
     return f"{cfg.lm.name}_tuned" if alone and cfg.lm is not None else None
 
 

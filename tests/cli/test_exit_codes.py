@@ -65,6 +65,8 @@ WRONG: list[list[str]] = [
     ["play", "random", "learner=dqn", "--auto"],
     ["play", "random", "--auto", "--steps", "0"],
     ["reproduce", "salat"],
+    ["table", "salat"],
+    ["table", "salad", "--out", "salad.pdf"],
     ["reproduce", "salad", "--only", "nobody"],
     ["evaluate"],
     ["evaluate", "nosuch"],

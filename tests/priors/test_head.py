@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import islice
 from math import inf
+from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hydra.utils import instantiate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
@@ -22,6 +22,7 @@ from llmrl.envs.household.generate import random_game
 from llmrl.priors.head import Head, Label, _Problem, bias_features, minimum
 from llmrl.prompts.examples import POOL
 from llmrl.rollout.labels import train_world
+from llmrl.schema.kinds import KINDS
 
 MENU = ("go north", "open the red door", "wait", "open it")
 
@@ -211,8 +212,8 @@ def test_no_label_is_of_a_game_that_a_prompt_may_show(env: str, more: list[str])
 
 
 def made(env: Any) -> Any:
-    settings = {key: value for key, value in vars(env).items() if key not in ("name", "_target_")}
-    return instantiate({"_target_": env._target_, **settings})
+    settings = {key: value for key, value in vars(env).items() if key not in ("name", "kind")}
+    return resolve_name(KINDS["env"][env.kind].target)(**settings)
 
 
 def games(world: Any) -> set[str]:

@@ -216,12 +216,12 @@ def test_every_worlds_settings_name_its_lists(world: str, monkeypatch: pytest.Mo
         given.append(arguments)
         return _NoModel()
 
-    monkeypatch.setattr(build, "_target", lambda node: opened)
+    monkeypatch.setattr(build, "_target", lambda part, node: opened)
     build._listed.cache_clear()
     cfg = compose([f"env={world.removesuffix('.yaml')}", "learner=random"])
     assert build_exact(cfg, 0) is None
     assert build_exact(cfg, 0) is None
-    expected = {key: value for key, value in OmegaConf.to_container(cfg.env).items() if key not in ("_target_", "name")}
+    expected = {key: value for key, value in OmegaConf.to_container(cfg.env).items() if key not in ("kind", "name")}
     assert given == [expected]
     build._listed.cache_clear()
 

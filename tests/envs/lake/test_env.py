@@ -152,7 +152,7 @@ def test_gymnasium_checks(settings):
 
 def test_the_config_is_the_world_s_defaults():
     cfg = compose(["env=frozen_lake"])
-    settings = {key: value for key, value in cfg.env.items() if key not in ("_target_", "name")}
+    settings = {key: value for key, value in cfg.env.items() if key not in ("kind", "name")}
     assert settings == {key: value for key, value in frozen_lake.__kwdefaults__.items() if key != "render_mode"}
 
 
