@@ -42,8 +42,8 @@ from llmrl.rollout.exact import Exact
 from llmrl.rollout.labels import collect_labels, train_world
 from llmrl.run.identity import RunIdentity, chat_template_of, model_identity
 from llmrl.schema.encoders import EncoderConfig, ModelEncoderConfig
-from llmrl.schema.kinds import KINDS, kind_of, schema_of
-from llmrl.schema.lm import TransformersLMConfig
+from llmrl.schema.kinds import KINDS, has_schema, kind_of
+from llmrl.schema.lm import ModelConfig, TransformersLMConfig
 from llmrl.schema.run import TrainConfig
 
 LEARNED = "prior/"  # begins the names of what a prior learned, among those of weights
@@ -87,7 +87,7 @@ def build(cfg: DictConfig, identity: RunIdentity | None = None) -> Parts:
     cfg = _without_the_unread(cfg)
     run: TrainConfig = OmegaConf.to_object(cfg)  # type: ignore[assignment]
     prompt = build_prompt(cfg) if run.prompt is not None else None
-    rows_are_kept = schema_of("encoder", cfg.encoder) is ModelEncoderConfig
+    rows_are_kept = has_schema("encoder", cfg.encoder, ModelConfig)
     cache = AnswerCache(cache_path(cfg.paths.cache)) if run.lm is not None or rows_are_kept else None
     answers = build_answers(cfg, cache, model) if run.lm is not None else None
     encoder = None

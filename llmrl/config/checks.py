@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -12,11 +12,10 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from llmrl.config.unread import Settings, asks_a_model, informed, unread
 from llmrl.core.overrides import ConfigError, ConfigFolders, closest_first, one_of, shown
 from llmrl.lm.http.address import check_url, read_key
-from llmrl.schema.fields import Allowed, allowed
-from llmrl.schema.kinds import schema_of
+from llmrl.schema.fields import Allowed, Schema, allowed
+from llmrl.schema.kinds import has_schema, schema_of
 from llmrl.schema.learners import LearnerConfig
 from llmrl.schema.lm import OpenAILMConfig, TransformersLMConfig
-from llmrl.schema.priors import PriorConfig, PromptConfig
 from llmrl.schema.run import TrainConfig
 
 
@@ -35,7 +34,7 @@ def plain_settings(cfg: DictConfig) -> dict[str, Any]:
 
 def refuse_keyless(cfg: DictConfig) -> None:
     """Raises ConfigError where a run that may ask a server could not show it a key. What is finished needs none."""
-    if OmegaConf.get_type(cfg.lm) is OpenAILMConfig and not cfg.cached_only:
+    if has_schema("lm", cfg.lm, OpenAILMConfig) and not cfg.cached_only:
         _explained(lambda: read_key(cfg.lm.api_key_env))
 
 
@@ -101,8 +100,6 @@ def _values(node: DictConfig, path: str = "") -> Iterator[tuple[str, Any, Allowe
 
 def _refuse_combinations(cfg: DictConfig, folders: ConfigFolders) -> None:
     learner, prior = cfg.learner, cfg.prior
-    if cfg.data is None and cfg.rollout.pipeline and cfg.rollout.num_envs < 2:
-        raise ConfigError("rollout.pipeline=true: one environment has no halves; add rollout.num_envs=2 or more")
     takes = learner.get("priors")
     if takes is not None and prior.name not in takes:
         others = closest_first(
@@ -113,8 +110,8 @@ def _refuse_combinations(cfg: DictConfig, folders: ConfigFolders) -> None:
             f"use learner={' or '.join(others)}" if others else f"say learner.priors=[{','.join([*takes, prior.name])}]"
         )
         raise ConfigError(f"{learner.name} takes prior={' or '.join(takes)}; for prior={prior.name} {instead}")
-    for part in (learner, prior, cfg.prompt):
-        _refuse_part(part, has_data=cfg.data is not None)
+    for problem in _problems(OmegaConf.to_object(cfg), has_data=cfg.data is not None):
+        raise ConfigError(problem)
     settings = Settings.of(plain_settings(cfg))
     _refuse_supports(prior, informed(settings))
     _refuse_trust(cfg, informed(settings))
@@ -127,7 +124,7 @@ def _refuse_combinations(cfg: DictConfig, folders: ConfigFolders) -> None:
         )
     if asks and cfg.prompt is None:
         raise ConfigError(f"prior={prior.name} asks a language model and there is no prompt: add prompt=plain")
-    if OmegaConf.get_type(cfg.lm) is OpenAILMConfig and cfg.lm.serve is None:
+    if has_schema("lm", cfg.lm, OpenAILMConfig) and cfg.lm.serve is None:
         _explained(lambda: check_url(cfg.lm.url, cfg.lm.allow_http))
     if cfg.prompt is not None:
         if cfg.prompt.think == "each" and prior.source != "generated":
@@ -147,16 +144,12 @@ def _refuse_combinations(cfg: DictConfig, folders: ConfigFolders) -> None:
         raise ConfigError(f"learner={learner.name} reads encoded texts and there is no encoder: add encoder=hash")
 
 
-def _refuse_part(part: DictConfig | None, has_data: bool) -> None:
-    """What the settings of one part may not be together stands with its schema; somebody else's has none."""
-    settings = None if part is None else OmegaConf.to_object(part)
-    problems: Iterator[str] = iter(())
-    if isinstance(settings, LearnerConfig):
-        problems = settings.problems(has_data)
-    elif isinstance(settings, PriorConfig | PromptConfig):
-        problems = settings.problems()
-    for problem in problems:
-        raise ConfigError(problem)
+def _problems(settings: object, has_data: bool) -> Iterator[str]:
+    """Of each schema in the config, from the innermost out; a part that is somebody else's has none."""
+    if isinstance(settings, Schema) and is_dataclass(settings):
+        for f in fields(settings):
+            yield from _problems(getattr(settings, f.name), has_data)
+        yield from settings.problems(has_data)
 
 
 def _refuse_unread(cfg: DictConfig, settings: Settings) -> None:
@@ -227,7 +220,7 @@ def _refuse_labels(cfg: DictConfig, informed_uses: list[str]) -> None:
             f"prior.labels={prior.labels}: labels are taken from games of env.split=train, and the run would be judged "
             "in the same; choose another split, as in env.split=dev"
         )
-    if prior.head == "hidden" and OmegaConf.get_type(cfg.lm) is not TransformersLMConfig:
+    if prior.head == "hidden" and not has_schema("lm", cfg.lm, TransformersLMConfig):
         raise ConfigError(
             "prior.head=hidden: it reads the hidden states of a model in this process, as lm=tiny or lm=hf has them; "
             "use prior.head=bias or hash"

@@ -33,7 +33,7 @@ from llmrl.core.overrides import (
     unknown_key,
 )
 from llmrl.schema.fields import Allowed, allowed
-from llmrl.schema.kinds import KINDS, OLD_TARGETS, PARTS, schema_of
+from llmrl.schema.kinds import KINDS, OLD_TARGETS, PARTS, has_schema, schema_of
 from llmrl.schema.learners import NoLearnerConfig
 from llmrl.schema.lm import OpenAILMConfig
 from llmrl.schema.run import TrainConfig
@@ -119,7 +119,7 @@ def check(cfg: DictConfig, folders: ConfigFolders | None = None) -> DictConfig:
     for part in PARTS:
         raw[part] = _by_kind(part, raw.get(part) or None)  # a YAML file that holds only null composes as {}
     if (
-        schema_of("lm", raw["lm"]) is OpenAILMConfig
+        has_schema("lm", raw["lm"], OpenAILMConfig)
         and raw["lm"].get("model", "???") == "???"
         and raw["lm"].get("serve")
     ):
@@ -151,7 +151,7 @@ def unread_overrides(overrides: Sequence[str], cfg: DictConfig, config_dir: Path
     parsed = parse(long_form(overrides), ConfigFolders(config_folder(), config_dir))
     learner = f"learner={cfg.learner.name}"
     asker = f"prior={cfg.prior.name}" if "prior" in [o.key_or_group for o in parsed] else learner
-    learns = schema_of("learner", cfg.learner) is not NoLearnerConfig
+    learns = not has_schema("learner", cfg.learner, NoLearnerConfig)
     absent = dict.fromkeys(("lm", "prompt"), f"{asker} asks no model") | {
         "encoder": f"{learner} {'reads texts itself' if learns else 'learns nothing'}"
     }

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from llmrl.core.files import flatten
-from llmrl.schema.envs import AlfworldConfig, FrozenLakeConfig, HouseholdConfig
 from llmrl.schema.kinds import KINDS, kind_of, schema_of
 from llmrl.schema.learners import BCConfig, CQLConfig, DQNConfig, DRRNConfig, NoLearnerConfig
-from llmrl.schema.priors import USES
+from llmrl.schema.priors import SOURCES, USES, PriorConfig
+from llmrl.schema.run import RolloutConfig
 
 STANDS_FOR = {  # null is the value of the other setting, and the run is named by that
     "learner.alpha_eval": "learner.alpha",
@@ -72,7 +72,8 @@ def unread(config: Mapping[str, Any]) -> dict[str, Rule]:
 def asks_a_model(config: Mapping[str, Any]) -> bool:
     """Whether a run's prior asks a language model anything."""
     s = Settings.of(config)
-    return s["prior.source"] in ("scored", "generated") and bool(informed(s))
+    source = SOURCES.get(s["prior.source"])
+    return source is not None and source.asks and bool(informed(s))
 
 
 def informed(s: Settings) -> list[str]:
@@ -87,6 +88,10 @@ def _schema(part: str, s: Settings) -> type | None:
     return None if (kind := s.kind(part)) is None else KINDS[part][kind].schema
 
 
+def _is_a(schema: type | None, *others: type) -> bool:
+    return schema is not None and issubclass(schema, others)
+
+
 def _learns_from_data(s: Settings) -> bool:
     return s["data.file"] is not None
 
@@ -94,7 +99,7 @@ def _learns_from_data(s: Settings) -> bool:
 def _has_no_target(s: Settings) -> bool:
     """Whether it learns nothing: what it does next in a state it comes to is then nobody's target."""
     schema = _schema("learner", s)
-    return schema is NoLearnerConfig or (schema is BCConfig and not _learns_from_data(s))
+    return _is_a(schema, NoLearnerConfig) or (_is_a(schema, BCConfig) and not _learns_from_data(s))
 
 
 def _uses(s: Settings) -> list[str]:
@@ -122,7 +127,7 @@ def _is_never_computed(s: Settings) -> bool:
 def _takes_one_step(s: Settings) -> bool:
     """Whether every decision that it learns from is one primitive step."""
     world = _collected_in(s["data.file"]) if _learns_from_data(s) else _schema("env", s)
-    return world in (FrozenLakeConfig, HouseholdConfig, AlfworldConfig)
+    return getattr(world, "takes_one_step", False)
 
 
 def _collected_in(file: str) -> type | None:
@@ -215,7 +220,7 @@ def _draws_nothing(use: str) -> When:
 
 
 def _of(schemas: tuple[type, ...], when: When) -> When:
-    return lambda s: _schema("learner", s) in schemas and when(s)
+    return lambda s: _is_a(_schema("learner", s), *schemas) and when(s)
 
 
 def _keys(part: str, names: str) -> tuple[str, ...]:
@@ -228,6 +233,8 @@ _GENERATED, _ASKED, _SCORED = "generated", "scored, sampled or generated", "scor
 _READS = "prior={{prior}} does not read this; prior={} does".format
 _OFF = "this prompt does not read this; prompt.{} does".format
 _TRAINING = " ".join(f.name for f in fields(BCConfig) if "absent_default" in f.metadata)
+_ROLLOUT = " ".join(f.name for f in fields(RolloutConfig) if f.metadata.get("affects_result", True))  # for acting
+_KNOWN = " ".join(f.name for f in fields(PriorConfig) if f.name not in ("name", "uniform_after", *USES))
 
 # fmt: off
 UNREAD: tuple[Rule, ...] = (
@@ -245,9 +252,7 @@ UNREAD: tuple[Rule, ...] = (
     Rule(_keys("prior", "labels head"), _READS("scored, sampled or learned"), _not_from("scored", "learned"),
          refused=True),
     Rule(_keys("prior", "mix"), "prior={prior} is uniform anyway", lambda s: s["prior.source"] == "uniform"),
-    Rule(_keys("prior", "source normalise calibrate calibrate_weight mix temperature max_tokens top_p stop projection "
-               "limit draw_seed control error labels head settings _target_"),
-         "no use of the prior is left that knows it", lambda s: not informed(s)),
+    Rule(_keys("prior", _KNOWN), "no use of the prior is left that knows it", lambda s: not informed(s)),
     Rule(_keys("prior", "head"), "prior.labels=0 fits nothing", lambda s: s["prior.labels"] == 0),
     Rule(_keys("prior.behaviour", "k redraw uniform"), "nobody acts while it learns from data", _learns_from_data),
     Rule(_keys("prior.target", "k redraw uniform"), "learner={learner} has no targets in this run", _has_no_target),
@@ -269,7 +274,7 @@ UNREAD: tuple[Rule, ...] = (
     Rule(_keys("prompt", "end"), "prior.stop takes its place", _stops_elsewhere),
     Rule(_keys("prompt", "history_turns"), "no prompt of this run shows history", _shows_no_history),
     # the schedule
-    Rule(("env_steps", "episodes", "rollout.num_envs", "rollout.pipeline"), "nobody acts while it learns from data",
+    Rule(("env_steps", "episodes", *_keys("rollout", _ROLLOUT)), "nobody acts while it learns from data",
          _learns_from_data),
     Rule(("episodes",), "each takes a decision or more, and env_steps ends the run before", _has_episodes_to_spare),
     Rule(("env_steps",), "the run's episodes take no more decisions", _has_decisions_to_spare),
@@ -278,7 +283,7 @@ UNREAD: tuple[Rule, ...] = (
     Rule(_keys("evaluation", "per_doubling"), "evaluation.grid=linear has no doublings",
          lambda s: s["evaluation.grid"] == "linear"),
     Rule(_keys("evaluation", "exact_up_to"), "env={env} cannot be listed, and is always played",
-         lambda s: _schema("env", s) in (HouseholdConfig, AlfworldConfig)),
+         lambda s: not getattr(_schema("env", s), "can_be_listed", True)),
     Rule(_keys("evaluation", "exact_up_to"), "an evaluation has other candidates at each visit, and is always played",
          _is_never_computed),
     # learners

@@ -33,7 +33,7 @@ from llmrl.priors.trust import MIX, Trust
 from llmrl.prompts.examples import Examples
 from llmrl.prompts.prompt import Prompt
 from llmrl.prompts.thinking import asked_first, sampling_of
-from llmrl.schema.priors import PriorConfig, SupportConfig
+from llmrl.schema.priors import SOURCES, PriorConfig, SupportConfig
 
 FIRST = 48  # states that are remembered, to be looked at
 
@@ -57,7 +57,7 @@ class Prior:
             "behaviour": cfg.behaviour, "target": cfg.target, "evaluation": cfg.evaluation,
         }  # fmt: skip
         is_read = not all(support.uniform for support in self._uses.values())
-        if cfg.source in ("scored", "generated") and is_read and (prompt is None or answers is None):
+        if SOURCES[cfg.source].asks and is_read and (prompt is None or answers is None):
             raise ValueError(f"prior.source={cfg.source} asks a language model: choose one with lm=tiny or lm=hf")
         ask = asked_first(prompt, cfg, seed, answers) if prompt is not None and answers is not None else None
         self._key = Keys(cfg, prompt, head is not None)

@@ -32,7 +32,7 @@ from llmrl.priors.head import Head
 from llmrl.prompts.examples import Examples
 from llmrl.prompts.prompt import Prompt
 from llmrl.prompts.thinking import Asked, thoughts_before
-from llmrl.schema.priors import PriorConfig
+from llmrl.schema.priors import SOURCES, PriorConfig
 
 Experts = Sequence[frozenset[str] | None]
 
@@ -63,7 +63,7 @@ class Keys:
 
     def __init__(self, cfg: PriorConfig, prompt: Prompt | None, is_fitted: bool) -> None:
         self._prompt, self._is_fitted = prompt, is_fitted
-        self._by_state = cfg.source in ("own", "learned", "copied")
+        self._by_state = SOURCES[cfg.source].reads_state
         self._is_marginal, self._takes_off = cfg.control == "marginal", cfg.calibrate == "pmi"
         self._rendered: dict[TextState, Key] = {}
 

@@ -20,10 +20,8 @@ from llmrl.config.compose import checked, config_folder, dataclass_in
 from llmrl.config.unread import NO_MORE_THAN, STANDS_FOR, Settings, only_stop, unread
 from llmrl.core.overrides import ConfigError, ConfigFolders
 from llmrl.run.folder import own_folder
-from llmrl.schema.encoders import ModelEncoderConfig
-from llmrl.schema.kinds import PARTS, named, schema_of
-from llmrl.schema.learners import BCConfig, DQNConfig
-from llmrl.schema.lm import OpenAILMConfig, TransformersLMConfig
+from llmrl.schema.kinds import PARTS, has_schema, named, schema_of
+from llmrl.schema.lm import ModelConfig, OpenAILMConfig
 from llmrl.schema.run import TrainConfig
 
 if TYPE_CHECKING:
@@ -67,7 +65,8 @@ def _named_settings(cfg: DictConfig, model: ModelIdentity | None, encoder: Model
             settings[part] |= asdict(identity)
     if template := chat_template_of(cfg):
         settings["prompt"]["chat_template"] = template
-    if schema_of("learner", cfg.learner) in (DQNConfig, BCConfig) and cfg.learner.weights is not None:
+    starts_from = getattr(schema_of("learner", cfg.learner), "starts_from", None)
+    if starts_from is not None and cfg.learner.weights is not None:
         settings["learner"]["weights"] = weights_contents(cfg.learner.weights)
     if cfg.data is not None:
         settings["data"]["file"] = data_contents(cfg.data.file)
@@ -94,7 +93,7 @@ def model_identity(cfg: DictConfig, part: str = "lm") -> ModelIdentity | None:
     Raises ConfigError for one that cannot be found.
     """
     node = cfg[part]
-    if node is None or schema_of(part, node) not in (TransformersLMConfig, OpenAILMConfig, ModelEncoderConfig):
+    if not has_schema(part, node, ModelConfig):
         return None
     from llmrl.lm.identify import identify, identify_served
     from llmrl.lm.language_model import with_bos
@@ -102,7 +101,7 @@ def model_identity(cfg: DictConfig, part: str = "lm") -> ModelIdentity | None:
     try:
         if "/" not in node.model and node.get("tokenizer") is None:  # else it is declared, and the server has it
             _refuse_missing_model(cfg, part)
-        if schema_of(part, node) is OpenAILMConfig:
+        if has_schema(part, node, OpenAILMConfig):
             return identify_served(node.model, node.revision, node.dtype, node.tokenizer)
         return with_bos(identify(node.model, node.revision, node.dtype, part), node.get("bos"))
     except ValueError as error:
@@ -123,7 +122,7 @@ def chat_template_of(cfg: DictConfig) -> str | None:
     """What names the chat template of the run's model; None where nothing is said to it. Raises ConfigError."""
     if cfg.prompt is None or cfg.prompt.kind != "chat":
         return None
-    if schema_of("lm", cfg.lm) not in (TransformersLMConfig, OpenAILMConfig):
+    if not has_schema("lm", cfg.lm, ModelConfig):
         return "its own"  # somebody else's model says what it is by its identity
     from llmrl.lm.identify import chat_template
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llmrl.schema.fields import setting
-from llmrl.schema.lm import DEVICES
+from llmrl.schema.fields import Schema, setting
+from llmrl.schema.lm import DEVICES, ModelConfig
 
 
 @dataclass
-class EncoderConfig:
+class EncoderConfig(Schema):
     """Hashed word n-grams, randomly projected."""
 
     kind: str = "???"
@@ -21,14 +21,9 @@ class EncoderConfig:
 
 
 @dataclass
-class ModelEncoderConfig:
+class ModelEncoderConfig(ModelConfig):
     """Hidden states of a transformers model: `lm` (causal), `bert` (the paper's)."""
 
-    kind: str = "???"
-    name: str = setting("???", free=True)  # what a person calls it
-    model: str = "???"  # tiny-1 | one of `llmrl models list` | a local folder | FILE.gguf | a hub id
-    revision: str | None = None  # a hub commit; a local folder's is a hash of its files, found when the run starts
-    dtype: str = "float32"  # float32 | bfloat16 | float16: what it computes in
     pooling: str = setting("mean", choices=("cls", "mean", "last"))  # cls | mean | last
     history_turns: int = setting(0, low=0)  # how many of the last observations and actions are shown
     device: str = setting("auto", choices=DEVICES, free=True)  # auto: a GPU where there is one

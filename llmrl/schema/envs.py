@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llmrl.schema.fields import setting
+from llmrl.schema.fields import Schema, setting
 
 CAPS = {"field": 50, "paper": 61, "paper_env": 100}  # the field's; the main paper's script's; its environment's
 TASKS = ("pick", "examine", "clean", "heat", "cool", "pick_two", "mixed")
@@ -13,13 +13,15 @@ MEMORIES = ("none", "wanted", "all")
 
 
 @dataclass
-class EnvConfig:
+class EnvConfig(Schema):
     """Any world of llmrl's own."""
 
     kind: str = "???"
     name: str = "???"
 
     has_train_games = False  # of a split `train`, with an expert: for prior.labels
+    takes_one_step = False  # every decision is one primitive step
+    can_be_listed = True  # all its states, so that success is computed: for evaluation.exact_up_to
 
 
 @dataclass
@@ -62,6 +64,8 @@ class HouseholdConfig(EnvConfig):
     max_decisions: int = setting(50, low=1, names=CAPS)  # truncates
 
     has_train_games = True
+    takes_one_step = True
+    can_be_listed = False
 
 
 @dataclass
@@ -82,6 +86,9 @@ class AlfworldConfig(EnvConfig):
     grammar: str = setting("packaged", choices=("packaged", "file"))
     max_decisions: int = setting(50, low=1, names=CAPS)  # truncates
 
+    takes_one_step = True
+    can_be_listed = False
+
 
 @dataclass
 class FrozenLakeConfig(EnvConfig):
@@ -96,3 +103,5 @@ class FrozenLakeConfig(EnvConfig):
     # local: position, the four neighbours, the goal's direction | full: the map as well
     map: str = setting("local", choices=("local", "full"))
     max_decisions: int = setting(20, low=1)  # truncates
+
+    takes_one_step = True

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache, partial
 from math import inf, isfinite
 from typing import Any
+
+
+class Schema:
+    """Base of the classes of settings: `problems` is asked of every one that a config has, the inner ones too."""
+
+    def problems(self, has_data: bool) -> Iterator[str]:
+        """What these settings may not be together; `has_data`: the run learns from a file."""
+        yield from ()
 
 
 @dataclass(frozen=True)

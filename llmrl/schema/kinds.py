@@ -98,6 +98,12 @@ def schema_of(part: str, node: Mapping[str, Any] | None) -> type | None:
     return None if kind is None else KINDS[part][kind].schema
 
 
+def has_schema(part: str, node: Mapping[str, Any] | None, *schemas: type) -> bool:
+    """Whether the schema of a part is one of these, or inherits from one."""
+    schema = schema_of(part, node)
+    return schema is not None and issubclass(schema, schemas)
+
+
 def named(part: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a part as they name a run: with what stands for its kind."""
     kind = kind_of(part, settings)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf
+from typing import ClassVar, Literal
 
-from llmrl.schema.fields import setting
+from llmrl.schema.fields import Schema, setting
 
 SMALLEST_ALPHA = 1e-6  # Q/alpha is a float32
 UNITS = ("decisions", "primitive_steps")
@@ -16,7 +17,7 @@ REDUCTIONS = ("mean", "sum")
 
 
 @dataclass
-class LearnerConfig:
+class LearnerConfig(Schema):
     """Any learner of llmrl's own."""
 
     kind: str = "???"
@@ -24,11 +25,8 @@ class LearnerConfig:
     priors: list[str] = setting([], free=True)  # the priors it may be given
 
     learns_from_data = False  # `data=FILE`, in place of acting
+    starts_from: ClassVar[Literal["policy", "q"] | None] = None  # what the file `learner.weights` holds
     reads_vectors = True  # of an encoder; else it reads texts itself, or nothing
-
-    def problems(self, has_data: bool) -> Iterator[str]:
-        """What these settings may not be together; `has_data`: the run learns from a file."""
-        yield from ()
 
     def uses_of_all_actions(self) -> tuple[str, ...]:
         """The uses of the prior in which every action has to have a weight when it learns from data."""
@@ -88,6 +86,8 @@ class DQNConfig(LearnerConfig):
     prefill: int = setting(0, low=0, since=True)  # the first decisions are drawn from w alone
     # a file that Q starts from; its contents name the run, not its path
     weights: str | None = setting(None, since=True)
+
+    starts_from = "q"
 
     def problems(self, has_data: bool) -> Iterator[str]:
         yield from _too_large_a_batch(self)
@@ -151,6 +151,7 @@ class BCConfig(LearnerConfig):
     whole: bool = setting(False, since=True)
 
     learns_from_data = True
+    starts_from = "policy"
 
     def problems(self, has_data: bool) -> Iterator[str]:
         if has_data and self.weights is not None:

@@ -1,23 +1,29 @@
-"""The settings of language models."""
+"""The settings of models: what they share, and those of language models."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llmrl.schema.fields import setting
+from llmrl.schema.fields import Schema, setting
 
 DEVICES = ("auto", "cpu", "cuda")
 
 
 @dataclass
-class TransformersLMConfig:
-    """A causal language model in this process. Its identity (model, revision, dtype) enters the run id."""
+class ModelConfig(Schema):
+    """A model of an `lm` or an `encoder`. Its identity (model, revision, dtype, tokenizer) enters the run id."""
 
     kind: str = "???"
     name: str = setting("???", free=True)  # how it was asked for; what it is, is its identity
     model: str = "???"  # tiny-1 | one of `llmrl models list` | a local folder | FILE.gguf | a hub id
     revision: str | None = None  # a hub commit; a local folder's is a hash of its files, found when the run starts
     dtype: str = "float32"  # float32 | bfloat16 | float16: what it computes in
+
+
+@dataclass
+class TransformersLMConfig(ModelConfig):
+    """A causal language model in this process."""
+
     device: str = setting("auto", choices=DEVICES, free=True)  # auto: a GPU where there is one
     # states per forward; null: 1 on a CPU (no answer depends on another), else 16
     batch_size: int | None = setting(None, low=1, free=True)
@@ -26,13 +32,10 @@ class TransformersLMConfig:
 
 
 @dataclass
-class OpenAILMConfig:
-    """A model behind a server. Its declared identity (model, revision, dtype, tokenizer) enters the run id."""
+class OpenAILMConfig(ModelConfig):
+    """A model behind a server, which is what these settings declare."""
 
-    kind: str = "???"
-    name: str = setting("???", free=True)  # how it was asked for; what it is, is its identity
     model: str = "???"  # tiny-1 | one of `llmrl models list` | a local folder | a hub id | with `tokenizer`, any name
-    revision: str | None = None  # a hub commit; a local folder's is a hash of its files, found when the run starts
     dtype: str = "bfloat16"  # in which the server computes
     tokenizer: str | None = None  # null: the model can be looked at from here | a name: it is only declared
     url: str = setting("http://127.0.0.1:8000/v1", free=True)  # of the server, up to /v1

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from llmrl.schema.fields import setting
+from llmrl.schema.fields import Schema, setting
 
 USES = ("behaviour", "target", "evaluation")
 LARGEST_K = 100_000  # draws of candidates: each is a number in memory, for every state of a batch
@@ -16,8 +16,24 @@ NORMALISE = ("none", "token", "word")
 CALIBRATE = ("none", "pmi")
 
 
+class SourceTraits(NamedTuple):
+    asks: bool = False  # a language model
+    reads_state: bool = False  # all of it, where the others read a rendered prompt
+
+
+SOURCES = {
+    "uniform": SourceTraits(),
+    "scored": SourceTraits(asks=True),
+    "generated": SourceTraits(asks=True),
+    "oracle": SourceTraits(),
+    "learned": SourceTraits(reads_state=True),
+    "copied": SourceTraits(reads_state=True),
+    "own": SourceTraits(reads_state=True),
+}
+
+
 @dataclass
-class PromptConfig:
+class PromptConfig(Schema):
     """A Jinja2 template and how an action continues it."""
 
     id: str = setting("???", free=True)  # what a person calls it
@@ -39,7 +55,7 @@ class PromptConfig:
     # fixed: the same examples for all states | similar: those most like the state
     select: str = setting("fixed", choices=("fixed", "similar"), since=True)
 
-    def problems(self) -> Iterator[str]:
+    def problems(self, has_data: bool) -> Iterator[str]:
         if self.think is not None and self.shots:
             yield (
                 f"prompt.shots={self.shots}: examples show actions and no thoughts; use prompt.shots=0, or "
@@ -48,7 +64,7 @@ class PromptConfig:
 
 
 @dataclass
-class SupportConfig:
+class SupportConfig(Schema):
     """S(s): which actions are considered, for one use of the prior."""
 
     # that many draws with replacement; null: all admissible actions
@@ -60,12 +76,12 @@ class SupportConfig:
 
 
 @dataclass
-class PriorConfig:
+class PriorConfig(Schema):
     """w, the action prior, and a support for each of its three uses."""
 
     name: str = "???"
     # uniform | scored | generated | oracle | learned | copied (votes of similar examples) | own
-    source: str = setting("uniform", choices=("uniform", "scored", "generated", "oracle", "learned", "copied", "own"))
+    source: str = setting("uniform", choices=tuple(SOURCES))
     # scored: divide log p by 1 (none), its tokens (token) or its words (word)
     normalise: str = setting("none", choices=NORMALISE)
     # scored: none | pmi: log p less what it is without an observation and history
@@ -107,7 +123,7 @@ class PriorConfig:
     _target_: str | None = setting(None, since=True)  # what is called with `settings` and the run's seed
     settings: Any = setting(None, since=True)  # what `_target_` is called with, beside the run's seed
 
-    def problems(self) -> Iterator[str]:
+    def problems(self, has_data: bool) -> Iterator[str]:
         """What contradicts itself, or says the same as another prior that has a name."""
         if (self.source == "own") != (self._target_ is not None):
             yield (

@@ -1,21 +1,23 @@
 """The settings of a run. `llmrl/schema/kinds.py` has the schemas of its parts.
 
 The YAML files under `configs/` are what a person reads and chooses from; these dataclasses check them. The run id is a
-hash of the settings whose `affects_result` is true (`llmrl.config.compose.run_id`), without those that another setting
-turns off (`llmrl/config/unread.py`). Imports nothing heavy: the command line reads this before torch is loaded.
+hash of the settings whose `affects_result` is true, without those that another setting turns off
+(`llmrl.run.identity.identify_run`, `llmrl/config/unread.py`). Imports nothing heavy: the command line reads this before
+torch is loaded.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from llmrl.schema.fields import setting
+from llmrl.schema.fields import Schema, setting
 from llmrl.schema.priors import PriorConfig, PromptConfig
 
 
 @dataclass
-class DataConfig:
+class DataConfig(Schema):
     """What an offline run learns from; `data=FILE` sets the file."""
 
     file: str = "???"  # .parquet; the contents name the run, not the path
@@ -25,15 +27,19 @@ class DataConfig:
 
 
 @dataclass
-class RolloutConfig:
+class RolloutConfig(Schema):
     num_envs: int = setting(8, low=1)  # environments that act at the same time
     workers: int = setting(0, low=0, free=True)  # processes that step environments; 0: this one
     # in two halves that take turns, so that one is asked about while the other acts
     pipeline: bool = setting(False, since=True)
 
+    def problems(self, has_data: bool) -> Iterator[str]:
+        if self.pipeline and self.num_envs < 2 and not has_data:
+            yield "rollout.pipeline=true: one environment has no halves; add rollout.num_envs=2 or more"
+
 
 @dataclass
-class EvaluationConfig:
+class EvaluationConfig(Schema):
     every: int = setting(200, low=1)  # decisions; gradient steps of a run that learns from data
     # of the behaviour policy; the greedy one takes one per task where nothing is random
     episodes: int = setting(30, low=1)
@@ -45,14 +51,14 @@ class EvaluationConfig:
 
 
 @dataclass
-class PathsConfig:
+class PathsConfig(Schema):
     runs: str = setting("runs", free=True)  # the folder that runs are kept in
     cache: str | None = setting(None, free=True)  # kept answers; null: $LLMRL_CACHE or the user's cache folder
     config_dir: str | None = setting(None, free=True)  # --config-dir, as it was typed
 
 
 @dataclass
-class TrainConfig:
+class TrainConfig(Schema):
     """One run. `env`, `lm`, `learner` and `encoder` are of a `kind`; somebody else's, a `_target_`, needs no schema."""
 
     env: Any = "???"  # the world

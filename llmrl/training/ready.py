@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -17,12 +17,10 @@ from llmrl.core.near import did_you_mean
 from llmrl.core.overrides import ConfigError, shown
 from llmrl.core.targets import imported
 from llmrl.run.identity import data_rows
-from llmrl.schema.encoders import EncoderConfig, ModelEncoderConfig
 from llmrl.schema.envs import AlfworldConfig
-from llmrl.schema.kinds import OLD_TARGETS, PARTS, kind_of
-from llmrl.schema.learners import BCConfig, DQNConfig
+from llmrl.schema.kinds import OLD_TARGETS, PARTS, has_schema, kind_of, schema_of
+from llmrl.schema.lm import ModelConfig
 
-STARTS_FROM: dict[type | None, Literal["policy", "q"]] = {DQNConfig: "q", BCConfig: "policy"}  # by learner.weights
 CALLED_WITH_ITS_KEYS = ("env", "lm")  # the others take their config as a whole
 
 
@@ -35,7 +33,7 @@ def refuse_unready(cfg: DictConfig) -> None:
     if cfg.prior._target_ is not None:
         _refuse_foreign("prior", cfg.prior)
     _refuse_weights(cfg)
-    if OmegaConf.get_type(cfg.env) is AlfworldConfig:
+    if has_schema("env", cfg.env, AlfworldConfig):
         _refuse_without_alfworld()
     if cfg.data is None:
         if cfg.rollout.num_envs > cfg.env_steps:
@@ -93,8 +91,8 @@ def _refuse_arguments(part: str, path: str, found: Any, node: DictConfig) -> Non
 
 def _refuse_weights(cfg: DictConfig) -> None:
     """A file of weights that does not fit; with an encoder that costs nothing to make, which a model does."""
-    what = STARTS_FROM.get(OmegaConf.get_type(cfg.learner))
-    if what is None or cfg.learner.weights is None or OmegaConf.get_type(cfg.encoder) is not EncoderConfig:
+    what = getattr(schema_of("learner", cfg.learner), "starts_from", None)
+    if what is None or cfg.learner.weights is None or kind_of("encoder", cfg.encoder) != "hash":
         return
     from llmrl.encoders.hash import HashEncoder
     from llmrl.learners.weights import read_weights
@@ -120,7 +118,7 @@ def _refuse_without_alfworld() -> None:
 def _refuse_places(cfg: DictConfig) -> None:
     if reason := unwritable(Path(cfg.paths.runs)):
         raise ConfigError(f"paths.runs={cfg.paths.runs}: {reason}; choose another place with paths.runs=FOLDER")
-    if cfg.lm is None and OmegaConf.get_type(cfg.encoder) is not ModelEncoderConfig:
+    if cfg.lm is None and not has_schema("encoder", cfg.encoder, ModelConfig):
         return
     from llmrl.answers.file import cache_path
 
