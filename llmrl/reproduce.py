@@ -7,19 +7,25 @@ complete is not run again, and a run that was cut short goes on from its checkpo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
+
+from rich.filesize import decimal
 
 from llmrl.collect import parse_order
-from llmrl.core.files import publish
 from llmrl.core.overrides import ConfigError
-from llmrl.run.load import load_runs
+from llmrl.report import markdown
+from llmrl.report.html import Figure, Report
+from llmrl.report.result import ResultTable, write_results
+from llmrl.run.load import RunInfo, load_runs
 from llmrl.studies.judge import Judgement, judge_all
 from llmrl.studies.paper import Paper, TableSpec
 from llmrl.studies.runner import collect_missing, run_study, unfinished
 from llmrl.studies.study import Cell, Study, finished
-from llmrl.studies.table import table
+from llmrl.studies.table import curve_table
 
 Tell = Callable[[str], None]
 
@@ -105,45 +111,121 @@ def reproduce(paper: Paper, work: Sequence[Work], runs: Path, jobs: int, tell: T
     return failed
 
 
-def write_tables(paper: Paper, runs: Path, tell: Tell) -> list[Path]:
-    """Writes the tables and figures that finished runs allow. `tell` hears which cannot be made."""
-    from llmrl.studies.quality import draw_quality
-
-    out = runs / "tables" / paper.name
-    out.mkdir(parents=True, exist_ok=True)
-    written, parts = [], [*_head(paper)]
+def make_tables(paper: Paper, runs: Path, tell: Tell) -> list[ResultTable]:
+    """The tables that finished runs allow. `tell` hears which cannot be made, and why."""
+    tables = []
     for spec in paper.tables:
         try:
-            lines = list(_table(paper, spec, runs, out, tell))
+            table = _table(paper.studies[spec.study], spec, runs / spec.study, tell)
         except ValueError as error:  # too few runs, or made by uncommitted code
             tell(f"no table of {spec.name}: {error}")
             continue
-        parts += [f"## {spec.title}", "", *lines, ""]
-        written += [path for path in [out / f"{spec.name}.png"] if spec.kind == "transitions" and path.exists()]
-        if paper.studies[spec.study].figure == "quality" and spec.kind == "curves":
-            study, figure = paper.studies[spec.study], out / f"{spec.name}_quality.png"
-            if draw_quality(study, spec.arms, runs / spec.study, figure) is not None:
-                written.append(figure)
-    if parts == [*_head(paper)]:
+        if table.rows:
+            tables.append(table)
+        else:
+            tell(f"no table of {spec.name}: nothing of it is complete")
+    return tables
+
+
+def write_tables(paper: Paper, runs: Path, tell: Tell) -> list[Path]:
+    """Writes tables and figures into `runs`/tables/NAME."""
+    out = runs / "tables" / paper.name
+    tables = make_tables(paper, runs, tell)
+    if not tables:
         return []
-    publish(out / "tables.md", "\n".join(parts))
-    return [out / "tables.md", *written]
+    return [write_results(tables, out / "tables.md", head(paper)), *draw_figures(paper, runs, out)]
 
 
-def _table(paper: Paper, spec: TableSpec, runs: Path, out: Path, tell: Tell) -> Iterator[str]:
-    """The lines of a table, in Markdown."""
-    study, folder = paper.studies[spec.study], runs / spec.study
+def draw_figures(paper: Paper, runs: Path, out: Path, suffix: str = ".png") -> list[Path]:
+    """The figures that finished runs allow, in `out`, named by their tables."""
+    from llmrl.report.plots import curve
+    from llmrl.studies import transitions
+    from llmrl.studies.quality import draw_quality
+
+    drawn = []
+    for spec in paper.tables:
+        study, folder = paper.studies[spec.study], runs / spec.study
+        with suppress(ValueError):  # `make_tables` has said why
+            if spec.kind == "transitions" and (arms := transitions.found(study, folder, spec.arms)):
+                drawn.append(transitions.draw({study.title: arms}, out / f"{spec.name}{suffix}"))
+            elif spec.kind == "curves":
+                done = [run for own in finished(study, folder, spec.arms).values() for run in own]
+                drawn += [curve(done, out / f"{spec.name}{suffix}", "eval/success", "env_steps")] if done else []
+            if spec.kind == "curves" and study.figure == "quality":
+                figure = draw_quality(study, spec.arms, folder, out / f"{spec.name}_quality{suffix}")
+                drawn += [figure] if figure is not None else []
+    return drawn
+
+
+def report_on_paper(paper: Paper, runs: Path, command: str, tell: Tell) -> Report:
+    """A page of what is complete; `command` makes it. Raises ConfigError where nothing is."""
+    tables = make_tables(paper, runs, tell)
+    if not tables:
+        raise ConfigError(f"{paper.name} has no table yet: `{command}` makes its runs")
+    titles = {spec.name: spec.title for spec in paper.tables}
+    with TemporaryDirectory() as folder:
+        drawn = draw_figures(paper, runs, Path(folder), ".svg")
+        figures = [
+            Figure(titles.get(path.stem, "Sample efficiency against the quality of the prior"), path.read_text())
+            for path in drawn
+        ]
+    shown: dict[str, list[RunInfo]] = {}
+    for name, study in paper.studies.items():
+        for arm, done in finished(study, runs / name, paper.arms(name)).items():
+            shown[arm if len(paper.studies) == 1 else f"{name}: {arm}"] = done
+    published = [(p.of, p.value or "not available", f"{p.source} ({p.kind})") for p in paper.published]
+    about = " ".join(filter(None, [paper.about.strip(), f"Paper: {paper.paper}." if paper.paper else ""]))
+    return Report(paper.title, about, tables, figures, shown, command, paper.differs, published)
+
+
+def export_paper(paper: Paper, scale: str, runs: Path, out: Path, tell: Tell) -> str:
+    """Packs what is complete into `out`, and says what it is. Raises ConfigError where nothing is."""
+    from llmrl.studies.parcel import pack
+
+    command = " ".join(["llmrl", "reproduce", paper.name, *([] if scale == "laptop" else ["--scale", scale])])
+    page = report_on_paper(paper, runs, command, tell)
+    done: dict[str, Sequence[RunInfo]] = {}
+    for name, study in paper.studies.items():
+        done[name] = [run for own in finished(study, runs / name, paper.arms(name)).values() for run in own]
+    about = {"paper": paper.name, "scale": scale, "settings": paper.changes}
+    count = pack(about, done, page.html(), None, out)
+    return f"{out}: {count} runs, {decimal(out.stat().st_size)}; `llmrl reproduce --from {out} --verify` repeats them"
+
+
+def report_on_runs(found: Sequence[RunInfo], command: str) -> Report:
+    """A page of runs; those that differ only in their seed are a group. Raises ConfigError where none is complete."""
+    from llmrl.report.groups import grouped
+    from llmrl.report.plots import curve
+    from llmrl.report.sweeps import COLUMNS, arms, figures_of
+
+    done = [run for run in found if run.status == "complete"]
+    if not done:
+        raise ConfigError("none of these runs is complete: there is nothing to report")
+    table = ResultTable("groups", "Groups of runs", COLUMNS, [figures_of(arm) for arm in arms(done)])
+    figures = []
+    with TemporaryDirectory() as folder, suppress(ValueError):  # a single evaluation is no curve
+        figures.append(Figure("Success", curve(done, Path(folder) / "curve.svg").read_text()))
+    about = f"{len(done)} of {len(found)} runs are complete. Intervals are over seeds."
+    return Report("Runs", about, [table], figures, grouped(done), command)
+
+
+def _table(study: Study, spec: TableSpec, folder: Path, tell: Tell) -> ResultTable:
     if spec.kind == "curves":
-        yield from table(study, folder, spec.against or next(iter(finished(study, folder, spec.arms)), ""), spec.arms)
-    elif spec.kind == "transitions":
+        against = spec.against or next(iter(finished(study, folder, spec.arms)), "")
+        return curve_table(spec.name, spec.title, study, folder, against, spec.arms)
+    if spec.kind == "transitions":
         from llmrl.studies import transitions
 
         arms = transitions.found(study, folder, spec.arms)
-        yield from transitions.table(arms, spec.against or spec.arms[0])
-        transitions.draw({study.title: arms}, out / f"{spec.name}.png")
-    else:
-        judgement = Judgement(study, folder, tell)
-        yield from judgement.table() if spec.kind == "games" else judgement.matrix_table()
+        return transitions.transition_table(spec.name, spec.title, arms, spec.against or spec.arms[0])
+    judgement = Judgement(study, folder, tell)
+    make = judgement.table if spec.kind == "games" else judgement.matrix_table
+    return make(spec.name, spec.title)
+
+
+def head(paper: Paper) -> str:
+    """What is repeated, what differs from the paper, and its published figures, in Markdown."""
+    return "\n".join(_head(paper))
 
 
 def _head(paper: Paper) -> Iterator[str]:
@@ -157,8 +239,6 @@ def _head(paper: Paper) -> Iterator[str]:
     if paper.differs:
         yield from (f"Differences from {paper.paper}:", "", *(f"- {line}" for line in paper.differs), "")
     if paper.published:
-        from llmrl.report import markdown
-
         rows = [(p.of, p.value or "not available", f"{p.source} ({p.kind})") for p in paper.published]
         yield from (*markdown.table(["published", "figure", "source"], rows), "")
 

@@ -143,7 +143,6 @@ MORE = {  # name -> a preset, and what is other than there
     ),
     "rewarded": ("drrn uniform", {"env": "corridor", "env.max_decisions": None}),
     "kitchens": ("random uniform", {"env": "overcooked_random"}),
-    "copier": ("dqn_prior copier", {"env": "overcooked_tomato"}),
     "homes": (
         "dqn_prior oracle",
         {"env": "household/pick", "env.index": 20, "env.count": 4, "env.max_decisions": 12, "env_steps": 64},

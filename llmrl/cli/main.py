@@ -18,8 +18,10 @@ from llmrl.cli import (
     lm,
     models,
     play,
+    report,
     reproduce,
     runs,
+    table,
     train,
     tune,
     worlds,
@@ -37,7 +39,8 @@ FOR_VLLM = {"ignore_unknown_options": True, "allow_extra_args": True}
 for command, panel, context in (
     (train.train, RUN_IT, None), (collect.collect, RUN_IT, None), (play.play, LOOK, None),
     (evaluate.evaluate, RUN_IT, None), (tune.tune, RUN_IT, None),
-    (reproduce.reproduce, RUN_IT, None), (compare.plot, LOOK, None),
+    (reproduce.reproduce, RUN_IT, None), (table.table, LOOK, None), (report.report, LOOK, None),
+    (compare.plot, LOOK, None),
     (compare.compare, LOOK, IN_ORDER), (configs.configs, LOOK, None), (lm.serve, MODELS, FOR_VLLM),
     (doctor.doctor, MAINTAIN, None),
 ):  # fmt: skip

@@ -36,6 +36,16 @@ def reproduce(
     seeds: Annotated[int | None, typer.Option(min=1, help="Only the first so many seeds.")] = None,
     list_: Annotated[bool, typer.Option("--list", help="Say what is complete and left, and do nothing.")] = False,
     tables: Annotated[bool, typer.Option("--tables", help="Only write the tables that finished runs allow.")] = False,
+    export: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.zip", help="Pack complete runs, answers and report; run nothing."),
+    ] = None,
+    from_: Annotated[
+        Path | None, typer.Option("--from", metavar="FILE.zip", help="Repeat the runs of an export: say --verify.")
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="With --from: repeat its runs from its answers, and compare bytes.")
+    ] = False,
     runs: Annotated[Path, typer.Option("--runs", help="Holds a folder for each study, and tables/.")] = Path("runs"),
 ) -> None:
     """Repeat a paper: its runs, its evaluations, and its tables beside the published figures.
@@ -47,14 +57,23 @@ def reproduce(
 
         settings = filters_of(arguments or [])
         names = [word for word in arguments or [] if word not in settings]
+        if from_ is not None or verify:
+            _verify(from_, verify, only or [], names)
+            return
         if not names:
             _list_names()
             return
-        from llmrl.reproduce import plan, write_tables
+        from llmrl.core.overrides import ConfigError
+        from llmrl.reproduce import export_paper, plan, write_tables
         from llmrl.reproduce import reproduce as run
         from llmrl.studies.paper import find_paper
 
         papers = [find_paper(name, scale.value, settings) for name in names]
+        if export is not None:
+            if len(papers) != 1:
+                raise ConfigError(f"--export {export}: one paper fills one file; name one")
+            typer.echo(export_paper(papers[0], scale.value, runs, export, typer.echo))
+            return
         failed = []
         for paper in papers:
             if tables:
@@ -71,6 +90,25 @@ def reproduce(
         if failed:
             typer.echo("\n".join([f"{len(failed)} failed; the same command tries them again:", *failed]), err=True)
             raise typer.Exit(1)
+
+
+def _verify(file: Path | None, wanted: bool, only: list[str], names: list[str]) -> None:
+    from llmrl.core.overrides import ConfigError
+
+    if file is None or not wanted or names:
+        raise ConfigError(
+            "to repeat the runs of an export: llmrl reproduce --from FILE.zip --verify [--only PART_OF_NAME]"
+        )
+    from llmrl.studies.parcel import verify
+
+    verdicts = []
+    for verdict in verify(file, only, typer.echo):
+        typer.echo(verdict)
+        verdicts.append(verdict.agree)
+    same, differ = verdicts.count(True), verdicts.count(False)
+    typer.echo(f"{same} of {len(verdicts)} runs wrote the same bytes, {differ} differ")
+    if differ or not same:
+        raise typer.Exit(1)
 
 
 def _list_names() -> None:

@@ -35,7 +35,7 @@ ConfigDir = Annotated[
 ]
 Runs = Annotated[Path, typer.Option("--runs", help="Where runs are kept.")]
 RUN = "A run's folder, or a part of its name that no other has."
-GOES_ON = "stopped; the same command goes on from the last checkpoint"
+GOES_ON = "stopped; the same command goes on from the last checkpoint, where there is one"
 MISTAKES = (
     ValueError, ModuleNotFoundError, FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError,
     NotADirectoryError,

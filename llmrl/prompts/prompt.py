@@ -1,4 +1,7 @@
-"""Prompt: TextState -> text, by a Jinja2 template that a person chooses."""
+"""Prompt: TextState -> text, by a Jinja2 template that a person chooses.
+
+Templates are rendered in Jinja's sandbox: one that comes with a run of somebody else can run no code.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 from jinja2 import filters, meta
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from llmrl.core.state import TextState
 from llmrl.lm.language_model import Conversation
@@ -30,7 +34,9 @@ class Prompt:
     """
 
     def __init__(self, cfg: PromptConfig, chat_template: str = "", examples: Examples | None = None) -> None:
-        environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True)
+        environment = ImmutableSandboxedEnvironment(
+            undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True
+        )
         environment.filters["map"] = _map
         try:
             self._template = environment.from_string(cfg.template)
@@ -78,6 +84,8 @@ class Prompt:
             return "".join(self._template.root_render_func(self._template.new_context(names, shared=True)))
         except jinja2.UndefinedError as error:
             raise ValueError(f"prompt {self.id!r}: {error}; a template may use {', '.join(KNOWN)}") from None
+        except (jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise ValueError(f"prompt {self.id!r} cannot be rendered: {error}") from None
 
     def continuations(self, actions: Sequence[str]) -> list[str]:
         """The texts to be scored: log p of one is the log-probability that the model writes this action and stops."""

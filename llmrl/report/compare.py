@@ -10,11 +10,11 @@ import numpy as np
 
 from llmrl.config.compose import ConfigError
 from llmrl.core.near import did_you_mean
-from llmrl.report import statistics
+from llmrl.report import reliable, statistics
 from llmrl.report.comparable import SIZES, Refused, prepare, seed_of
 from llmrl.report.groups import TITLES, rows, settings
 from llmrl.report.pretraining import cost, pretrainings
-from llmrl.report.statistics import Estimate, Figures, SeedCurve, digits
+from llmrl.report.statistics import Estimate, SeedCurve, Times, digits
 from llmrl.run.load import RunInfo
 
 LEVELS = (0.5, 0.8, 0.95)
@@ -34,6 +34,8 @@ class Group:
     log_area: Estimate | None  # the same over log x; None where the evaluations are not spaced so
     reached: list[int]  # per level: seeds that got there
     needed: list[Estimate]  # per level: median of what a seed spent until there
+    interquartile: Estimate  # mean of the middle half of the seeds' final successes
+    above: list[Estimate]  # per level: share of seeds whose final success is above it
     curves: list[SeedCurve]
 
 
@@ -43,6 +45,7 @@ class Pair:
 
     label: str
     difference: Estimate  # of final success
+    improvement: Estimate  # chance that a seed's final success is above that of a seed of the other side
     paired_difference: Estimate | None
     detectable: float | None  # the smallest difference of final success that shows with a chance of 80 %
     ratios: list[Estimate]  # how many times fewer than the other side
@@ -95,9 +98,9 @@ def compare(
     xs = [curve.x_T for group in curves for curve in group]
     grids = (statistics.common_grid(xs), statistics.common_grid(xs, log=True) if log else None)
     measured = [
-        _group(label, group, c, levels, grids, 0) for (label, group), c in zip(named[:-1], curves[:-1], strict=True)
+        _group(label, group, c, levels, grids) for (label, group), c in zip(named[:-1], curves[:-1], strict=True)
     ]
-    last, last_figures = _group(*named[-1], curves[-1], levels, grids, 1)
+    last, last_times = _group(*named[-1], curves[-1], levels, grids)
     return Comparison(
         ", ".join(dict.fromkeys(str(settings(group[0]).get("env.name")) for _, group in named)),
         metric,
@@ -106,7 +109,7 @@ def compare(
         log,
         [group for group, _ in measured],
         last,
-        [_pair(group, figures, last, last_figures, x, levels, reasons) for group, figures in measured],
+        [_pair(group, times, last, last_times, x, levels, reasons) for group, times in measured],
         notes,
     )
 
@@ -174,47 +177,45 @@ def _group(
     curves: list[SeedCurve],
     levels: Sequence[float],
     grids: tuple[np.ndarray | None, np.ndarray | None],
-    side: int,
-) -> tuple[Group, list[Figures]]:
-    """The group, and what pairs are made of: its final successes, then what was spent until each level.
-
-    Episodes are drawn again by a stream of each `side`, so that the two of a pair are independent.
-    """
-    drawn = statistics.draw_episodes(curves, np.random.default_rng(side))
-    final = statistics.final(drawn)
+) -> tuple[Group, list[Times]]:
+    """The group, and what its ratios are made of: what was spent until each level."""
     areas = [
-        None if grid is None else statistics.mean(statistics.area(curves, drawn, grid, log))
+        None if grid is None else statistics.mean(statistics.area(curves, grid, log))
         for grid, log in zip(grids, (False, True), strict=True)
     ]
-    spent = [statistics.reached(curves, drawn, level) for level in levels]
+    spent = [statistics.reached(curves, level) for level in levels]
+    final = statistics.final(curves)
     group = Group(
         label,
         list(dict.fromkeys(seed_of(run) for run in runs)),
         statistics.mean(final),
         areas[0],
         areas[1],
-        [int(np.isfinite(figures.high_SL[:, 0]).sum()) for figures in spent],
-        [statistics.median(figures) for figures in spent],
+        [int(np.isfinite(times.high_S).sum()) for times in spent],
+        [statistics.median(times) for times in spent],
+        reliable.interquartile_mean(final[:, None]),
+        reliable.performance_profile(final[:, None], np.array(levels)),
         curves,
     )
-    return group, [final, *(statistics.after_start(figures, curves) for figures in spent)]
+    return group, [statistics.after_start(times, curves) for times in spent]
 
 
 def _pair(
     a: Group,
-    a_figures: list[Figures],
+    a_spent: list[Times],
     b: Group,
-    b_figures: list[Figures],
+    b_spent: list[Times],
     x: str,
     levels: Sequence[float],
     reasons: Sequence[str],
 ) -> Pair:
-    (a_final, *a_spent), (b_final, *b_spent) = a_figures, b_figures
+    a_final, b_final = statistics.final(a.curves), statistics.final(b.curves)
     pairable = a.seeds == b.seeds and len(a.seeds) > 1
     ratios = [statistics.ratio(fa, fb, False) for fa, fb in zip(a_spent, b_spent, strict=True)]
     return Pair(
         a.label,
         statistics.difference(a_final, b_final, False),
+        reliable.probability_of_improvement(a_final[:, None], b_final[:, None]),
         statistics.difference(a_final, b_final, True) if pairable else None,
         statistics.detectable_difference(a_final, b_final),
         ratios,

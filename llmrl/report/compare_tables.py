@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import isfinite
+from math import isfinite, isnan
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from llmrl.core.files import publish, to_json
 from llmrl.report.compare import Comparison, Group, Pair
 from llmrl.report.groups import TITLES
 from llmrl.report.markdown import table as markdown_table
-from llmrl.report.statistics import RESAMPLES, Estimate, digits
+from llmrl.report.statistics import MIN_SEEDS, NO_INTERVAL, RESAMPLES, Estimate, digits
 
 PICTURES = (".png", ".svg", ".pdf")
 
@@ -99,10 +99,11 @@ def _row(c: Comparison, group: Group, pair: Pair | None, i: int) -> dict[str, An
     }  # fmt: skip
     figures = {
         "final": group.final, "area": group.area, "log_area": group.log_area,
+        "interquartile": group.interquartile, "improvement": pair and pair.improvement,
         "difference": pair and pair.difference, "paired_difference": pair and pair.paired_difference,
     }  # fmt: skip
     of_level = {
-        "needed": group.needed[i], "ratio": pair and pair.ratios[i],
+        "needed": group.needed[i], "above": group.above[i], "ratio": pair and pair.ratios[i],
         "paired_ratio": pair and pair.paired_ratios and pair.paired_ratios[i],
     }  # fmt: skip
     row |= _columns(figures) | {"detectable": pair and pair.detectable}
@@ -126,7 +127,7 @@ def _in_a_line(cell: Sequence[str]) -> str:
 
 def as_json(comparison: Comparison) -> str:
     """Every figure, unrounded; null where nothing bounds it. The curves stay in the runs."""
-    return to_json(_plain(asdict(comparison))) + "\n"
+    return to_json(as_plain(asdict(comparison))) + "\n"
 
 
 TEXTS: dict[str, Callable[[Comparison], str]] = {
@@ -182,14 +183,32 @@ def _sheets(c: Comparison) -> Iterator[Sheet]:
         [f"final success minus that of {c.against.label}, points", "all seeds", "paired", "smallest detectable"],
         [[[p.label], *_differences(p)] for p in c.pairs],
     )
+    above = f"share above {', '.join(levels)}"
+    yield Sheet(
+        ["final success of seeds, %", "interquartile mean", f"better than one of {c.against.label}", above],
+        [[[g.label], _share(g.interquartile), _share(p.improvement) if p else ["-"],
+          [", ".join(f"{100 * share.low:.0f}" for share in g.above)]]
+         for g, p in _with_pairs(c)],
+    )  # fmt: skip
 
 
 def _lists(c: Comparison) -> Iterator[tuple[str, list[str]]]:
     several = len(c.pairs) > 1
     claims = [f"{p.label} {claim}" if several and "no claim" in claim else claim for p in c.pairs for claim in p.claims]
     yield "What may be claimed", claims
-    how = f"intervals: 95 %, {RESAMPLES:,} resamples of seeds and of their sampled episodes; last evaluation, not best"
-    yield "Notes", [how, *c.notes]
+    how = (
+        f"intervals: 95 %, of shares by Student's t over seeds, of decisions and ratios by {RESAMPLES:,} resamples of "
+        f"seeds, of the last table by stratified bootstrap; none from fewer than {MIN_SEEDS} seeds; last evaluation, "
+        "not best"
+    )
+    yield "Notes", [how, _chances(c), *c.notes]
+
+
+def _chances(c: Comparison) -> str:
+    """How many claims the comparison looks for, and how many of them chance alone would make."""
+    looked = len(c.pairs) * len(c.levels)
+    told = "1 claim is" if looked == 1 else f"{looked} claims are"
+    return f"{told} looked for, each at 95 %: were there no difference, up to {looked * 0.05:.2g} would be expected"
 
 
 def _needed(g: Group) -> Iterator[list[str]]:
@@ -218,19 +237,28 @@ def _differences(p: Pair) -> list[list[str]]:
 
 
 def _points(e: Estimate) -> str:
-    return f"{e.interval_low * 100:+z.1f} to {e.interval_high * 100:+z.1f}"
+    return _interval(e, lambda end: f"{end * 100:+z.1f}")
 
 
 def _share(e: Estimate) -> list[str]:
-    return [f"{e.low * 100:.1f}", f"{e.interval_low * 100:.1f} to {e.interval_high * 100:.1f}"]
+    return [f"{e.low * 100:.1f}", _interval(e, lambda end: f"{end * 100:.1f}")]
 
 
 def _area(e: Estimate | None) -> list[str]:
-    return ["-"] if e is None else [f"{e.low:.3f}", f"{e.interval_low:.3f} to {e.interval_high:.3f}"]
+    return ["-"] if e is None else [f"{e.low:.3f}", _interval(e, lambda end: f"{end:.3f}")]
+
+
+def _interval(e: Estimate, told: Callable[[float], str]) -> str:
+    return f"{told(e.interval_low)} to {told(e.interval_high)}" if e.known else NO_INTERVAL
 
 
 def between(low: float, high: float) -> str:
-    """What is known of a figure: where bounds are printed, a lower one is rounded down and an upper one up."""
+    """What is known of a figure: where bounds are printed, a lower one is rounded down and an upper one up.
+
+    NaN: no interval was given.
+    """
+    if isnan(low):
+        return NO_INTERVAL
     if low == high:
         return digits(low)
     if not isfinite(high):
@@ -238,13 +266,24 @@ def between(low: float, high: float) -> str:
     return f"{digits(low, -1)} to {digits(high, 1)}" if low > 0 else f"≤{digits(high, 1)}"
 
 
+def told(e: Estimate) -> str:
+    """A time or a ratio in a line, with its interval."""
+    return f"{between(e.low, e.high)} ({between(e.interval_low, e.interval_high)})"
+
+
+def with_interval(e: Estimate, form: str, end_form: str) -> str:
+    """A share in percent, with its interval; the forms are of the estimate and of the ends."""
+    return f"{form.format(100 * e.low)} ({_interval(e, lambda end: end_form.format(100 * end))})"
+
+
 def _unit(c: Comparison) -> str:
     return TITLES.get(c.x, c.x)
 
 
-def _plain(value: Any) -> Any:
+def as_plain(value: Any) -> Any:
+    """Data for a JSON file: null where there is no finite number, and no curves."""
     if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items() if key != "curves"}
+        return {key: as_plain(inner) for key, inner in value.items() if key != "curves"}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [as_plain(inner) for inner in value]
     return None if isinstance(value, float) and not isfinite(value) else value

@@ -1,22 +1,23 @@
-"""Success over seeds and games, with intervals that resample both.
+"""Success over seeds and games, with intervals over both.
 
-Seeds trained alike are one sample, games another, and all seeds play the same games: the two are crossed. So a resample
-draws seeds and, apart from them, games, each with replacement, and takes the mean over all episodes of the pairs. What
-is compared is drawn together: the same seeds and the same games on both sides.
+Seeds trained alike are one sample, games another, and all seeds play the same games: the two are crossed. So an
+interval holds what other seeds, and what other games, might have shown. What is compared is compared pair by pair: the
+same seed in the same game on both sides.
 
-Shapes: S seeds, G games, R resamples.
+Shapes: S seeds, G games.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import nan, sqrt
 
 import numpy as np
 from rich.table import Table
 from rich.text import Text
 
 from llmrl.report.groups import grouped
-from llmrl.report.statistics import RESAMPLES, Estimate, estimate
+from llmrl.report.statistics import MIN_SEEDS, NO_INTERVAL, PSEUDO, Estimate, around, moments
 from llmrl.run.evaluations import Judged
 
 
@@ -38,35 +39,32 @@ def shares(judged: Sequence[Judged]) -> tuple[list[str], np.ndarray]:
 
 def mean_success(share_SG: np.ndarray) -> Estimate:
     """Over seeds and games, from shares of 0 to 1."""
-    return _mean(share_SG, 0.0)
+    return _mean(share_SG, 0.0, PSEUDO)
 
 
 def difference(a_SG: np.ndarray, b_SG: np.ndarray) -> Estimate:
     """Mean of `a` minus mean of `b`; row i of both is the same seed, column j the same game."""
-    return _mean(a_SG - b_SG, -1.0)
+    return _mean(a_SG - b_SG, -1.0, PSEUDO / 4)
 
 
-def _mean(value_SG: np.ndarray, least: float) -> Estimate:
+def _mean(value_SG: np.ndarray, least: float, weight: float) -> Estimate:
     """Of values from `least` to 1.
 
-    Where all are equal nothing can be resampled. Then as far away is thought possible as a share of other games that
-    would still not be among so many with a chance of 2.5 %: (1 - p)^G = 0.025.
+    Student's t, with the squared errors of both samples summed, which is rather more than that of crossed ones (the
+    noise of single episodes is in both), and Satterthwaite's degrees of freedom. Each sample has pseudo-observations at
+    both ends, as `statistics.mean` has. A sample of fewer than MIN_SEEDS is not generalised from: a single run's
+    interval is over games, given this agent, and that over three games is over seeds, given these games.
     """
     point = float(value_SG.mean())
-    if np.ptp(value_SG) == 0:
-        other = 1 - 0.025 ** (1 / value_SG.shape[1])
-        return Estimate(point, point, max(least, point - other), min(1.0, point + other))
-    means_R = _resampled(value_SG)
-    return estimate(point, point, means_R, means_R)
-
-
-def _resampled(value_SG: np.ndarray) -> np.ndarray:
     seeds, games = value_SG.shape
-    rng = np.random.default_rng(0)
-    # How often each seed, and each game, is drawn: the mean over pairs is a product of the two.
-    seeds_RS = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES) / seeds
-    games_RG = rng.multinomial(games, np.full(games, 1 / games), size=RESAMPLES) / games
-    return np.einsum("rs,sg,rg->r", seeds_RS, value_SG, games_RG, optimize=True)
+    if 1 < seeds < MIN_SEEDS or max(seeds, games) < MIN_SEEDS:
+        return Estimate(point, point, nan, nan)
+    found = [moments(value_SG.mean(axis), least, 1.0, weight)
+             for axis, size in ((1, seeds), (0, games)) if size >= MIN_SEEDS]  # fmt: skip
+    middle = point + sum(own - point for own, _, _ in found)
+    square = sum(error**2 for _, error, _ in found)
+    freedom = square**2 / sum(error**4 / own for _, error, own in found)
+    return around(point, (middle, sqrt(square), freedom), least)
 
 
 def evaluations_table(judged: Sequence[Judged]) -> Table:
@@ -92,7 +90,7 @@ def _row(name: str, group: Sequence[Judged]) -> list[Text]:
     exact = all(judged.exact for judged in group)
     episodes = sum(judged.summary["tasks"] * judged.summary.get("per_task", 0) for judged in group)
     length = np.mean([judged.summary["length"] for judged in group])
-    interval = f"{found.interval_low:.0%} to {found.interval_high:.0%}"
+    interval = f"{found.interval_low:.0%} to {found.interval_high:.0%}" if found.known else NO_INTERVAL
     cells = [
         name, f"{found.low:.1%}", "exact" if exact and share_SG.size == 1 else interval, f"{length:.1f}",
         f"{len(games):,}", "computed" if exact else f"{episodes:,}",

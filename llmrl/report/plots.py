@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentF
 from llmrl.core.files import publish
 from llmrl.core.near import did_you_mean
 from llmrl.report.groups import TITLES, grouped, points, rows
-from llmrl.report.statistics import common_grid
+from llmrl.report.statistics import CONFIDENCE, MIN_SEEDS, common_grid, t_quantile
 from llmrl.run.load import RunInfo
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's palette, told apart with any colour vision; yellow, too pale for a line on white, is left out
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-RESAMPLES = 2000
 LEGEND_LINE, LEGEND_CHARACTER = 70, 8.6  # pixels: of an entry, beside its text, and for each character of it
 STYLES = ("-", "--", "-.", ":")  # lines that lie on each other stay visible
 
@@ -43,7 +42,8 @@ class Curve:
 def curve(runs: Sequence[RunInfo], out: Path, metric: str = "eval/success", x: str = "env_steps") -> Path:
     """Draws `metric` over `x`; runs that differ only in their seed are one line.
 
-    The band is the 95 % bootstrap interval of the mean over seeds. Raises ValueError when no run has both.
+    The band is the 95 % interval of the mean over seeds; fewer than five have none. Raises ValueError when no run has
+    both.
     """
     curves = [
         c for label, group in grouped(runs).items() if (c := _curve(label, [points(r, metric, x) for r in group]))
@@ -106,11 +106,12 @@ def _in_order(curves: Sequence[Curve]) -> list[Curve]:
 
 
 def interval(y_SX: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The 95 % percentile bootstrap interval of the mean over seeds, [X] and [X]; always the same draws."""
+    """The 95 % interval of the mean over seeds by Student's t at each x, [X] and [X]; NaN of fewer than MIN_SEEDS."""
     seeds = y_SX.shape[0]
-    draws_RS = np.random.default_rng(0).integers(seeds, size=(RESAMPLES, seeds))
-    low, high = np.percentile(y_SX[draws_RS].mean(axis=1), [2.5, 97.5], axis=0)
-    return low, high
+    if seeds < MIN_SEEDS:
+        return np.full(y_SX.shape[1], np.nan), np.full(y_SX.shape[1], np.nan)
+    half_X = t_quantile(CONFIDENCE, seeds - 1) * y_SX.std(0, ddof=1) / np.sqrt(seeds)
+    return y_SX.mean(0) - half_X, y_SX.mean(0) + half_X
 
 
 def _curve(label: str, points: Sequence[tuple[np.ndarray, np.ndarray]], log: bool = False) -> Curve | None:

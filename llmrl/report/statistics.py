@@ -1,25 +1,30 @@
-"""Estimates over seeds, with two-level bootstrap intervals that stay honest where seeds are censored. Pure numpy.
+"""Estimates over seeds, with intervals that hold where seeds are few, alike, or censored. Pure numpy.
 
-Two levels: seeds are drawn again, with replacement, and so are the episodes of each sampled evaluation. A seed that did
-not get somewhere within its budget is censored: all that is known is that it needs at least the budget. It is kept, as
-the pair of bounds (budget, infinity), and every figure made of it is a pair of bounds as well, so that what is printed
-as a lower bound is one.
+Seeds are the unit: what episodes add to the spread of a figure is in the spread over seeds already. No interval is
+given from fewer than MIN_SEEDS of them.
 
-Shapes: S seeds, T evaluations, L replicates of a seed's evaluations, R resamples of seeds.
+A time is known as an interval: after one evaluation, and no later than the next. A seed that did not get somewhere
+within its budget is censored: all that is known is that it needs longer. Both are carried through every figure as
+bounds, so that what is printed as a lower bound is one.
+
+Shapes: S seeds, T evaluations, R resamples of seeds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, floor, isclose, log10
-from statistics import NormalDist
+from functools import lru_cache
+from math import ceil, floor, isclose, isnan, log10, nan, pi, sqrt, tan
 
 import numpy as np
 
 RESAMPLES = 10_000  # of seeds
-REPLICATES = 1000  # of a seed's episodes, for resamples to choose from
 CONFIDENCE = 0.95
+MIN_SEEDS = 5  # of an interval
+NO_INTERVAL = "no interval"  # is printed where there are fewer
+PSEUDO = 0.5  # seeds at either end of the scale that a mean is given beside its own
+KEPT = 1.645  # standard errors by which the success kept after a crossing has to be above a level: 95 %, one-sided
 _SAME = 1e-9  # a success that was computed may miss a round threshold by rounding
 
 
@@ -33,11 +38,12 @@ class SeedCurve:
 
 
 @dataclass(frozen=True)
-class Figures:
-    """A figure of each seed, between two bounds: column 0 as measured, the others with the episodes drawn again."""
+class Times:
+    """What each seed spent until it reached something, as far as its evaluations tell."""
 
-    low_SL: np.ndarray
-    high_SL: np.ndarray  # equal to low where nothing is censored
+    after_S: np.ndarray  # the evaluation before: it spent more than this
+    low_S: np.ndarray  # the evaluation at which it was there
+    high_S: np.ndarray  # the same; infinite where it was not there, or not long enough to be sure
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ class Estimate:
     """A figure of a group, or of two, and its 95 % interval, which always holds it.
 
     The figure lies between `low` and `high`: they are equal unless censored seeds decide it, and `high` is infinite
-    where nothing bounds it. So may be `interval_high`.
+    where nothing bounds it. So may be `interval_high`. Both ends are NaN where no interval is given.
     """
 
     low: float
@@ -53,97 +59,123 @@ class Estimate:
     interval_low: float
     interval_high: float
 
-
-def draw_episodes(curves: Sequence[SeedCurve], rng: np.random.Generator) -> list[np.ndarray]:
-    """Per seed [1 + REPLICATES, T]: its successes, and what they might have been, were they the true chances."""
-    drawn = []
-    for curve in curves:
-        n_T, p_T = curve.episodes_T.astype(int), np.clip(curve.success_T, 0.0, 1.0)
-        again_LT = rng.binomial(n_T, p_T, size=(REPLICATES, p_T.size)) / np.maximum(n_T, 1)
-        drawn.append(np.vstack([curve.success_T, np.where(n_T > 0, again_LT, curve.success_T)]))
-    return drawn
+    @property
+    def known(self) -> bool:
+        """Whether there is an interval."""
+        return not isnan(self.interval_low)
 
 
-def final(drawn: Sequence[np.ndarray]) -> Figures:
-    """The success at the last evaluation; never at the best."""
-    last_SL = np.array([success_LT[:, -1] for success_LT in drawn])
-    return Figures(last_SL, last_SL)
+def final(curves: Sequence[SeedCurve]) -> np.ndarray:
+    """The success at the last evaluation [S]; never at the best."""
+    return np.array([curve.success_T[-1] for curve in curves])
 
 
-def area(curves: Sequence[SeedCurve], drawn: Sequence[np.ndarray], grid: np.ndarray, log: bool) -> Figures:
-    """The mean height of the curve over `grid` [G], 0 to 1: its area by the trapezoidal rule over the grid's length.
+def area(curves: Sequence[SeedCurve], grid: np.ndarray, log: bool) -> np.ndarray:
+    """[S]: the mean height of each curve over `grid` [G], 0 to 1: its area by the trapezoidal rule, over its length.
 
     Between evaluations the curve is straight. `log`: the length is measured in log x, and the grid is positive.
     """
     at = np.log(grid) if log else grid
-    steps = np.diff(at) / 2
-    share_G = (np.append(steps, 0) + np.append(0, steps)) / (at[-1] - at[0])
-    heights = []
-    for curve, success_LT in zip(curves, drawn, strict=True):
-        share_T = np.array([np.interp(grid, curve.x_T, unit) for unit in np.eye(curve.x_T.size)]) @ share_G
-        heights.append(success_LT @ share_T)
-    return Figures(np.array(heights), np.array(heights))
+    heights_SG = np.stack([np.interp(grid, curve.x_T, curve.success_T) for curve in curves])
+    return np.trapezoid(heights_SG, at, axis=1) / (at[-1] - at[0])
 
 
-def reached(curves: Sequence[SeedCurve], drawn: Sequence[np.ndarray], level: float) -> Figures:
-    """What was spent until the first of two consecutive evaluations at or above `level`.
+def reached(curves: Sequence[SeedCurve], level: float) -> Times:
+    """What was spent until success was at or above `level`, and stayed there on average until the last evaluation.
 
-    A seed without one is censored at its last evaluation: (what was spent there, infinity).
+    That is where the isotonic regression of the curve, of equal weights, crosses the level: the evaluation from which
+    on the sum of (success - level) is greatest. It favours neither steep nor flat curves, nor many evaluations. The
+    seed counts as being there if at least two evaluations are left, and if the sum is positive by KEPT standard errors
+    of episodes sampled at that level; exact evaluations have none. Else it is censored there.
     """
-    low, high = [], []
-    for curve, success_LT in zip(curves, drawn, strict=True):
-        above = success_LT >= level - _SAME
-        twice = np.pad(above[:, :-1] & above[:, 1:], ((0, 0), (0, 1)))  # the last one has no successor
-        high.append(np.where(twice.any(1), curve.x_T[twice.argmax(1)], np.inf))
-        low.append(np.minimum(high[-1], curve.x_T[-1]))
-    return Figures(np.array(low), np.array(high))
+    after, low, high = [], [], []
+    for curve in curves:
+        n_T = curve.episodes_T
+        variance_T = np.where(n_T > 0, level * (1 - level) / np.maximum(n_T, 1), 0.0)
+        excess_T, noise_T = (v[::-1].cumsum()[::-1] for v in (curve.success_T - level + _SAME, variance_T))
+        first = int(excess_T.argmax())
+        if excess_T[first] <= 0:
+            after.append(curve.x_T[-1])
+            low.append(curve.x_T[-1])
+            high.append(np.inf)
+            continue
+        sure = first < curve.x_T.size - 1 and excess_T[first] >= KEPT * sqrt(noise_T[first])
+        after.append(curve.x_T[max(first - 1, 0)])
+        low.append(curve.x_T[first])
+        high.append(curve.x_T[first] if sure else np.inf)
+    return Times(*(np.array(bound, dtype=float) for bound in (after, low, high)))
 
 
-def after_start(figures: Figures, curves: Sequence[SeedCurve]) -> Figures:
+def after_start(times: Times, curves: Sequence[SeedCurve]) -> Times:
     """`reached` for ratios: what was there at 0 came somewhere between 0 and the first evaluation after it."""
     first = max(float(curve.x_T[curve.x_T > 0][0]) for curve in curves)
-    return Figures(figures.low_SL, np.where(figures.high_SL == 0, first, figures.high_SL))
+    return Times(times.after_S, times.low_S, np.where(times.high_S == 0, first, times.high_S))
 
 
-def mean(figures: Figures) -> Estimate:
-    """Of figures without censoring."""
-    return estimate(*_measured(figures, np.mean), *_resampled(figures, np.mean, _rng()))
+def mean(share_S: np.ndarray) -> Estimate:
+    """Of shares, from 0 to 1: Student's t, with one more seed, half of it at 0 and half at 1.
+
+    So an interval has a width where all seeds are alike, as when all won, and allows for a kind of seed that has not
+    occurred: one in ten that fails, say. How often intervals hold is simulated by scripts/bench/statistics.py.
+    """
+    point = float(share_S.mean())
+    return around(point, moments(share_S, 0.0, 1.0, PSEUDO), 0.0) if share_S.size >= MIN_SEEDS else _alone(point)
 
 
-def median(figures: Figures) -> Estimate:
-    """Of an even number of seeds: the mean of the two in the middle, unknown above if one of them is censored."""
-    return estimate(*_measured(figures, np.median), *_resampled(figures, np.median, _rng()))
+def difference(a_S: np.ndarray, b_S: np.ndarray, paired: bool) -> Estimate:
+    """Mean of `a` minus mean of `b`, both shares: Student's t, by seed where `paired` (row i of both is the same seed),
+    else of Welch. Each side has half a seed more, as in `mean` (Agresti and Caffo, 2000, share them out so).
+    """
+    point = float(a_S.mean() - b_S.mean())
+    enough = min(a_S.size, b_S.size) >= MIN_SEEDS
+    return around(point, _difference(a_S, b_S, paired), -1.0) if enough else _alone(point)
 
 
-def difference(a: Figures, b: Figures, paired: bool) -> Estimate:
-    """Mean of `a` minus mean of `b`, neither censored. `paired`: row i of both is the same seed, drawn together."""
-    (a_R, _), (b_R, _) = _both(a, b, np.mean, paired)
-    point = a.low_SL[:, 0].mean() - b.low_SL[:, 0].mean()
-    return estimate(point, point, a_R - b_R, a_R - b_R)
+def median(times: Times) -> Estimate:
+    """Of an even number of seeds: the mean of the two in the middle, unknown above if one of them is censored.
+
+    The interval is that of resamples of seeds, from the evaluations before to those after.
+    """
+    (index_RS,) = _resampled(times)
+    low, high = (float(np.median(bound)) for bound in (times.low_S, times.high_S))
+    return estimate(low, high, _medians(times.after_S, index_RS), _medians(times.high_S, index_RS))
 
 
-def ratio(a: Figures, b: Figures, paired: bool) -> Estimate:
-    """Median of `b` over median of `a`: how many times fewer `a` needs. Figures of `after_start`.
+def ratio(a: Times, b: Times, paired: bool) -> Estimate:
+    """Median of `b` over median of `a`: how many times fewer `a` needs. Times of `after_start`.
 
     The lower bound takes b's censored seeds at their budget and a's at infinity, the upper bound the other way round.
+    The ends of the interval also take the evaluation before on one side, and the one after on the other. `paired`: row
+    i of both is the same seed, drawn together.
     """
-    (a_low, a_high), (b_low, b_high) = _measured(a, np.median), _measured(b, np.median)
-    (a_low_R, a_high_R), (b_low_R, b_high_R) = _both(a, b, np.median, paired)
-    return estimate(_over(b_low, a_high), _over(b_high, a_low), _over(b_low_R, a_high_R), _over(b_high_R, a_low_R))
+    a_RS, b_RS = _resampled(a) * 2 if paired else _resampled(a, b)
+    low = _over(np.median(b.low_S), np.median(a.high_S))
+    high = _over(np.median(b.high_S), np.median(a.low_S))
+    low_R = _over(_medians(b.after_S, b_RS), _medians(a.high_S, a_RS))
+    high_R = _over(_medians(b.high_S, b_RS), _medians(a.after_S, a_RS))
+    return estimate(low, high, low_R, high_R)
 
 
-def detectable_difference(a: Figures, b: Figures, power: float = 0.8) -> float | None:
-    """The smallest true difference of means that such groups would show with this chance.
-
-    By the normal approximation, two-sided at 95 %: (z_0.975 + z_power) sqrt(s_a^2 / n_a + s_b^2 / n_b). None where a
-    group has one seed, or no seed of either differs from another: the variance is then unknown.
+def detectable_difference(a_S: np.ndarray, b_S: np.ndarray, power: float = 0.8) -> float | None:
+    """The smallest true difference of means that `difference` of such groups, not paired, would show with this chance:
+    its standard error times (t_0.975 + t_power). None where it has no interval.
     """
-    a_S, b_S = a.low_SL[:, 0], b.low_SL[:, 0]
-    if min(a_S.size, b_S.size) < 2:
+    if min(a_S.size, b_S.size) < MIN_SEEDS:
         return None
-    error = float(np.sqrt(a_S.var(ddof=1) / a_S.size + b_S.var(ddof=1) / b_S.size))
-    normal = NormalDist()
-    return (normal.inv_cdf((1 + CONFIDENCE) / 2) + normal.inv_cdf(power)) * error if error > _SAME else None
+    _, error, freedom = _difference(a_S, b_S, False)
+    return error * (t_quantile(CONFIDENCE, freedom) + t_quantile(2 * power - 1, freedom))
+
+
+@lru_cache(maxsize=1024)
+def t_quantile(confidence: float, freedom: float) -> float:
+    """The t at which Student's distribution has this share between -t and t; `freedom` is at least 1.
+
+    With t = sqrt(freedom) tan(angle), the density of the angle is cos(angle) ** (freedom - 1).
+    """
+    angle = np.linspace(0, pi / 2, 20_001)
+    density = np.cos(angle) ** (freedom - 1)
+    share = np.append(0, np.cumsum(density[1:] + density[:-1]))
+    return sqrt(freedom) * tan(float(np.interp(confidence, share / share[-1], angle)))
 
 
 def digits(value: float, direction: int = 0) -> str:
@@ -181,35 +213,46 @@ def common_grid(xs: Sequence[np.ndarray], log: bool = False) -> np.ndarray | Non
     return np.geomspace(low, high, 100) if log else np.linspace(low, high, 100)
 
 
-Statistic = Callable[..., np.ndarray]  # a mean or a median, over the axis named
-Bounds = tuple[np.ndarray, np.ndarray]  # low and high: [R] and [R], or numbers
+Moments = tuple[float, float, float]  # the middle of a mean, its standard error, and the degrees of freedom of that
 
 
-def _rng() -> np.random.Generator:
-    """The same draws for every figure, so that none depends on what else is asked for."""
-    return np.random.default_rng(0)
+def moments(value_S: np.ndarray, least: float, greatest: float, weight: float) -> Moments:
+    """Of seeds, and of `weight` pseudo-observations at either end."""
+    total = value_S.size + 2 * weight
+    middle = (value_S.sum() + weight * (least + greatest)) / total
+    squares = ((value_S - middle) ** 2).sum() + weight * ((least - middle) ** 2 + (greatest - middle) ** 2)
+    return float(middle), sqrt(squares / (total - 1) / total), max(1, value_S.size - 1)
 
 
-def _measured(figures: Figures, statistic: Statistic) -> Bounds:
-    return statistic(figures.low_SL[:, 0], axis=0), statistic(figures.high_SL[:, 0], axis=0)
+def _difference(a_S: np.ndarray, b_S: np.ndarray, paired: bool) -> Moments:
+    if paired:
+        return moments(a_S - b_S, -1.0, 1.0, PSEUDO / 4)  # of half a pair, half has both sides alike
+    (a, a_error, a_freedom), (b, b_error, b_freedom) = (moments(v_S, 0.0, 1.0, PSEUDO / 2) for v_S in (a_S, b_S))
+    square = a_error**2 + b_error**2
+    return a - b, sqrt(square), square**2 / (a_error**4 / a_freedom + b_error**4 / b_freedom)
 
 
-def _resampled(
-    figures: Figures, statistic: Statistic, rng: np.random.Generator, index_RS: np.ndarray | None = None
-) -> Bounds:
-    seeds, replicates = figures.low_SL.shape
-    if index_RS is None:
-        index_RS = rng.integers(seeds, size=(RESAMPLES, seeds))
-    replicate_RS = rng.integers(1, replicates, size=index_RS.shape)
-    low, high = (statistic(bound[index_RS, replicate_RS], axis=1) for bound in (figures.low_SL, figures.high_SL))
-    return low, high
+def around(point: float, found: Moments, least: float) -> Estimate:
+    """The interval of these moments, from `least` to 1 at most."""
+    middle, error, freedom = found
+    half = t_quantile(CONFIDENCE, freedom) * error
+    return Estimate(point, point, max(least, min(middle - half, point)), min(1.0, max(middle + half, point)))
 
 
-def _both(a: Figures, b: Figures, statistic: Statistic, paired: bool) -> tuple[Bounds, Bounds]:
-    assert not paired or len(a.low_SL) == len(b.low_SL)
-    rng = _rng()  # one for both: two that begin alike would pair what is not a pair
-    index_RS = rng.integers(len(a.low_SL), size=(RESAMPLES, len(a.low_SL))) if paired else None
-    return _resampled(a, statistic, rng, index_RS), _resampled(b, statistic, rng, index_RS)
+def _alone(low: float, high: float | None = None) -> Estimate:
+    """Without an interval."""
+    return Estimate(low, low if high is None else high, nan, nan)
+
+
+def _resampled(*groups: Times) -> list[np.ndarray]:
+    """Seeds drawn again [R, S], for each group; the same draws for every figure, whatever else is asked for."""
+    rng = np.random.default_rng(0)
+    sizes = [group.low_S.size for group in groups]
+    return [rng.integers(seeds, size=(RESAMPLES if min(sizes) >= MIN_SEEDS else 1, seeds)) for seeds in sizes]
+
+
+def _medians(value_S: np.ndarray, index_RS: np.ndarray) -> np.ndarray:
+    return np.median(value_S[index_RS], axis=1)
 
 
 def _over(b: np.ndarray | float, a: np.ndarray | float) -> np.ndarray:
@@ -221,8 +264,10 @@ def _over(b: np.ndarray | float, a: np.ndarray | float) -> np.ndarray:
 def estimate(low: np.ndarray | float, high: np.ndarray | float, low_R: np.ndarray, high_R: np.ndarray) -> Estimate:
     """Quantiles that were drawn, the outer ones: between a number and infinity there is nothing to interpolate.
 
-    The percentile interval of a median may miss it; it is then extended to hold it.
+    The percentile interval of a median may miss it; it is then extended to hold it. A single draw is no interval.
     """
+    if low_R.size < 2:
+        return _alone(float(low), float(high))
     tail = (1 - CONFIDENCE) / 2
     outer_low = np.quantile(low_R, tail, method="lower")
     outer_high = np.quantile(high_R, 1 - tail, method="higher")

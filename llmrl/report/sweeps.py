@@ -18,10 +18,11 @@ from rich.text import Text
 
 from llmrl.core.files import publish, to_json
 from llmrl.report import markdown, statistics
+from llmrl.report.compare_tables import as_plain
 from llmrl.report.figures import evaluation_line, percent, time_left
 from llmrl.report.groups import grouped
 from llmrl.report.progress import Pace
-from llmrl.report.statistics import Estimate, SeedCurve
+from llmrl.report.statistics import Estimate
 from llmrl.report.tables import COLOURS
 from llmrl.run.load import RunInfo
 
@@ -136,6 +137,9 @@ class Screen:
         return f"[{i + 1}/{len(self.names)}]"
 
 
+COLUMNS = ["group", "seeds", "success", "95 % interval", "greedy"]  # of a table of groups
+
+
 @dataclass(frozen=True)
 class Arm:
     """Runs that differ only in their seed, at their last evaluation."""
@@ -158,14 +162,8 @@ def arms(runs: Sequence[RunInfo]) -> list[Arm]:
 
 
 def _mean(group: Sequence[RunInfo], block: str) -> Estimate | None:
-    curves = []
-    for run in group:
-        row = run.metrics[-1]
-        if row.get(f"{block}/success") is None:
-            return None
-        episodes = 0 if row.get(f"{block}/exact") else (run.config.get("evaluation") or {}).get("episodes", 0)
-        curves.append(SeedCurve(np.array([1.0]), np.array([row[f"{block}/success"]]), np.array([episodes])))
-    return statistics.mean(statistics.final(statistics.draw_episodes(curves, np.random.default_rng(0))))
+    found = [run.metrics[-1].get(f"{block}/success") for run in group]
+    return None if None in found else statistics.mean(np.array(found, dtype=float))
 
 
 def arms_table(found: Sequence[Arm]) -> Table:
@@ -174,7 +172,7 @@ def arms_table(found: Sequence[Arm]) -> Table:
     for column in ("seeds", "success", "95 % interval", "greedy"):
         table.add_column(column, justify="right")
     for arm in found:
-        table.add_row(*map(Text, _cells(arm)))
+        table.add_row(*map(Text, figures_of(arm)))
     return table
 
 
@@ -187,13 +185,17 @@ def keep(found: Sequence[Arm], runs: Sequence[RunInfo], root: Path) -> list[Path
     ]
     stem = "-".join("+".join(sorted(part)) if len(part) <= 3 else f"{len(part)}_kinds" for part in parts)
     missing = sorted(f"{run.name} ({run.status})" for run in runs if run.status != "complete")
-    lines = markdown.table(["group", "seeds", "success", "95 % interval", "greedy"], map(_cells, found))
+    lines = markdown.table(COLUMNS, map(figures_of, found))
     notes = [
         f"Success at the last evaluation, over seeds; intervals from {statistics.RESAMPLES:,} resamples.",
         *([f"Not complete, and left out: {', '.join(missing)}."] if missing else []),
         f"Runs: {', '.join(sorted(run.name for run in runs))}.",
     ]
-    data = {"groups": [asdict(arm) for arm in found], "not_complete": missing, "runs": sorted(r.name for r in runs)}
+    data = {
+        "groups": [as_plain(asdict(arm)) for arm in found],
+        "not_complete": missing,
+        "runs": sorted(r.name for r in runs),
+    }
     folder = root / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     files = {".md": "\n".join(lines) + "\n\n" + "\n\n".join(notes) + "\n", ".json": to_json(data) + "\n"}
@@ -204,7 +206,8 @@ def keep(found: Sequence[Arm], runs: Sequence[RunInfo], root: Path) -> list[Path
     return paths
 
 
-def _cells(arm: Arm) -> list[str]:
+def figures_of(arm: Arm) -> list[str]:
     low, high = (percent(value) for value in (arm.success.interval_low, arm.success.interval_high))
+    interval = f"{low} to {high}" if arm.success.known else f"none from fewer than {statistics.MIN_SEEDS} seeds"
     greedy = percent(arm.greedy.low if arm.greedy else None)
-    return [arm.label, str(len(arm.seeds)), percent(arm.success.low), f"{low} to {high}", greedy]
+    return [arm.label, str(len(arm.seeds)), percent(arm.success.low), interval, greedy]

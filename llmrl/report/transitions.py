@@ -1,10 +1,11 @@
 """How many transitions a learner needs: from finished offline runs of several sizes, with honest bounds. Pure numpy.
 
 Success over log N is fitted by the closest curve that never falls (isotonic regression of the mean over seeds), and N*
-is where that curve, straight between sizes in log N, reaches a level. Below the smallest size and above the largest one
-nothing was measured: N* is then between 0 and the smallest, or between the largest and infinity. Intervals are 95 %
-percentile intervals over resamples of seeds; of a ratio, both sides are given the same seeds (they drew the same data).
-Where success was sampled, each resampled seed's episodes are drawn again too, those of the two sides independently.
+is where that curve reaches a level. The estimate takes it to be straight between sizes in log N, which learning curves
+are not: all that was measured is that N* is above one size, and at most the next. Intervals go from the one to the
+other. Below the smallest size and above the largest one nothing was measured: N* is then between 0 and the smallest, or
+between the largest and infinity. Intervals are 95 % percentile intervals over resamples of seeds, none from fewer than
+five; of a ratio, both sides are given the same seeds (they drew the same data).
 
 Shapes: S seeds, N sizes, R resamples.
 """
@@ -16,7 +17,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from llmrl.report.statistics import REPLICATES, RESAMPLES, Estimate, SeedCurve, digits, draw_episodes, estimate
+from llmrl.report.statistics import MIN_SEEDS, RESAMPLES, Estimate, digits, estimate
 
 LEVELS = (0.5, 0.8, 0.95)
 TEN = 10.0  # times fewer, that is 90 % fewer
@@ -58,8 +59,11 @@ def monotone(y_RN: np.ndarray) -> np.ndarray:
     return fit
 
 
-def reached(sizes: np.ndarray, fit_RN: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """Bounds of N* for each row, [R] and [R]; equal where it lies between two sizes."""
+Bounds = tuple[np.ndarray, np.ndarray]  # [R] and [R]
+
+
+def reached(sizes: np.ndarray, fit_RN: np.ndarray, level: float) -> Bounds:
+    """N* for each row: the same twice where it lies between two sizes, else what bounds it."""
     above = fit_RN >= level - _SAME
     first = above.argmax(1)
     rows, x = np.arange(len(fit_RN)), np.log(sizes)
@@ -73,11 +77,17 @@ def reached(sizes: np.ndarray, fit_RN: np.ndarray, level: float) -> tuple[np.nda
     return lower, upper
 
 
+def measured(sizes: np.ndarray, fit_RN: np.ndarray, level: float) -> Bounds:
+    """What is known of N* for each row: the largest size that is too small, or 0, and the next, or infinity."""
+    above = fit_RN >= level - _SAME
+    first = np.where(above.any(1), above.argmax(1), sizes.size)
+    return np.append(0.0, sizes)[first], np.append(sizes, np.inf)[first]
+
+
 def needed(arm: Arm, level: float, alone: float = 0.0) -> Needed:
     """`alone`: the success of the arm's prior without any data; 0 where it has none, NaN where it was not measured."""
-    low, high = _bounds(arm, level)
-    rng = np.random.default_rng(0)
-    low_R, high_R = _bounds(arm, level, _resampled(len(arm.seeds), rng), rng)
+    low, high = reached(arm.sizes, monotone(arm.success_SN.mean(0, keepdims=True)), level)
+    low_R, high_R = _resampled(arm, level)
     there = None if np.isnan(alone) else bool(alone >= level - _SAME)
     return Needed(level, estimate(low[0], high[0], low_R, high_R), there)
 
@@ -86,10 +96,10 @@ def ratio(a: Arm, b: Arm, level: float) -> Estimate:
     """N* of `b` over N* of `a`: how many times fewer `a` needs. Raises ValueError unless both have the same seeds."""
     if a.seeds != b.seeds:
         raise ValueError(f"{a.label} and {b.label} have other seeds, and are compared by seeds that drew the same data")
-    (a_low, a_high), (b_low, b_high) = (_bounds(arm, level) for arm in (a, b))
-    rng = np.random.default_rng(0)  # one for both: two that begin alike would pair episodes that are no pair
-    same = _resampled(len(a.seeds), rng)
-    (a_low_R, a_high_R), (b_low_R, b_high_R) = (_bounds(arm, level, same, rng) for arm in (a, b))
+    (a_low, a_high), (b_low, b_high) = (
+        reached(arm.sizes, monotone(arm.success_SN.mean(0, keepdims=True)), level) for arm in (a, b)
+    )
+    (a_low_R, a_high_R), (b_low_R, b_high_R) = (_resampled(arm, level) for arm in (a, b))
     return estimate(
         _over(b_low, a_high)[0], _over(b_high, a_low)[0], _over(b_low_R, a_high_R), _over(b_high_R, a_low_R)
     )
@@ -122,26 +132,12 @@ def common(arms: Sequence[Arm]) -> list[Arm]:
     return [replace(arm, seeds=seeds, success_SN=arm.success_SN[[arm.seeds.index(s) for s in seeds]]) for arm in arms]
 
 
-def _resampled(seeds: int, rng: np.random.Generator) -> np.ndarray:
-    return rng.integers(seeds, size=(RESAMPLES, seeds))
-
-
-def _bounds(
-    arm: Arm, level: float, index_RS: np.ndarray | None = None, rng: np.random.Generator | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Of N* for each resample of seeds; without one, of what was measured."""
-    if index_RS is None:
-        mean_RN = arm.success_SN.mean(0, keepdims=True)
-    elif not arm.episodes:
-        counts_RS = np.stack([np.bincount(index, minlength=len(arm.seeds)) for index in index_RS])
-        mean_RN = counts_RS @ arm.success_SN / index_RS.shape[1]
-    else:
-        assert rng is not None
-        curves = [SeedCurve(arm.sizes, p_N, np.full(p_N.shape, arm.episodes)) for p_N in arm.success_SN]
-        drawn_SLN = np.stack(draw_episodes(curves, rng))
-        again_RS = rng.integers(1, 1 + REPLICATES, size=index_RS.shape)
-        mean_RN = drawn_SLN[index_RS, again_RS].mean(1)
-    return reached(arm.sizes, monotone(mean_RN), level)
+def _resampled(arm: Arm, level: float) -> Bounds:
+    """`measured`, for resamples of seeds: the same ones for all arms of so many seeds. One where seeds are too few."""
+    seeds = len(arm.seeds)
+    resamples = RESAMPLES if seeds >= MIN_SEEDS else 1
+    counts_RS = np.random.default_rng(0).multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples)
+    return measured(arm.sizes, monotone(counts_RS @ arm.success_SN / seeds), level)
 
 
 def _over(b: np.ndarray, a: np.ndarray) -> np.ndarray:

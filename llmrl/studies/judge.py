@@ -20,7 +20,8 @@ from llmrl.core.overrides import ConfigError
 from llmrl.evaluate import Asked, Planned, evaluate_run, plan
 from llmrl.launch.processes import run_all
 from llmrl.lm.serve import served_for
-from llmrl.report import markdown
+from llmrl.report.compare_tables import with_interval
+from llmrl.report.result import ResultTable
 from llmrl.report.statistics import Estimate
 from llmrl.rollout.episodes import Policy
 from llmrl.run.load import RunInfo
@@ -97,9 +98,9 @@ class Judgement:
             self._planned[key] = plan(run, Asked(words, self.episodes, policy))
         return self._planned[key]
 
-    def table(self) -> Iterator[str]:
-        """Markdown: success in each set of games, and the difference from each arm that it is compared with."""
-        return markdown.table(["arm", "seeds", *self.sets], self._rows())
+    def table(self, name: str, title: str) -> ResultTable:
+        """Success in each set of games, and the difference from each arm that it is compared with."""
+        return ResultTable(name, title, ["arm", "seeds", *self.sets], list(self._rows()))
 
     def _rows(self) -> Iterator[list[str]]:
         from llmrl.report.games import difference, mean_success
@@ -114,15 +115,15 @@ class Judgement:
                 theirs = {name: self.shares(other, words) for name, words in self.sets.items()}
                 pairs = [paired(found[name], theirs[name]) for name in self.sets]
                 cells = [None if pair is None else difference(*pair) for pair in pairs]
-                yield _row(f"&nbsp; minus {other}", [], cells, sign=True)
+                yield _row(f"minus {other}", [], cells, sign=True)
         for arm in self.ceilings:
             found = {name: self.shares(arm, words, "expert") for name, words in self.sets.items()}
             cells = [None if own is None else mean_success(own.share_SG) for own in found.values()]
             yield _row(f"oracle on the candidates of {arm}", self.arms.get(arm, []), cells)
 
-    def matrix_table(self) -> Iterator[str]:
-        """Markdown: rows learned with a model, columns are played with one."""
-        return markdown.table(["learned with, played with", *self.matrix], self._matrix_rows())
+    def matrix_table(self, name: str, title: str) -> ResultTable:
+        """Rows learned with a model, columns are played with one."""
+        return ResultTable(name, title, ["learned with, played with", *self.matrix], list(self._matrix_rows()))
 
     def _matrix_rows(self) -> Iterator[list[str]]:
         from llmrl.report.games import mean_success
@@ -141,14 +142,10 @@ def paired(a: Shares | None, b: Shares | None) -> tuple[np.ndarray, np.ndarray] 
 
 
 def _row(name: str, runs: Sequence[RunInfo] | None, cells: Sequence[Estimate | None], sign: bool = False) -> list[str]:
-    told = ["-" if cell is None else _told(cell, sign) for cell in cells]
+    forms = ("{:+.1f}", "{:+.0f}") if sign else ("{:.1f}", "{:.0f}")
+    told = ["-" if cell is None else with_interval(cell, *forms) for cell in cells]
     seeds = [] if runs is None else [str(len(runs) or "")]
     return [name, *seeds, *told]
-
-
-def _told(found: Estimate, sign: bool = False) -> str:
-    form = "{:+.1f} ({:+.0f} to {:+.0f})" if sign else "{:.1f} ({:.0f} to {:.0f})"
-    return form.format(100 * found.low, 100 * found.interval_low, 100 * found.interval_high)
 
 
 def judge_all(judgement: Judgement, jobs: int, tell: Callable[[str], None]) -> list[tuple[Planned, Exception]]:

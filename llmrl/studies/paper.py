@@ -82,6 +82,11 @@ def paper_files() -> dict[str, Path]:
     return {file.stem: file for file in sorted((config_folder() / "paper").glob("*.yaml"))}
 
 
+def is_paper(name: str) -> bool:
+    """Whether it is the name of a paper or a study, or a YAML file."""
+    return name in paper_files() or name in study_files() or name.endswith((".yaml", ".yml"))
+
+
 def find_paper(name: str, scale: str = "laptop", overrides: Sequence[str] = ()) -> Paper:
     """A paper or a study of ours by its name, or a file of either, at a scale. Raises ConfigError."""
     files = paper_files()
@@ -106,7 +111,7 @@ def _of_study(study: Study, overrides: Sequence[str]) -> Paper:
     tables = [
         TableSpec(
             prefix or study.name,
-            study.title,
+            f"{study.title}, {prefix}" if prefix else study.title,
             study.name,
             "transitions" if study.sizes else "curves",
             [arm for arm in study.arms if arm.startswith(prefix)],
@@ -147,9 +152,9 @@ def _read(file: Path, scale: str, overrides: Sequence[str]) -> Paper:
             continue
         if study != table["study"]:
             table = {"title": table.get("title", name), "study": study}
-        if study not in studies:
-            studies[study] = find_study(study).changed(changes, at.get("seeds"))
-        tables.append(_table(name, table, studies[study], where))
+        found = find_study(study).changed(changes, at.get("seeds"))
+        studies.setdefault(found.name, found)
+        tables.append(_table(name, table, found, where))
     published = []
     for i, figure in enumerate(plain.get("published", [])):
         refuse_unknown(figure, OF_A_FIGURE, f"{file}: published[{i}]")

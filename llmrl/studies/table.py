@@ -6,17 +6,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llmrl.core.overrides import ConfigError
-from llmrl.report import markdown
 from llmrl.report.compare import compare
-from llmrl.report.compare_tables import between
+from llmrl.report.compare_tables import told, with_interval
+from llmrl.report.result import ResultTable
 from llmrl.run.load import RunInfo
 from llmrl.studies.study import Study, finished
 
 LEVELS = (0.5, 0.8, 0.95)  # of success
 
 
-def table(study: Study, runs: Path, against: str, only: list[str] | None = None) -> Iterator[str]:
-    """Markdown: a row for each arm that has runs, or each of `only`, compared with `against` as `llmrl compare` does.
+def curve_table(
+    name: str, title: str, study: Study, runs: Path, against: str, only: list[str] | None = None
+) -> ResultTable:
+    """A row for each arm that has runs, or each of `only`, compared with `against` as `llmrl compare` does.
 
     Decisions are medians of seeds, with their interval; what is censored is printed as a bound.
     """
@@ -25,20 +27,30 @@ def table(study: Study, runs: Path, against: str, only: list[str] | None = None)
         raise ConfigError(f"no complete run of {against} in {runs}; there are runs of {', '.join(arms) or 'no arm'}")
     steps = [f"decisions to {100 * level:.0f} %" for level in LEVELS]
     columns = ["arm", "seeds", "final success, %", "area", *steps, f"times fewer than {against}, to 80 %"]
-    yield from markdown.table(columns, _rows(arms, against, runs))
+    claims: dict[str, None] = {}
+    notes: dict[str, None] = {}
+    rows = list(_rows(arms, against, runs, claims, notes))
+    return ResultTable(name, title, columns, rows, list(claims), list(notes))
 
 
-def _rows(arms: dict[str, list[RunInfo]], against: str, runs: Path) -> Iterator[list[str]]:
+def _rows(
+    arms: dict[str, list[RunInfo]], against: str, runs: Path, claims: dict[str, None], notes: dict[str, None]
+) -> Iterator[list[str]]:
     for arm, own in arms.items():
         others = arms[against] if arm != against else next((a for name, a in arms.items() if name != against), None)
         if others is None:
             raise ConfigError(f"{against} is the only arm with complete runs in {runs}: there is nothing to compare")
         c = compare(own, others, levels=LEVELS, allow_different=True)
         (group,), (pair,) = c.groups, c.pairs
-        low, high = 100 * group.final.interval_low, 100 * group.final.interval_high
-        final = f"{100 * group.final.low:.1f} ({low:.0f} to {high:.0f})"
+        notes |= dict.fromkeys(c.notes)
+        if arm != against:
+            for claim in pair.claims:  # by the names of arms, which tell more than those of learners
+                text = claim.replace(f"{pair.label} needs", "needs").replace(
+                    f"than {c.against.label}", f"than {against}"
+                )
+                claims[f"{arm}, {text}"] = None
+        final = with_interval(group.final, "{:.1f}", "{:.0f}")
         area = "-" if group.area is None else f"{group.area.low:.3f}"
-        needed = [f"{between(e.low, e.high)} ({between(e.interval_low, e.interval_high)})" for e in group.needed]
-        ratio = pair.ratios[1]
-        fewer = f"{between(ratio.low, ratio.high)} ({between(ratio.interval_low, ratio.interval_high)})"
+        needed = [told(e) for e in group.needed]
+        fewer = told(pair.ratios[1])
         yield [arm, str(len(own)), final, area, *needed, "" if arm == against else fewer]

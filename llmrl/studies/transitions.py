@@ -9,7 +9,7 @@ names the arm that is its prior without data, in the study's file.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from llmrl.core.overrides import ConfigError
-from llmrl.report import markdown
-from llmrl.report.compare_tables import between
+from llmrl.report.compare_tables import told
+from llmrl.report.result import ResultTable
 from llmrl.report.transitions import LEVELS, Arm, claim, common, needed, ratio
 from llmrl.run.load import RunInfo
 from llmrl.studies.study import Study, finished_cells
@@ -69,8 +69,8 @@ def _asks(run: RunInfo) -> bool:
     return prior["source"] != "uniform" and prior["control"] is None
 
 
-def table(arms: dict[str, Found], against: str) -> Iterator[str]:
-    """Markdown, and below it what may be claimed."""
+def transition_table(name: str, title: str, arms: dict[str, Found], against: str) -> ResultTable:
+    """Its notes say what may be claimed."""
     if against not in arms:
         there = ", ".join(arms) or "no arms"
         raise ConfigError(f"{against} has no finished seed of two sizes; there are {there}")
@@ -88,28 +88,27 @@ def table(arms: dict[str, Found], against: str) -> Iterator[str]:
         "ceiling, %",
     ]
     claims, rows = [], []
-    for name, own in arms.items():
+    for arm_name, own in arms.items():
         to, theirs = ([needed(arm.arm, level, arm.alone or 0.0) for level in LEVELS] for arm in (own, arms[against]))
         times = [""] * len(LEVELS)
-        if name != against:
+        if arm_name != against:
             a, b = common([own.arm, arms[against].arm])
             for i, level in enumerate(LEVELS):
                 r = ratio(a, b, level)
-                times[i] = "the prior alone is there" if to[i].alone or theirs[i].alone else _told(r)
-                claims.append(f"- {name}, {claim(a, b, r, to[i], theirs[i])}")
+                times[i] = "the prior alone is there" if to[i].alone or theirs[i].alone else told(r)
+                claims.append(f"{arm_name}, {claim(a, b, r, to[i], theirs[i])}")
         cells = [
-            name, str(len(own.arm.seeds)), f"{own.arm.sizes[0]:,.0f} to {own.arm.sizes[-1]:,.0f}",
-            f"{100 * own.arm.success_SN[:, -1].mean():.1f}", *(_told(n.transitions) for n in to), *times,
+            arm_name, str(len(own.arm.seeds)), f"{own.arm.sizes[0]:,.0f} to {own.arm.sizes[-1]:,.0f}",
+            f"{100 * own.arm.success_SN[:, -1].mean():.1f}", *(told(n.transitions) for n in to), *times,
             *(_percent(value) for value in (own.alone, own.limits["data/coverage"], own.limits["prior/ceiling"])),
         ]  # fmt: skip
         rows.append(cells)
-    yield from markdown.table(columns, rows)
-    yield ""
-    yield from claims
+    notes = []
     sampled = {name: own.arm.episodes for name, own in arms.items() if own.arm.episodes}
     if sampled:
-        told = ", ".join(f"{name} by {episodes}" for name, episodes in sampled.items())
-        yield f"- success is sampled, episodes a run: {told}; the intervals hold their noise"
+        arms_told = ", ".join(f"{name} by {episodes}" for name, episodes in sampled.items())
+        notes.append(f"success is sampled, episodes a run: {arms_told}; the intervals hold their noise")
+    return ResultTable(name, title, columns, rows, claims, notes)
 
 
 def draw(studies: Mapping[str, Mapping[str, Found]], out: Path) -> Path:
@@ -137,10 +136,6 @@ def _episodes(run: RunInfo) -> int:
 def _mean(values: list[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
-
-
-def _told(e: Any) -> str:
-    return f"{between(e.low, e.high)} ({between(e.interval_low, e.interval_high)})"
 
 
 def _percent(value: float | None) -> str:

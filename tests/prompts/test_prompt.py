@@ -93,3 +93,20 @@ def test_the_menu_is_shown_to_every_model_that_is_not_embedded() -> None:
         data = [f"data={GOLDEN}"] if learner.startswith("cql") else []
         assert compose([f"learner={learner}", *data]).prompt.id == "menu-1"
         assert compose([f"learner={learner}", *data, "prompt=plain"]).prompt.id == "plain-1"
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "{{ cycler.__init__.__globals__.os.popen(command).read() }}",
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{{ actions.__class__ }}{{ lipsum.__globals__ }}",
+        "{% for i in range(1000000000) %}{% endfor %}",
+    ],
+)
+def test_a_template_runs_no_code(attack: str, tmp_path: Path) -> None:
+    """It may come with the run of somebody else."""
+    trace = tmp_path / "trace"
+    with pytest.raises(ValueError, match=r"prompt 'mine'"):
+        prompt(attack.replace("command", f"'touch {trace}'")).render(STATE)
+    assert not trace.exists()

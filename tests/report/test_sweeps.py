@@ -134,18 +134,26 @@ def test_a_table_over_seeds_is_kept_and_stays(tmp_path: Path) -> None:
     for learner in ("dqn", "random"):
         overrides = [f"learner={learner}", "env=overcooked_tomato"]
         late = 0.2 if learner == "dqn" else 0.1
-        runs += make_runs(tmp_path, overrides, range(4), partial(_flat, late), 1000, 250)
+        runs += make_runs(tmp_path, overrides, range(5), partial(_flat, late), 1000, 250)
     runs += make_runs(tmp_path, ["learner=random"], [0], lambda seed: lambda t: 0.1, 1000, 250, status="failed")
     found = arms(runs)
     assert [(arm.label, len(arm.seeds), round(arm.success.low, 3)) for arm in found] == [
-        ("dqn", 4, 0.3), ("random", 4, 0.15)
+        ("dqn", 5, 0.4), ("random", 5, 0.2)
     ]  # fmt: skip
-    assert 0 <= found[0].success.interval_low < 0.3 < found[0].success.interval_high <= 0.6
+    assert 0 <= found[0].success.interval_low < 0.4 < found[0].success.interval_high < 1
+    assert not arms(runs[:4])[0].success.known
     files = keep(found, runs, tmp_path)
     before = [file.read_bytes() for file in files]
     assert keep(arms(runs[::-1]), runs[::-1], tmp_path) == files
     data = json.loads(files[1].read_text())
-    assert {group["label"]: len(group["seeds"]) for group in data["groups"]} == {"dqn": 4, "random": 4}
+    assert {group["label"]: len(group["seeds"]) for group in data["groups"]} == {"dqn": 5, "random": 5}
     assert data["not_complete"] == [f"{runs[-1].name} (failed)"]
-    assert "| dqn | 4 | 30% | " in files[0].read_text()
+    assert "| dqn | 5 | 40% | " in files[0].read_text()
     assert [file.read_bytes() for file in files] == before
+
+
+def test_a_table_of_few_seeds_says_that_it_has_no_interval(tmp_path: Path) -> None:
+    runs = make_runs(tmp_path, ["learner=dqn"], range(3), partial(_flat, 0.2), 1000, 250)
+    text, data = (file.read_text() for file in keep(arms(runs), runs, tmp_path))
+    assert "none from fewer than 5 seeds" in text
+    assert json.loads(data)["groups"][0]["success"]["interval_low"] is None

@@ -10,7 +10,9 @@ import pytest
 import yaml
 from studies.test_study import SMALL
 
-from llmrl.reproduce import find_work, reproduce, write_tables
+from llmrl.core.overrides import ConfigError
+from llmrl.reproduce import find_work, make_tables, plan, reproduce, write_tables
+from llmrl.studies.paper import SCALES, find_paper, paper_files
 from llmrl.studies.study import Study, study_files
 from scripts import control_models
 
@@ -23,24 +25,25 @@ def small(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "llmrl", "reproduce", *words]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+def run(*words: str, folder: Path, command: tuple[str, ...] = ("reproduce",)) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "llmrl", *command, *words], cwd=folder, capture_output=True, text=True)
 
 
 @pytest.mark.slow
 def test_what_is_there_is_not_run_again(small: Path) -> None:
-    assert run("small.yaml", "--list", folder=small).stdout == "small: 0 of 5 runs are complete\n"
+    assert run("small.yaml", "--list", folder=small).stdout == (
+        "small: 0 of 5 runs are complete, 5 are left; no complete run tells how long\n"
+    )
     first = run("small.yaml", "--seeds", "1", folder=small)
     assert first.returncode == 0, first.stderr
     assert "[3/3]" in first.stdout
     summaries = {p: p.stat().st_mtime_ns for p in small.glob("runs/small/*/summary.json")}
     assert len(summaries) == 3
     rest = run("small.yaml", "--jobs", "2", folder=small)
-    assert "small: 3 of 5 runs are complete" in rest.stdout
+    assert "small: 3 of 5 runs are complete, 2 are left: about " in rest.stdout
     assert "[2/2]" in rest.stdout
     again = run("small.yaml", folder=small)
-    assert "small: 5 of 5 runs are complete" in again.stdout
+    assert "small: 5 of 5 runs are complete\n" in again.stdout
     assert "[1/" not in again.stdout
     assert {p: p.stat().st_mtime_ns for p in summaries} == summaries
     assert len(list(small.glob("runs/small/*/summary.json"))) == 5
@@ -60,8 +63,8 @@ def test_what_fails_is_named_and_the_rest_is_run(small: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["salat"], "salat: no such study; did you mean salad"),
-        (["salad", "--only", "nobody"], "salad has no arm nobody; there are dqn"),
+        (["salat"], "salat: no such paper or study; did you mean salad"),
+        (["salad", "--only", "nobody"], "--only nobody: salad has no such table or arm; there are the tables salad"),
     ],
 )
 def test_mistakes_are_named(words: list[str], said: str, tmp_path: Path) -> None:
@@ -87,16 +90,97 @@ def test_what_learns_from_data_has_its_own_table(small: Path, monkeypatch: pytes
     work = find_work(study, small / "runs" / "small")
     assert (len(work.left), len(work.cells)) == (4, 4)
     monkeypatch.setattr("llmrl.run.provenance.git_state", lambda: {"commit": "a" * 40, "dirty": False})
-    assert reproduce([work], small / "runs", 1, print) == []
+    assert reproduce(find_paper("small.yaml"), [work], small / "runs", 1, print) == []
     assert find_work(study, small / "runs" / "small").left == []
-    assert (small / "runs" / "tables" / "small.md").read_text().startswith("| arm | seeds | sizes |")
-    assert (small / "runs" / "tables" / "small.png").stat().st_size > 1000
+    assert "| arm | seeds | sizes |" in (small / "runs" / "tables" / "small" / "tables.md").read_text()
+    assert (small / "runs" / "tables" / "small" / "small.png").stat().st_size > 1000
 
 
 def test_a_table_that_cannot_be_made_is_told(small: Path) -> None:
     said: list[str] = []
-    assert write_tables(Study.read(small / "small.yaml"), small / "runs", small / "tables", said.append) == []
-    assert said[0].startswith("no table of two against random: no complete run of random")
+    assert write_tables(find_paper(str(small / "small.yaml")), small / "runs", said.append) == []
+    assert said[0].startswith("no table of two: no complete run of random")
+
+
+PAPER = {
+    "title": "A paper",
+    "paper": "Somebody (2026)",
+    "differs": ["It is small."],
+    "published": [
+        {"of": "success", "value": "42 %", "source": "its table 1", "kind": "paper"},
+        {"of": "time", "source": "no source gives it", "kind": "paper"},
+    ],
+    "tables": {"one": {"study": "small.yaml", "arms": ["random", "two"], "against": "random"}},
+    "scales": {"smoke": {"seeds": 1, "set": ["env_steps=8"]}},
+}
+
+
+@pytest.fixture
+def paper(small: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(small)
+    monkeypatch.setattr("llmrl.run.provenance.git_state", lambda: {"commit": "a" * 40, "dirty": False})
+    file = small / "paper.yaml"
+    file.write_text(yaml.safe_dump(PAPER, sort_keys=False))
+    return file
+
+
+def test_a_paper_runs_the_arms_of_its_tables_at_its_scale(paper: Path) -> None:
+    found = find_paper("paper.yaml", "smoke", ["env.max_decisions=4"])
+    (work,) = plan(found, Path("runs"))
+    assert [cell.arm for cell in work.left] == ["random", "two"]
+    assert reproduce(found, [work], Path("runs"), 1, print) == []
+    (again,) = plan(found, Path("runs"))
+    assert again.left == []
+    steps = {row.overrides[-1]: row for row in again.cells}
+    assert all({"env_steps=8", "env.max_decisions=4"} <= set(cell.overrides) for cell in steps.values())
+    text = Path("runs/tables/paper/tables.md").read_text()
+    for said in ("# A paper", "| success | 42 % |", "| time | not available |", "- It is small.", "| random | 1 |"):
+        assert said in text
+    (laptop,) = plan(find_paper("paper.yaml"), Path("runs"))
+    assert len(laptop.left) == 3
+    (only,) = plan(find_paper("paper.yaml"), Path("runs"), ["two"])
+    assert {cell.arm for cell in only.left} == {"two"}
+
+
+@pytest.mark.parametrize("suffix", [".md", ".csv", ".tex"])
+def test_a_table_is_written_in_the_form_of_its_file(paper: Path, suffix: str) -> None:
+    found = find_paper("paper.yaml", "smoke")
+    reproduce(found, plan(found, Path("runs")), Path("runs"), 1, print)
+    done = run("table", "paper.yaml", "--scale", "smoke", "--out", f"t{suffix}", command=(), folder=paper.parent)
+    assert done.returncode == 0, done.stderr
+    text = Path(f"t{suffix}").read_text()
+    assert {".md": "| random | 1 |", ".csv": "one,random,1,", ".tex": "random & 1 & "}[suffix] in text
+    (table,) = make_tables(found, Path("runs"), print)
+    assert table.columns[0] == "arm"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"tablez": {}}, "unknown keys tablez"),
+        ({"tables": {"one": {"study": "small.yaml", "against": "nobody"}}}, "tables.one: nobody is none of random"),
+        ({"tables": {"one": {"study": "small.yaml", "kind": "pie"}}}, "tables.one.kind: pie is none of curves"),
+        ({"published": [{"of": "a", "source": "b", "kind": "hearsay"}]}, "hearsay is none of paper, code"),
+    ],
+)
+def test_a_paper_with_a_mistake_says_where(paper: Path, changes: dict[str, object], said: str) -> None:
+    paper.write_text(yaml.safe_dump(PAPER | changes))
+    with pytest.raises(ConfigError, match=said):
+        find_paper("paper.yaml")
+
+
+@pytest.mark.parametrize("name", paper_files())
+@pytest.mark.parametrize("scale", SCALES)
+def test_ours_can_be_planned_at_their_scales(name: str, scale: str, tmp_path: Path) -> None:
+    scales = {"laptop", *yaml.safe_load(paper_files()[name].read_text())["scales"]}
+    assert "smoke" in scales
+    if scale not in scales:
+        with pytest.raises(ConfigError, match="has no such scale"):
+            find_paper(name, scale)
+        return
+    found = find_paper(name, scale)
+    assert found.tables
+    assert all(table.arms for table in found.tables)
 
 
 def test_every_model_that_a_study_names_is_built() -> None:

@@ -13,7 +13,7 @@ from llmrl.studies import transitions
 from llmrl.studies.quality import quality
 from llmrl.studies.runner import collect_missing, run_cell, run_study
 from llmrl.studies.study import Cell, Study, find_study, study_files
-from llmrl.studies.table import table
+from llmrl.studies.table import curve_table
 
 FILES = [*study_files().values()]
 SMALL = {
@@ -95,11 +95,11 @@ def test_a_table_has_a_row_for_each_arm_that_was_run(tmp_path: Path, monkeypatch
     small = Study.read(written(tmp_path))
     for cell in small.cells(["random", "two"]):
         run_cell(cell, tmp_path / "runs", own_cache=False)
-    head, rule, *rows = table(small, tmp_path / "runs", "random")
-    assert head.count("|") == rule.count("|") == rows[0].count("|")
-    assert [[cell.strip() for cell in row.split("|")][1:3] for row in rows] == [["random", "2"], ["two", "1"]]
+    found = curve_table("small", "Small", small, tmp_path / "runs", "random")
+    assert {len(row) for row in found.rows} == {len(found.columns)}
+    assert [row[:2] for row in found.rows] == [["random", "2"], ["two", "1"]]
     with pytest.raises(ConfigError, match="no complete run of four"):
-        list(table(small, tmp_path / "runs", "four"))
+        curve_table("small", "Small", small, tmp_path / "runs", "four")
 
 
 def test_a_run_that_fails_is_told_and_does_not_stop_the_others(tmp_path: Path) -> None:
@@ -179,14 +179,16 @@ def test_an_offline_study_collects_runs_and_is_told(tmp_path: Path, monkeypatch:
     }
     assert arms["bc"].alone is not None
     assert arms["cql"].alone is None
-    lines = list(transitions.table(arms, "cql"))
-    assert [line.split(" | ")[0] for line in lines[2:4]] == ["| cql", "| bc"]
-    assert lines[-1].startswith("- bc, to 95 %: no claim")
+    found = transitions.transition_table("small", "Small", arms, "cql")
+    assert [row[0] for row in found.rows] == ["cql", "bc"]
+    assert found.claims[-1].startswith("bc, to 95 %: no claim")
     assert transitions.draw({"a": arms, "b": arms}, tmp_path / "figure.png").stat().st_size > 1000
     shutil.rmtree(next((tmp_path / "runs").glob("*-random-*")))
     unmeasured = transitions.found(plan, tmp_path / "runs")
-    assert all("was not measured" in line for line in list(transitions.table(unmeasured, "cql"))[-3:])
+    assert all(
+        "was not measured" in note for note in transitions.transition_table("", "", unmeasured, "cql").notes[-3:]
+    )
     with pytest.raises(ConfigError, match=r"arms.bc: alone: nobody is none of cql, bc"):
         Study.read(written(tmp_path, arms={"cql": ["learner=cql"], "bc": {"alone": "nobody", "set": ["learner=bc"]}}))
     with pytest.raises(ConfigError, match="iql has no finished seed"):
-        list(transitions.table(arms, "iql"))
+        transitions.transition_table("", "", arms, "iql")
