@@ -9,7 +9,7 @@ import typer
 
 from llmrl.cli.completion import run_names
 from llmrl.cli.reproduce import Scale
-from llmrl.cli.shell import explained
+from llmrl.cli.shell import explain_errors
 
 
 def report(
@@ -29,7 +29,7 @@ def report(
     ] = Path("runs"),
 ) -> None:
     """Write one HTML page that needs no other file: claims, tables, figures, costs, commands and provenance."""
-    with explained():
+    with explain_errors():
         from functools import partial
 
         from llmrl.report.html import write_report

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from llmrl.cli.reproduce import Scale
-from llmrl.cli.shell import explained
+from llmrl.cli.shell import explain_errors
 
 
 def table(
@@ -27,7 +27,7 @@ def table(
     runs: Annotated[Path, typer.Option("--runs", help="Holds a folder of runs for each study.")] = Path("runs"),
 ) -> None:
     """Print or write the tables of a paper, from its complete runs. Nothing is run."""
-    with explained():
+    with explain_errors():
         from functools import partial
 
         from llmrl.report.result import refuse_form, write_results
