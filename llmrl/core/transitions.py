@@ -31,7 +31,7 @@ class Transition:
         return asdict(self)
 
     @classmethod
-    def restored(cls, saved: Mapping[str, Any]) -> Transition:
+    def from_saved(cls, saved: Mapping[str, Any]) -> Transition:
         return cls(
             **{
                 **saved,

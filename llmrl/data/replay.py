@@ -62,7 +62,7 @@ class NStepWindow:
 
     def restore(self, saved: Sequence[Mapping[str, Any]]) -> None:
         self._open = {}
-        for t in map(Transition.restored, saved):
+        for t in map(Transition.from_saved, saved):
             self._open.setdefault(t.env, deque()).append(t)
 
     def _reduce(self, window: deque[Transition]) -> NStep:

@@ -65,7 +65,7 @@ class Pipeline(Rollout):
         self._turn = saved["turn"]
         self._waiting = [
             [
-                _Taken(Transition.restored(t["transition"]), None if t["expert"] is None else frozenset(t["expert"]))
+                _Taken(Transition.from_saved(t["transition"]), None if t["expert"] is None else frozenset(t["expert"]))
                 for t in half
             ]
             for half in saved["waiting"]

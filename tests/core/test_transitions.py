@@ -14,7 +14,7 @@ CUT = Transition(3, HALL, 1, -0.5, 2, False, True, HALL, GIVEN, GIVEN)
 
 
 def test_what_is_saved_is_restored() -> None:
-    again = Transition.restored(CUT.save())
+    again = Transition.from_saved(CUT.save())
     assert (again.env, again.state, again.action, again.reward, again.next_state) == (3, HALL, 1, -0.5, HALL)
     for found in (again.candidates, again.next_candidates):
         assert found is not None
@@ -25,4 +25,4 @@ def test_what_is_saved_is_restored() -> None:
 def test_a_checkpoint_of_a_version_that_kept_no_candidates_is_read() -> None:
     saved = CUT.save()
     del saved["candidates"]
-    assert Transition.restored(saved).candidates is None
+    assert Transition.from_saved(saved).candidates is None
