@@ -69,6 +69,8 @@ WRONG: list[list[str]] = [
     ["reproduce", "--verify"],
     ["table", "salat"],
     ["table", "salad", "--out", "salad.pdf"],
+    ["report", "nosuch"],
+    ["report", "random", "--out", "report.pdf"],
     ["reproduce", "salad", "--only", "nobody"],
     ["evaluate"],
     ["evaluate", "nosuch"],
