@@ -112,9 +112,11 @@ def _verify(file: Path | None, wanted: bool, only: list[str], names: list[str]) 
 
 
 def _list_names() -> None:
+    from textwrap import fill
+
     from llmrl.studies.paper import find_paper, paper_files
     from llmrl.studies.study import study_files
 
     for name in paper_files():
         typer.echo(f"{name:12} {find_paper(name).title}")
-    typer.echo(f"studies: {', '.join(study_files())}")
+    typer.echo(fill(f"studies: {', '.join(study_files())}", 80, subsequent_indent="  ", break_on_hyphens=False))
