@@ -60,10 +60,11 @@ def find_work(study: Study, runs: Path, arms: list[str] | None = None, seeds: in
     cells = list(study.cells(arms, seeds))
     missing: dict[str, str] = {}
     left: list[Cell] = []
+    seen: set[str] = set()  # arms may be the same run, where settings are changed for all
     if all(parse_order(words)[0].out.exists() for words in study.collect):
         for arm in dict.fromkeys(cell.arm for cell in cells):
             try:
-                left += unfinished([cell for cell in cells if cell.arm == arm], runs)
+                left += unfinished([cell for cell in cells if cell.arm == arm], runs, seen)
             except ConfigError as error:
                 missing[arm] = str(error)
         left = [cell for cell in cells if cell in left]
@@ -149,7 +150,7 @@ def draw_figures(paper: Paper, runs: Path, out: Path, suffix: str = ".png") -> l
             if spec.kind == "transitions" and (arms := transitions.found(study, folder, spec.arms)):
                 drawn.append(transitions.draw({study.title: arms}, out / f"{spec.name}{suffix}"))
             elif spec.kind == "curves":
-                done = [run for own in finished(study, folder, spec.arms).values() for run in own]
+                done = [run for own in finished(study, folder, spec.arms, known_alone=True).values() for run in own]
                 drawn += [curve(done, out / f"{spec.name}{suffix}", "eval/success", "env_steps")] if done else []
             if spec.kind == "curves" and study.figure == "quality":
                 figure = draw_quality(study, spec.arms, folder, out / f"{spec.name}_quality{suffix}")
@@ -171,10 +172,11 @@ def report_on_paper(paper: Paper, runs: Path, command: str, tell: Tell) -> Repor
         ]
     shown: dict[str, list[RunInfo]] = {}
     for name, study in paper.studies.items():
-        for arm, done in finished(study, runs / name, paper.arms(name)).items():
+        for arm, done in finished(study, runs / name, paper.arms(name), known_alone=True).items():
             shown[arm if len(paper.studies) == 1 else f"{name}: {arm}"] = done
     published = [(p.of, p.value or "not available", f"{p.source} ({p.kind})") for p in paper.published]
-    about = " ".join(filter(None, [paper.about.strip(), f"Paper: {paper.paper}." if paper.paper else ""]))
+    changed = f"Every run has also {' '.join(paper.changes)}." if paper.changes else ""
+    about = " ".join(filter(None, [paper.about.strip(), f"Paper: {paper.paper}." if paper.paper else "", changed]))
     return Report(paper.title, about, tables, figures, shown, command, paper.differs, published)
 
 
@@ -186,7 +188,9 @@ def export_paper(paper: Paper, scale: str, runs: Path, out: Path, tell: Tell) ->
     page = report_on_paper(paper, runs, command, tell)
     done: dict[str, Sequence[RunInfo]] = {}
     for name, study in paper.studies.items():
-        done[name] = [run for own in finished(study, runs / name, paper.arms(name)).values() for run in own]
+        done[name] = [
+            run for own in finished(study, runs / name, paper.arms(name), known_alone=True).values() for run in own
+        ]
     about = {"paper": paper.name, "scale": scale, "settings": paper.changes}
     count = pack(about, done, page.html(), None, out)
     return f"{out}: {count} runs, {decimal(out.stat().st_size)}; `llmrl reproduce --from {out} --verify` repeats them"
@@ -211,7 +215,7 @@ def report_on_runs(found: Sequence[RunInfo], command: str) -> Report:
 
 def _table(study: Study, spec: TableSpec, folder: Path, tell: Tell) -> ResultTable:
     if spec.kind == "curves":
-        against = spec.against or next(iter(finished(study, folder, spec.arms)), "")
+        against = spec.against or next(iter(finished(study, folder, spec.arms, known_alone=True)), "")
         return curve_table(spec.name, spec.title, study, folder, against, spec.arms)
     if spec.kind == "transitions":
         from llmrl.studies import transitions
@@ -249,7 +253,7 @@ def _estimate(study: Study, runs: Path, left: Sequence[Cell]) -> float | None:
     known = {run.summary["run_id"] for run in load_runs(runs) if run.status == "complete"} if runs.is_dir() else set()
     if not known or not left:
         return None
-    for arm, done in finished(study, runs, list({cell.arm for cell in left})).items():
+    for arm, done in finished(study, runs, list({cell.arm for cell in left}), known_alone=True).items():
         took[arm] = [run.cost["seconds"] for run in done if "seconds" in run.cost]
     every = [seconds for all_of_one in took.values() for seconds in all_of_one]
     if not every:

@@ -111,6 +111,7 @@ MORE = {  # name -> a preset, and what is other than there
     "blind": ("dqn_prior scored", BLIND | {"prior.calibrate": "pmi"}),
     "blind, generated": ("dqn_prior generated", BLIND),
     "blind, oracle": ("dqn_prior oracle", BLIND),
+    "blind, copier": ("dqn_prior copied", BLIND),
     "blind target": ("dqn_prior generated", {"prior.target.uniform": "true"}),
     "blind evaluation": ("cql_prior generated", {"prior.evaluation.uniform": "true"}),
     "counts of all": ("dqn_prior generated", {"prior.target.k": "null"}),

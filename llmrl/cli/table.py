@@ -30,6 +30,7 @@ def table(
     with explain_errors():
         from functools import partial
 
+        from llmrl.core.overrides import ConfigError
         from llmrl.report.result import refuse_form, write_results
         from llmrl.report.select import filters_of
         from llmrl.reproduce import head, make_tables
@@ -40,7 +41,10 @@ def table(
         if out is not None:
             refuse_output("--out", out)
             refuse_form(out)
-        for name in (word for word in arguments if word not in settings):
+        names = [word for word in arguments if word not in settings]
+        if out is not None and len(names) > 1:
+            raise ConfigError(f"--out {out}: one file takes the tables of one name, and there are {len(names)}")
+        for name in names:
             paper = find_paper(name, scale.value, settings)
             tables = make_tables(paper, runs, partial(typer.echo, err=True))
             if out is not None and tables:

@@ -15,6 +15,7 @@ import hashlib
 import json
 import re
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ from llmrl.config.compose import check
 from llmrl.core.files import to_json
 from llmrl.core.overrides import ConfigError
 from llmrl.run.load import RunInfo
+from llmrl.schema.kinds import OLD_TARGETS
 from llmrl.train import train
 
 Tell = Callable[[str], None]
@@ -131,7 +133,7 @@ def unpack(file: Path, root: Path) -> dict[str, Any]:
             return manifest
     except ConfigError:
         raise
-    except (OSError, zipfile.BadZipFile, ValueError, EOFError, NotImplementedError) as error:
+    except (OSError, zipfile.BadZipFile, zlib.error, ValueError, EOFError, RuntimeError) as error:
         raise ConfigError(f"{file}: it cannot be read as a ZIP file ({error})") from None
 
 
@@ -148,7 +150,7 @@ def _write(parcel: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> No
 
 def _repeat(run: RunInfo, root: Path) -> Verdict:
     config = run.config
-    own = [part for part in PARTS if isinstance(config.get(part), dict) and _names_code(config[part])]
+    own = [part for part in PARTS if _names_code(part, config.get(part))]
     if own:
         return Verdict(run.name, None, f"{', '.join(own)} names code that does not come with llmrl")
     if config.get("data") is not None:
@@ -165,9 +167,10 @@ def _repeat(run: RunInfo, root: Path) -> Verdict:
     return Verdict(run.name, not differing, ", ".join(differing))
 
 
-def _names_code(part: dict[str, Any]) -> bool:
-    target = part.get("_target_")
-    return target is not None and not str(target).startswith("llmrl.")
+def _names_code(part: str, settings: Any) -> bool:
+    """Whether a part says what is to be imported, other than by a name that stands for one of llmrl's kinds."""
+    target = settings.get("_target_") if isinstance(settings, dict) else None
+    return target is not None and str(target) not in OLD_TARGETS.get(part, {})
 
 
 def _bytes(path: Path) -> bytes | None:

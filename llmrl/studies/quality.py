@@ -45,7 +45,7 @@ def draw_quality(study: Study, wanted: list[str], runs: Path, out: Path, against
 
     `against`: the arm without a prior, drawn as a line.
     """
-    arms = finished(study, runs, wanted)
+    arms = finished(study, runs, wanted, known_alone=True)
     found: dict[str, list[tuple[str, float, Estimate, Estimate]]] = {}
     line = None
     for arm, own in arms.items():

@@ -54,9 +54,18 @@ def run_cell(cell: Cell, runs: Path, own_cache: bool) -> None:
     train(cell.compose(*cache, f"paths.runs={runs}", "progress=false"))
 
 
-def unfinished(cells: Sequence[Cell], runs: Path) -> list[Cell]:
-    """The cells that have no complete run in `runs`. Raises ConfigError for one that cannot be composed."""
-    return [cell for cell, cfg in compose_cells(cells) if not is_complete(identify_run(cfg).folder(runs))]
+def unfinished(cells: Sequence[Cell], runs: Path, seen: set[str]) -> list[Cell]:
+    """The cells that have no complete run in `runs`, each run once. Raises ConfigError for one that cannot be composed.
+
+    `seen` holds the ids of runs that are wanted already, and gains those of `cells`.
+    """
+    left = []
+    for cell, cfg in compose_cells(cells):
+        identity = identify_run(cfg)
+        if identity.id not in seen and not is_complete(identity.folder(runs)):
+            left.append(cell)
+        seen.add(identity.id)
+    return left
 
 
 def collect_missing(words: list[str], runs: Path, tell: Callable[[str], None]) -> str:

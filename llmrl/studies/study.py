@@ -114,7 +114,14 @@ class Study:
         )
 
     def changed(self, overrides: Sequence[str], seeds: int | None = None) -> Study:
-        """The study with more overrides in every cell, and with fewer seeds."""
+        """The study with more overrides in every cell, and with fewer seeds.
+
+        Raises ConfigError for another environment than that of the data it collects.
+        """
+        if self.collect and (other := [o for o in overrides if o.startswith(("env=", "env."))]):
+            raise ConfigError(
+                f"{other[0]}: {self.name} learns from data of its own environment; copy its file, and change `collect`"
+            )
         return replace(
             self, also=[*self.also, *overrides], seeds=self.seeds if seeds is None else min(seeds, self.seeds)
         )
@@ -149,20 +156,33 @@ def compose_cells(cells: Iterable[Cell]) -> Iterator[tuple[Cell, DictConfig]]:
         yield cell, cfg
 
 
-def finished_cells(study: Study, runs: Path, only: list[str] | None = None) -> Iterator[tuple[Cell, RunInfo]]:
-    """The cells that have a complete run in `runs`, wherever it lies there, with the run."""
+def finished_cells(
+    study: Study, runs: Path, only: list[str] | None = None, *, known_alone: bool = False
+) -> Iterator[tuple[Cell, RunInfo]]:
+    """The cells that have a complete run in `runs`, wherever it lies there, with the run.
+
+    `known_alone` leaves out the arms whose model or data are not on this machine. Else they raise ConfigError.
+    """
     from llmrl.run.load import load_runs
 
     found = {run.summary["run_id"]: run for run in load_runs(runs) if run.status == "complete"}
-    for cell, cfg in compose_cells(study.cells(only)):
-        if (run := found.get(identify_run(cfg).id)) is not None:
-            yield cell, run
+    cells = list(study.cells(only))
+    for arm in dict.fromkeys(cell.arm for cell in cells):
+        try:
+            own = [(cell, identify_run(cfg).id) for cell, cfg in compose_cells(c for c in cells if c.arm == arm)]
+        except ConfigError:
+            if not known_alone:
+                raise
+            continue
+        yield from ((cell, found[run_id]) for cell, run_id in own if run_id in found)
 
 
-def finished(study: Study, runs: Path, only: list[str] | None = None) -> dict[str, list[RunInfo]]:
+def finished(
+    study: Study, runs: Path, only: list[str] | None = None, *, known_alone: bool = False
+) -> dict[str, list[RunInfo]]:
     """Arm -> its complete runs, by seed; arms that have none, and that are not among `only`, are left out."""
     arms: dict[str, list[RunInfo]] = {}
-    for cell, run in finished_cells(study, runs, only):
+    for cell, run in finished_cells(study, runs, only, known_alone=known_alone):
         arms.setdefault(cell.arm, []).append(run)
     return arms
 

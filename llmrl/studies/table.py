@@ -22,7 +22,7 @@ def curve_table(
 
     Decisions are medians of seeds, with their interval; what is censored is printed as a bound.
     """
-    arms = finished(study, runs, None if only is None else [*only, against])
+    arms = finished(study, runs, None if only is None else [*only, against], known_alone=True)
     if against not in arms:
         raise ConfigError(f"no complete run of {against} in {runs}; there are runs of {', '.join(arms) or 'no arm'}")
     steps = [f"decisions to {100 * level:.0f} %" for level in LEVELS]

@@ -38,7 +38,7 @@ class Found:
 def found(study: Study, runs: Path, names: list[str] | None = None) -> dict[str, Found]:
     """Arms by name, those that have a seed with at least two sizes."""
     cells: dict[str, dict[int, dict[int, RunInfo]]] = defaultdict(lambda: defaultdict(dict))
-    for cell, run in finished_cells(study, runs):
+    for cell, run in finished_cells(study, runs, known_alone=True):
         cells[cell.arm][cell.seed][cell.size or 0] = run
     alone = {name: arm.get("alone") for name, arm in study.arms.items()}
     out = {}

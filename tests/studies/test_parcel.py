@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -23,20 +24,28 @@ STUDY = {
 }
 
 
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("packed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("LLMRL_CACHE", str(folder / "mine.sqlite3"))
+        patch.setattr("llmrl.run.provenance.git_state", lambda: {"commit": "a" * 40, "dirty": False})
+        Path("small.yaml").write_text(yaml.safe_dump(STUDY))
+        paper = find_paper("small.yaml")
+        assert reproduce(paper, plan(paper, Path("runs")), Path("runs"), 1, print) == []
+        assert "2 runs" in export_paper(paper, "laptop", Path("runs"), Path("small.zip"), print)
+        with pytest.raises(ConfigError, match="it exists and is left as it is"):
+            export_paper(paper, "laptop", Path("runs"), Path("small.zip"), print)
+    return folder / "small.zip"
+
+
 @pytest.fixture
-def parcel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def parcel(packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file on another machine."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("LLMRL_CACHE", str(tmp_path / "mine.sqlite3"))
-    monkeypatch.setattr("llmrl.run.provenance.git_state", lambda: {"commit": "a" * 40, "dirty": False})
-    Path("small.yaml").write_text(yaml.safe_dump(STUDY))
-    paper = find_paper("small.yaml")
-    assert reproduce(paper, plan(paper, Path("runs")), Path("runs"), 1, print) == []
-    said = export_paper(paper, "laptop", Path("runs"), Path("small.zip"), print)
-    assert "2 runs" in said
-    with pytest.raises(ConfigError, match="it exists and is left as it is"):
-        export_paper(paper, "laptop", Path("runs"), Path("small.zip"), print)
     monkeypatch.setenv("LLMRL_CACHE", str(tmp_path / "elsewhere" / "theirs.sqlite3"))
-    return Path("small.zip").resolve()
+    return Path(shutil.copy(packed, tmp_path))
 
 
 def changed(parcel: Path, change: Callable[[dict[str, bytes]], None]) -> Path:
@@ -85,16 +94,25 @@ def test_a_run_that_was_made_up_differs(parcel: Path) -> None:
     assert verdicts == {"random": (False, "metrics.jsonl"), "prior_only": (True, "")}
 
 
-def test_code_of_somebody_else_is_not_run(parcel: Path) -> None:
+@pytest.mark.parametrize(
+    ("part", "target"),
+    [
+        ("learner", "os.system"),
+        ("env", "llmrl.lm.serve.os.system"),
+        ("lm", "llmrl.core.files.publish"),
+        ("prior", "x.Y"),
+    ],
+)
+def test_code_of_somebody_else_is_not_run(parcel: Path, part: str, target: str) -> None:
     def attack(members: dict[str, bytes]) -> None:
         name = a_run(members, "config.yaml")
         config = yaml.safe_load(members[name])
-        config["learner"] = {"_target_": "os.system", "name": "random", "command": "touch trace"}
+        config[part] = {"_target_": target, "name": "random", "command": "touch trace"}
         resealed(members, name, yaml.safe_dump(config).encode())
 
-    verdicts = {v.name.split("-")[1]: v for v in verify(changed(parcel, attack), [], print)}
+    verdicts = {v.name.split("-")[1]: v for v in verify(changed(parcel, attack), ["-random-"], print)}
     assert verdicts["random"].agree is None
-    assert "learner names code" in verdicts["random"].why
+    assert f"{part} names code" in verdicts["random"].why
     assert not Path("trace").exists()
 
 
