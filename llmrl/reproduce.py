@@ -6,7 +6,7 @@ complete is not run again, and a run that was cut short goes on from its checkpo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +20,11 @@ from llmrl.core.overrides import ConfigError
 from llmrl.report import markdown
 from llmrl.report.html import Figure, Report
 from llmrl.report.result import ResultTable, write_results
-from llmrl.run.load import RunInfo, load_runs
+from llmrl.run.load import RunInfo
 from llmrl.studies.judge import Judgement, judge_all
 from llmrl.studies.paper import Paper, TableSpec
 from llmrl.studies.runner import collect_missing, run_study, unfinished
-from llmrl.studies.study import Cell, Study, finished
+from llmrl.studies.study import Cell, Results, Study, find_results
 from llmrl.studies.table import curve_table
 
 Tell = Callable[[str], None]
@@ -40,37 +40,37 @@ class Work:
     left: list[Cell]
     missing: dict[str, str]  # arm -> what it needs and is not there, such as a model that is still to be made
     seconds: float | None  # that the cells left will take, one at a time; None where no run is there to tell
+    is_judged: bool = False  # trained agents are evaluated in other games, too
 
     def lines(self, jobs: int) -> Iterator[str]:
         """The plan, for a person."""
         done = len(self.cells) - len(self.left) - sum(cell.arm in self.missing for cell in self.cells)
         text = f"{self.study.name}: {done} of {len(self.cells)} runs are complete"
         if self.left:
-            text += f", {len(self.left)} are left"
-            text += (
-                "; no complete run tells how long" if self.seconds is None else f": {_duration(self.seconds / jobs)}"
-            )
+            took = "; no complete run tells how long" if self.seconds is None else f": {_duration(self.seconds / jobs)}"
+            text += f", {len(self.left)} are left{took}"
         yield text
         for arm, why in self.missing.items():
             yield f"  {arm} cannot run: {why.partition(';')[0]}"
 
 
-def find_work(study: Study, runs: Path, arms: list[str] | None = None, seeds: int | None = None) -> Work:
+def find_work(
+    study: Study, runs: Path, arms: list[str] | None = None, seeds: int | None = None, is_judged: bool = False
+) -> Work:
     """Raises ConfigError for an arm that the study lacks. Data sets that are not there yet make all of it left."""
     cells = list(study.cells(arms, seeds))
+    if not _has_data(study):
+        return Work(study, runs, cells, cells, {}, None, is_judged)
     missing: dict[str, str] = {}
-    left: list[Cell] = []
+    left: set[int] = set()
     seen: set[str] = set()  # arms may be the same run, where settings are changed for all
-    if all(parse_order(words)[0].out.exists() for words in study.collect):
-        for arm in dict.fromkeys(cell.arm for cell in cells):
-            try:
-                left += unfinished([cell for cell in cells if cell.arm == arm], runs, seen)
-            except ConfigError as error:
-                missing[arm] = str(error)
-        left = [cell for cell in cells if cell in left]
-    else:
-        left = cells
-    return Work(study, runs, cells, left, missing, _estimate(study, runs, left))
+    for arm in dict.fromkeys(cell.arm for cell in cells):
+        try:
+            left |= set(map(id, unfinished([cell for cell in cells if cell.arm == arm], runs, seen)))
+        except ConfigError as error:
+            missing[arm] = str(error)
+    in_order = [cell for cell in cells if id(cell) in left]
+    return Work(study, runs, cells, in_order, missing, _estimate(study, runs, in_order), is_judged)
 
 
 def plan(paper: Paper, runs: Path, only: Sequence[str] | None = None, seeds: int | None = None) -> list[Work]:
@@ -85,39 +85,62 @@ def plan(paper: Paper, runs: Path, only: Sequence[str] | None = None, seeds: int
             )
     work = []
     for name, study in paper.studies.items():
-        wanted = paper.arms(name) if not only else paper.arms(name, [n for n in only if n in tables])
-        wanted += [arm for arm in paper.arms(name) if only and arm in only and arm not in wanted]
-        if wanted:
-            work.append(find_work(study, runs / name, wanted, seeds))
+        named = [t for t in paper.tables if t.study == name and (not only or t.name in only)]
+        shown = {arm for table in named for arm in table.arms} | set(only or [])
+        if wanted := [arm for arm in paper.arms(name) if arm in shown]:
+            is_judged = any(table.kind in ("games", "matrix") for table in named)
+            work.append(find_work(study, runs / name, wanted, seeds, is_judged))
     return work
 
 
 def reproduce(paper: Paper, work: Sequence[Work], runs: Path, jobs: int, tell: Tell) -> list[str]:
-    """Does what is left, and writes the tables. Returns what failed, a line each."""
-    failed = []
+    """Does what is left, and writes the tables. Returns what failed, a line each; it stops nothing else."""
+    failed: list[str] = []
     for each in work:
-        study = each.study
-        for words in study.collect:
-            tell(collect_missing(words, each.runs, tell))
-        arms = list(dict.fromkeys(cell.arm for cell in each.cells))
-        found = find_work(study, each.runs, arms, max(cell.seed for cell in each.cells) + 1)
-        failed += [f"{study.name}, {arm}: {why}" for arm, why in found.missing.items()]
-        for cell, error in run_study(study, found.left, each.runs, jobs, tell):
-            failed.append(f"{study.name}, {cell.arm} seed {cell.seed}: {error}")
-        if any(t.study == study.name and t.kind in ("games", "matrix") for t in paper.tables):
-            for planned, wrong in judge_all(Judgement(study, each.runs, tell), jobs, tell):
-                failed.append(f"{study.name}, {planned.run.name}: {wrong}")
+        try:
+            failed += _do(each, jobs, tell)
+        except ValueError as error:
+            failed.append(f"{each.study.name}: {error}")
     for path in write_tables(paper, runs, tell):
         tell(str(path))
     return failed
 
 
-def make_tables(paper: Paper, runs: Path, tell: Tell) -> list[ResultTable]:
+def _do(work: Work, jobs: int, tell: Tell) -> Iterator[str]:
+    study = work.study
+    if not _has_data(study):
+        for words in study.collect:
+            tell(collect_missing(words, work.runs, tell))
+        arms = list(dict.fromkeys(cell.arm for cell in work.cells))
+        work = find_work(study, work.runs, arms, max(cell.seed for cell in work.cells) + 1, work.is_judged)
+    yield from (f"{study.name}, {arm}: {why}" for arm, why in work.missing.items())
+    for cell, error in run_study(study, work.left, work.runs, jobs, tell):
+        yield f"{study.name}, {cell.arm} seed {cell.seed}: {error}"
+    if work.is_judged:
+        for planned, wrong in judge_all(Judgement(study, work.runs, tell), jobs, tell):
+            yield f"{study.name}, {planned.run.name}: {wrong}"
+
+
+def _has_data(study: Study) -> bool:
+    return all(parse_order(words)[0].out.exists() for words in study.collect)
+
+
+def read_results(paper: Paper, runs: Path) -> dict[str, Results]:
+    """The complete runs of each study of the paper, of the arms that its tables show."""
+    found = {}
+    for name, study in paper.studies.items():
+        arms = paper.arms(name)
+        alone = [arm["alone"] for arm in study.arms.values() if "alone" in arm]  # said beside an arm, not a row
+        found[name] = find_results(study, runs / name, list(dict.fromkeys([*arms, *alone])))
+    return found
+
+
+def make_tables(paper: Paper, results: Mapping[str, Results], runs: Path, tell: Tell) -> list[ResultTable]:
     """The tables that finished runs allow. `tell` hears which cannot be made, and why."""
     tables = []
     for spec in paper.tables:
         try:
-            table = _table(paper.studies[spec.study], spec, runs / spec.study, tell)
+            table = _table(spec, results[spec.study], runs / spec.study, tell)
         except ValueError as error:  # too few runs, or made by uncommitted code
             tell(f"no table of {spec.name}: {error}")
             continue
@@ -129,70 +152,68 @@ def make_tables(paper: Paper, runs: Path, tell: Tell) -> list[ResultTable]:
 
 
 def write_tables(paper: Paper, runs: Path, tell: Tell) -> list[Path]:
-    """Writes tables and figures into `runs`/tables/NAME."""
-    out = runs / "tables" / paper.name
-    tables = make_tables(paper, runs, tell)
+    """Writes tables and figures into `runs`/tables, in a folder of the paper and its scale."""
+    out = runs / "tables" / paper.folder
+    results = read_results(paper, runs)
+    tables = make_tables(paper, results, runs, tell)
     if not tables:
         return []
-    return [write_results(tables, out / "tables.md", head(paper)), *draw_figures(paper, runs, out)]
+    return [write_results(tables, out / "tables.md", head(paper)), *(path for _, path in _draw(paper, results, out))]
 
 
-def draw_figures(paper: Paper, runs: Path, out: Path, suffix: str = ".png") -> list[Path]:
-    """The figures that finished runs allow, in `out`, named by their tables."""
+def _draw(paper: Paper, results: Mapping[str, Results], out: Path, suffix: str = ".png") -> Iterator[tuple[str, Path]]:
+    """Draws the figures that finished runs allow, named by their tables. Each with its title."""
     from llmrl.report.plots import curve
     from llmrl.studies import transitions
     from llmrl.studies.quality import draw_quality
 
-    drawn = []
     for spec in paper.tables:
-        study, folder = paper.studies[spec.study], runs / spec.study
+        own, file = results[spec.study], out / f"{spec.name}{suffix}"
         with suppress(ValueError):  # `make_tables` has said why
-            if spec.kind == "transitions" and (arms := transitions.found(study, folder, spec.arms)):
-                drawn.append(transitions.draw({study.title: arms}, out / f"{spec.name}{suffix}"))
+            if spec.kind == "transitions" and (arms := transitions.found(own, spec.arms)):
+                yield spec.title, transitions.draw({own.study.title: arms}, file)
             elif spec.kind == "curves":
-                done = [run for own in finished(study, folder, spec.arms, known_alone=True).values() for run in own]
-                drawn += [curve(done, out / f"{spec.name}{suffix}", "eval/success", "env_steps")] if done else []
-            if spec.kind == "curves" and study.figure == "quality":
-                figure = draw_quality(study, spec.arms, folder, out / f"{spec.name}_quality{suffix}")
-                drawn += [figure] if figure is not None else []
-    return drawn
+                if done := [run for group in own.arms(spec.arms).values() for run in group]:
+                    yield spec.title, curve(done, file, "eval/success", "env_steps")
+                if own.study.figure == "quality":
+                    figure = draw_quality(own, spec.arms, out / f"{spec.name}_quality{suffix}")
+                    if figure is not None:
+                        yield "Sample efficiency against the quality of the prior", figure
 
 
-def report_on_paper(paper: Paper, runs: Path, command: str, tell: Tell) -> Report:
-    """A page of what is complete; `command` makes it. Raises ConfigError where nothing is."""
-    tables = make_tables(paper, runs, tell)
+def report_on_paper(paper: Paper, runs: Path, tell: Tell) -> Report:
+    """A page of what is complete. Raises ConfigError where nothing is."""
+    results = read_results(paper, runs)
+    tables = make_tables(paper, results, runs, tell)
     if not tables:
-        raise ConfigError(f"{paper.name} has no table yet: `{command}` makes its runs")
-    titles = {spec.name: spec.title for spec in paper.tables}
+        raise ConfigError(f"{paper.name} has no table yet: `{paper.command}` makes its runs")
     with TemporaryDirectory() as folder:
-        drawn = draw_figures(paper, runs, Path(folder), ".svg")
-        figures = [
-            Figure(titles.get(path.stem, "Sample efficiency against the quality of the prior"), path.read_text())
-            for path in drawn
-        ]
-    shown: dict[str, list[RunInfo]] = {}
-    for name, study in paper.studies.items():
-        for arm, done in finished(study, runs / name, paper.arms(name), known_alone=True).items():
-            shown[arm if len(paper.studies) == 1 else f"{name}: {arm}"] = done
-    published = [(p.of, p.value or "not available", f"{p.source} ({p.kind})") for p in paper.published]
+        figures = [Figure(title, path.read_text()) for title, path in _draw(paper, results, Path(folder), ".svg")]
+    several = len(paper.studies) > 1
+    shown = {
+        f"{name}: {arm}" if several else arm: done
+        for name, own in results.items()
+        for arm, done in own.arms(paper.arms(name)).items()
+    }
+    published = [figure.cells() for figure in paper.published]
     changed = f"Every run has also {' '.join(paper.changes)}." if paper.changes else ""
     about = " ".join(filter(None, [paper.about.strip(), f"Paper: {paper.paper}." if paper.paper else "", changed]))
-    return Report(paper.title, about, tables, figures, shown, command, paper.differs, published)
+    return Report(paper.title, about, tables, figures, shown, paper.command, paper.differs, published)
 
 
-def export_paper(paper: Paper, scale: str, runs: Path, out: Path, tell: Tell) -> str:
+def export_paper(paper: Paper, runs: Path, out: Path, tell: Tell) -> str:
     """Packs what is complete into `out`, and says what it is. Raises ConfigError where nothing is."""
     from llmrl.studies.parcel import pack
 
-    command = " ".join(["llmrl", "reproduce", paper.name, *([] if scale == "laptop" else ["--scale", scale])])
-    page = report_on_paper(paper, runs, command, tell)
-    done: dict[str, Sequence[RunInfo]] = {}
-    for name, study in paper.studies.items():
-        done[name] = [
-            run for own in finished(study, runs / name, paper.arms(name), known_alone=True).values() for run in own
-        ]
-    about = {"paper": paper.name, "scale": scale, "settings": paper.changes}
-    count = pack(about, done, page.html(), None, out)
+    if own := [name for name, study in paper.studies.items() if study.empty_caches]:
+        raise ConfigError(f"--export {out}: the runs of {own[0]} have answers of their own, which it would not hold")
+    page = report_on_paper(paper, runs, tell)
+    done = {
+        name: [run for group in own.arms(paper.arms(name)).values() for run in group]
+        for name, own in read_results(paper, runs).items()
+    }
+    about = {"paper": paper.name, "scale": paper.scale, "settings": paper.changes}
+    count = pack(about, done, page.html(), out)
     return f"{out}: {count} runs, {decimal(out.stat().st_size)}; `llmrl reproduce --from {out} --verify` repeats them"
 
 
@@ -213,52 +234,40 @@ def report_on_runs(found: Sequence[RunInfo], command: str) -> Report:
     return Report("Runs", about, [table], figures, grouped(done), command)
 
 
-def _table(study: Study, spec: TableSpec, folder: Path, tell: Tell) -> ResultTable:
+def _table(spec: TableSpec, results: Results, folder: Path, tell: Tell) -> ResultTable:
     if spec.kind == "curves":
-        against = spec.against or next(iter(finished(study, folder, spec.arms, known_alone=True)), "")
-        return curve_table(spec.name, spec.title, study, folder, against, spec.arms)
+        return curve_table(
+            spec.name, spec.title, results, spec.against or next(iter(results.arms(spec.arms)), ""), spec.arms
+        )
     if spec.kind == "transitions":
         from llmrl.studies import transitions
 
-        arms = transitions.found(study, folder, spec.arms)
+        arms = transitions.found(results, spec.arms)
         return transitions.transition_table(spec.name, spec.title, arms, spec.against or spec.arms[0])
-    judgement = Judgement(study, folder, tell)
+    judgement = Judgement(results.study, folder, tell)
     make = judgement.table if spec.kind == "games" else judgement.matrix_table
     return make(spec.name, spec.title)
 
 
 def head(paper: Paper) -> str:
     """What is repeated, what differs from the paper, and its published figures, in Markdown."""
-    return "\n".join(_head(paper))
-
-
-def _head(paper: Paper) -> Iterator[str]:
-    """The paper, what differs from it, and its published figures."""
-    yield f"# {paper.title}"
-    yield ""
-    if paper.about:
-        yield from (paper.about.strip(), "")
+    parts = [f"# {paper.title}", paper.about.strip()]
     if paper.changes:
-        yield from (f"Every run has also: `{' '.join(paper.changes)}`.", "")
+        parts.append(f"Every run has also: `{' '.join(paper.changes)}`.")
     if paper.differs:
-        yield from (f"Differences from {paper.paper}:", "", *(f"- {line}" for line in paper.differs), "")
+        parts += [f"Differences from {paper.paper}:", "\n".join(f"- {line}" for line in paper.differs)]
     if paper.published:
-        rows = [(p.of, p.value or "not available", f"{p.source} ({p.kind})") for p in paper.published]
-        yield from (*markdown.table(["published", "figure", "source"], rows), "")
+        rows = [figure.cells() for figure in paper.published]
+        parts.append("\n".join(markdown.table(["published", "figure", "source"], rows)))
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def _estimate(study: Study, runs: Path, left: Sequence[Cell]) -> float | None:
-    """Seconds of `left`, from the complete runs of the same arm, or of any arm."""
-    took: dict[str, list[float]] = {}
-    known = {run.summary["run_id"] for run in load_runs(runs) if run.status == "complete"} if runs.is_dir() else set()
-    if not known or not left:
-        return None
-    for arm, done in finished(study, runs, list({cell.arm for cell in left}), known_alone=True).items():
-        took[arm] = [run.cost["seconds"] for run in done if "seconds" in run.cost]
+    """Seconds of `left`, from the complete runs of the same arm, or of any of these arms."""
+    done = find_results(study, runs, list({cell.arm for cell in left})).arms() if left and runs.is_dir() else {}
+    took = {arm: [run.cost["seconds"] for run in own if "seconds" in run.cost] for arm, own in done.items()}
     every = [seconds for all_of_one in took.values() for seconds in all_of_one]
-    if not every:
-        return None
-    return sum(median(took.get(cell.arm) or every) for cell in left)
+    return sum(median(took.get(cell.arm) or every) for cell in left) if every else None
 
 
 def _duration(seconds: float) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from llmrl.cli.shell import PAUSED
+from llmrl.core.processes import PAUSED
 from scripts import docs_reference
 from scripts.docs_reference import REFERENCE
 

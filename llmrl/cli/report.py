@@ -30,6 +30,7 @@ def report(
 ) -> None:
     """Write one HTML page that needs no other file: claims, tables, figures, costs, commands and provenance."""
     with explain_errors():
+        import shlex
         from functools import partial
 
         from llmrl.report.html import write_report
@@ -43,10 +44,7 @@ def report(
         names = [word for word in arguments if word not in settings]
         say = partial(typer.echo, err=True)
         if len(names) == 1 and is_paper(names[0]):
-            command = " ".join(
-                ["llmrl", "reproduce", *arguments, *(["--scale", scale] if scale != Scale.laptop else [])]
-            )
-            page = report_on_paper(find_paper(names[0], scale.value, settings), runs, command, say)
+            page = report_on_paper(find_paper(names[0], scale.value, settings), runs, say)
         else:
-            page = report_on_runs(select(arguments, runs), " ".join(["llmrl", "report", *arguments]))
+            page = report_on_runs(select(arguments, runs), shlex.join(["llmrl", "report", *arguments]))
         typer.echo(write_report(page, out))

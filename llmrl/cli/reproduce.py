@@ -50,7 +50,7 @@ def reproduce(
 ) -> None:
     """Repeat a paper: its runs, its evaluations, and its tables beside the published figures.
 
-    What is complete is not run again, and the same command goes on where it stopped. Without a NAME, all names.
+    Complete runs are not run again, and the same command goes on where it stopped. Without a NAME: the names there are.
     """
     with explain_errors("stopped; the same command goes on"):
         from llmrl.report.select import filters_of
@@ -72,7 +72,7 @@ def reproduce(
         if export is not None:
             if len(papers) != 1:
                 raise ConfigError(f"--export {export}: one paper fills one file; name one")
-            typer.echo(export_paper(papers[0], scale.value, runs, export, typer.echo))
+            typer.echo(export_paper(papers[0], runs, export, typer.echo))
             return
         failed = []
         for paper in papers:
@@ -102,7 +102,7 @@ def _verify(file: Path | None, wanted: bool, only: list[str], names: list[str]) 
     from llmrl.studies.parcel import verify
 
     verdicts = []
-    for verdict in verify(file, only, typer.echo):
+    for verdict in verify(file, only):
         typer.echo(verdict)
         verdicts.append(verdict.agree)
     same, differ = verdicts.count(True), verdicts.count(False)

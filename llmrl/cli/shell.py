@@ -40,7 +40,6 @@ MISTAKES = (
     ValueError, ModuleNotFoundError, FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError,
     NotADirectoryError,
 )  # fmt: skip
-PAUSED = 75  # exit code: what a run needs is out of reach for now
 
 
 @contextmanager

@@ -33,7 +33,7 @@ def table(
         from llmrl.core.overrides import ConfigError
         from llmrl.report.result import refuse_form, write_results
         from llmrl.report.select import filters_of
-        from llmrl.reproduce import head, make_tables
+        from llmrl.reproduce import head, make_tables, read_results
         from llmrl.studies.paper import find_paper
         from llmrl.training.ready import refuse_output
 
@@ -46,7 +46,7 @@ def table(
             raise ConfigError(f"--out {out}: one file takes the tables of one name, and there are {len(names)}")
         for name in names:
             paper = find_paper(name, scale.value, settings)
-            tables = make_tables(paper, runs, partial(typer.echo, err=True))
+            tables = make_tables(paper, read_results(paper, runs), runs, partial(typer.echo, err=True))
             if out is not None and tables:
                 typer.echo(write_results(tables, out, head(paper)))
             elif tables:

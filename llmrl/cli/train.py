@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llmrl.cli import completion
-from llmrl.cli.shell import GOES_ON, PAUSED, ConfigDir, explain_errors, show
+from llmrl.cli.shell import GOES_ON, ConfigDir, explain_errors, show
+from llmrl.core.processes import PAUSED
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

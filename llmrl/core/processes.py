@@ -7,6 +7,8 @@ import os
 import signal
 import threading
 
+PAUSED = 75  # exit code (EX_TEMPFAIL): what a run needs is out of reach for now
+
 
 def end_with_parent() -> None:
     """To be called in a worker: it never outlives its parent, however that ends."""

@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
+from llmrl.core.processes import PAUSED
+
 STOPPED = (130, 143)
-PAUSED = 75
 
 
 class Watch(Protocol):

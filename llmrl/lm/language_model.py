@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol, runtime_checkable
 
+from llmrl.core.processes import PAUSED
+
 
 class LanguageModelError(RuntimeError):
     """The model gave no usable answer (an outage, a NaN, a bad shape). Never turned into a score or an action."""
@@ -16,7 +18,7 @@ class LanguageModelError(RuntimeError):
 class Outage(LanguageModelError):
     """The model is out of reach, or another one answers in its place; the question may be asked again, later."""
 
-    exit_code = 75  # EX_TEMPFAIL
+    exit_code = PAUSED
 
 
 class WrongSetting(LanguageModelError):

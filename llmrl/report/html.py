@@ -44,7 +44,7 @@ class Report:
     runs: Mapping[str, Sequence[RunInfo]]  # of each arm, by seed
     command: str  # that makes all of it
     differs: list[str] = field(default_factory=list)  # from the paper
-    published: list[tuple[str, str, str]] = field(default_factory=list)  # what, figure, source
+    published: list[list[str]] = field(default_factory=list)  # what, figure, source
 
     def html(self) -> str:
         from jinja2 import Environment

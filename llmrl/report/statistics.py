@@ -100,7 +100,7 @@ def reached(curves: Sequence[SeedCurve], level: float) -> Times:
             high.append(np.inf)
             continue
         sure = first < curve.x_T.size - 1 and excess_T[first] >= KEPT * sqrt(noise_T[first])
-        after.append(curve.x_T[max(first - 1, 0)])
+        after.append(curve.x_T[first - 1] if first else 0.0)  # nothing says what was so before the first evaluation
         low.append(curve.x_T[first])
         high.append(curve.x_T[first] if sure else np.inf)
     return Times(*(np.array(bound, dtype=float) for bound in (after, low, high)))

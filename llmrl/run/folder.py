@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from llmrl.core.files import publish, sync_folder, to_json
 from llmrl.core.locks import held, holding, is_held
+from llmrl.core.processes import PAUSED
 from llmrl.core.secrets import without_secrets
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class CannotResume(NotBegun):
 class Paused(RuntimeError):
     """What the run needs is out of reach for now. It has not failed, and goes on by the same command."""
 
-    exit_code = 75  # EX_TEMPFAIL
+    exit_code = PAUSED
 
 
 class RunFolderError(RuntimeError):

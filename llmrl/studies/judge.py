@@ -25,7 +25,7 @@ from llmrl.report.result import ResultTable
 from llmrl.report.statistics import Estimate
 from llmrl.rollout.episodes import Policy
 from llmrl.run.load import RunInfo
-from llmrl.studies.study import Study, finished
+from llmrl.studies.study import Study, find_results
 
 
 class Shares(NamedTuple):
@@ -47,16 +47,17 @@ class Judgement:
         self.matrix: dict[str, tuple[str, ...]] = {name: tuple(words) for name, words in plain["matrix"].items()}
         if not self.judge or not self.sets:
             raise ConfigError(f"{study.name} says neither what is to be judged (`judge`) nor in what (`evaluate`)")
-        wanted = dict.fromkeys([*self.judge, *self.ceilings, *self.matrix])
-        for arm in [*wanted, *(other for others in self.judge.values() for other in others)]:
+        others = [other for others in self.judge.values() for other in others]
+        wanted = list(dict.fromkeys([*self.judge, *self.ceilings, *self.matrix, *others]))
+        for arm in wanted:
             if arm not in study.arms:
                 raise ConfigError(f"{study.name} has no arm {arm}; there are {', '.join(study.arms)}")
-        self.arms: dict[str, list[RunInfo]] = {}
-        for arm in wanted:
-            try:
-                self.arms |= finished(study, runs, [arm])
-            except ConfigError as error:  # its model, say, is not made yet: the others can be judged
-                tell(f"{arm} is left out: {error}")
+        if missing := sorted(set(others) - set(self.judge)):
+            raise ConfigError(
+                f"{study.name}: others are compared with {missing[0]}; give it a line of its own in `judge`"
+            )
+        found = find_results(study, runs, wanted, lambda arm, error: tell(f"{arm} is left out: {error}"))
+        self.arms = found.arms()
         self._planned: dict[tuple[Path, tuple[str, ...], Policy], Planned] = {}
         some = next((runs[0] for arm, runs in self.arms.items() if arm in self.matrix), None)
         for name, words in list(self.matrix.items()):

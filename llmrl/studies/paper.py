@@ -16,20 +16,20 @@ agents in other games) or `matrix` (learned with a model, played with another). 
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import yaml  # type: ignore[import-untyped]
-
 from llmrl.config.compose import config_folder
 from llmrl.core.near import did_you_mean
 from llmrl.core.overrides import ConfigError
-from llmrl.studies.study import Study, find_study, refuse_unknown, study_files
+from llmrl.studies.study import Study, check_keys, find_study, read_yaml, study_files
 
 Kind = Literal["curves", "transitions", "games", "matrix"]
-SCALES = ("smoke", "laptop", "full")
+LAPTOP = "laptop"  # the scale of a study, and of a paper where nothing is said
+SCALES = ("smoke", LAPTOP, "full")
 KEYS = {"title", "paper", "about", "differs", "published", "tables", "scales"}
 OF_A_TABLE, OF_A_FIGURE = {"title", "study", "kind", "arms", "against"}, {"of", "value", "source", "kind"}
 OF_A_SCALE = {"seeds", "set", "instead", "needs"}
@@ -55,10 +55,15 @@ class Published:
     source: str
     kind: str
 
+    def cells(self) -> list[str]:
+        """A row of a table: what it is, the figure, and its source."""
+        return [self.of, self.value or "not available", f"{self.source} ({self.kind})"]
+
 
 @dataclass(frozen=True)
 class Paper:
     name: str
+    file: str  # as it was named: a name of ours, or a file
     title: str
     paper: str | None
     about: str
@@ -67,7 +72,20 @@ class Paper:
     tables: list[TableSpec]
     studies: dict[str, Study]  # as the scale and the command line change them
     needs: str | None  # what the scale needs that is not on every machine
-    changes: list[str]  # overrides of every cell
+    scale: str
+    changes: list[str]  # overrides of every cell, those of the scale first
+    typed: list[str]  # those of them that a person typed
+
+    @property
+    def command(self) -> str:
+        """What makes all of it, as a shell takes it."""
+        scale = [] if self.scale == LAPTOP else ["--scale", self.scale]
+        return shlex.join(["llmrl", "reproduce", self.file, *self.typed, *scale])
+
+    @property
+    def folder(self) -> str:
+        """Of its tables: figures of one scale are no figures of another."""
+        return self.name if self.scale == LAPTOP else f"{self.name}-{self.scale}"
 
     def arms(self, study: str, tables: Sequence[str] | None = None) -> list[str]:
         """The arms of a study that are in the tables, or in those that are named, in the study's order."""
@@ -87,27 +105,27 @@ def is_paper(name: str) -> bool:
     return name in paper_files() or name in study_files() or name.endswith((".yaml", ".yml"))
 
 
-def find_paper(name: str, scale: str = "laptop", overrides: Sequence[str] = ()) -> Paper:
+def find_paper(name: str, scale: str = LAPTOP, overrides: Sequence[str] = ()) -> Paper:
     """A paper or a study of ours by its name, or a file of either, at a scale. Raises ConfigError."""
     files = paper_files()
     if name in files:
-        return _read(files[name], scale, overrides)
+        return _read(files[name], name, scale, overrides)
     if name.endswith((".yaml", ".yml")):
         if not Path(name).is_file():
             raise ConfigError(f"{name}: there is no such file")
-        plain = yaml.safe_load(Path(name).read_text())
+        plain = read_yaml(Path(name))
         if isinstance(plain, dict) and "tables" in plain and "arms" not in plain:
-            return _read(Path(name), scale, overrides)
+            return _read(Path(name), name, scale, overrides)
     elif name not in study_files():
         near = did_you_mean([name], [*files, *study_files()])
         there = f"; there are the papers {', '.join(files)}, and the studies {', '.join(study_files())}"
         raise ConfigError(f"{name}: no such paper or study{near or there}; a file ends in .yaml")
-    if scale != "laptop":
+    if scale != LAPTOP:
         raise ConfigError(f"--scale {scale}: a study has one scale; papers have others: {', '.join(files)}")
-    return _of_study(find_study(name), overrides)
+    return _of_study(find_study(name), name, overrides)
 
 
-def _of_study(study: Study, overrides: Sequence[str]) -> Paper:
+def _of_study(study: Study, file: str, overrides: Sequence[str]) -> Paper:
     tables = [
         TableSpec(
             prefix or study.name,
@@ -129,35 +147,37 @@ def _of_study(study: Study, overrides: Sequence[str]) -> Paper:
     if rest := [arm for arm in study.arms if arm not in shown]:
         tables.append(TableSpec("rest", study.title, study.name, "curves", rest, None))
     studies = {study.name: study.changed(overrides)}
-    return Paper(study.name, study.title, None, "", [], [], tables, studies, None, list(overrides))
+    typed = list(overrides)
+    return Paper(study.name, file, study.title, None, "", [], [], tables, studies, None, LAPTOP, typed, typed)
 
 
-def _read(file: Path, scale: str, overrides: Sequence[str]) -> Paper:
-    plain = yaml.safe_load(file.read_text())
-    refuse_unknown(plain, KEYS, str(file))
+def _read(file: Path, name: str, scale: str, overrides: Sequence[str]) -> Paper:
+    plain = read_yaml(file)
+    check_keys(plain, KEYS, ("title", "tables"), str(file))
     scales = plain.get("scales", {})
-    refuse_unknown(scales, set(SCALES), f"{file}: scales")
-    if scale != "laptop" and scale not in scales:
-        raise ConfigError(f"--scale {scale}: {file.stem} has no such scale; it has {', '.join({'laptop', *scales})}")
+    check_keys(scales, SCALES, (), f"{file}: scales")
+    if scale != LAPTOP and scale not in scales:
+        there = ", ".join(name for name in SCALES if name == LAPTOP or name in scales)
+        raise ConfigError(f"--scale {scale}: {file.stem} has no such scale; it has {there}")
     at: dict[str, Any] = scales.get(scale) or {}
-    refuse_unknown(at, OF_A_SCALE, f"{file}: scales.{scale}")
+    check_keys(at, OF_A_SCALE, (), f"{file}: scales.{scale}")
     changes = [*at.get("set", []), *overrides]
     studies: dict[str, Study] = {}
     tables = []
-    for name, table in plain["tables"].items():
-        where = f"{file}: tables.{name}"
-        refuse_unknown(table, OF_A_TABLE, where)
+    for key, table in plain["tables"].items():
+        where = f"{file}: tables.{key}"
+        check_keys(table, OF_A_TABLE, ("study",), where)
         study = at.get("instead", {}).get(table["study"], table["study"])
         if study is None:
             continue
         if study != table["study"]:
-            table = {"title": table.get("title", name), "study": study}
+            table = {"title": table.get("title", key), "study": study}
         found = find_study(study).changed(changes, at.get("seeds"))
         studies.setdefault(found.name, found)
-        tables.append(_table(name, table, found, where))
+        tables.append(_table(key, table, found, where))
     published = []
     for i, figure in enumerate(plain.get("published", [])):
-        refuse_unknown(figure, OF_A_FIGURE, f"{file}: published[{i}]")
+        check_keys(figure, OF_A_FIGURE, ("of", "source", "kind"), f"{file}: published[{i}]")
         if figure["kind"] not in SOURCES:
             raise ConfigError(f"{file}: published[{i}].kind: {figure['kind']} is none of {', '.join(SOURCES)}")
         value = figure.get("value")
@@ -166,6 +186,7 @@ def _read(file: Path, scale: str, overrides: Sequence[str]) -> Paper:
         )
     return Paper(
         file.stem,
+        name,
         plain["title"],
         plain.get("paper"),
         plain.get("about", ""),
@@ -174,7 +195,9 @@ def _read(file: Path, scale: str, overrides: Sequence[str]) -> Paper:
         tables,
         studies,
         at.get("needs"),
+        scale,
         changes,
+        list(overrides),
     )
 
 

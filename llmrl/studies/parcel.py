@@ -16,7 +16,7 @@ import json
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,10 +31,8 @@ from llmrl.config.compose import check
 from llmrl.core.files import to_json
 from llmrl.core.overrides import ConfigError
 from llmrl.run.load import RunInfo
-from llmrl.schema.kinds import OLD_TARGETS
 from llmrl.train import train
 
-Tell = Callable[[str], None]
 RESULTS = ("metrics.jsonl", "episodes.jsonl")  # the bytes that a repeated run has to write again
 KEPT = ("config.yaml", "summary.json", "provenance.json", "cost.json", *RESULTS)
 MANIFEST, ANSWERS, REPORT = "manifest.json", "answers.sqlite3", "report.html"
@@ -56,7 +54,7 @@ class Verdict:
         return f"{self.name}: {word}{f' ({self.why})' if self.why else ''}"
 
 
-def pack(about: dict[str, Any], runs: dict[str, Sequence[RunInfo]], report: str, cache: str | None, out: Path) -> int:
+def pack(about: Mapping[str, Any], runs: Mapping[str, Sequence[RunInfo]], report: str, out: Path) -> int:
     """Writes the complete `runs` of each study, their answers and the report. Returns how many runs there are.
 
     Raises ConfigError for a file that exists already, or that does not end in .zip.
@@ -77,7 +75,7 @@ def pack(about: dict[str, Any], runs: dict[str, Sequence[RunInfo]], report: str,
         (Path(folder) / REPORT).write_text(report, encoding="utf-8")
         files[REPORT] = Path(folder) / REPORT
         if models := [model for run in every for model in run.models]:
-            export(cache_path(cache), Path(folder) / ANSWERS, (), models)
+            export(cache_path(None), Path(folder) / ANSWERS, (), models)
             files[ANSWERS] = Path(folder) / ANSWERS
         digests = {name: _digest(path) for name, path in files.items()}
         manifest = {"format": 1, "llmrl": llmrl.__version__, **about, "files": digests}
@@ -90,7 +88,7 @@ def pack(about: dict[str, Any], runs: dict[str, Sequence[RunInfo]], report: str,
     return len(every)
 
 
-def verify(file: Path, only: Sequence[str], tell: Tell) -> Iterator[Verdict]:
+def verify(file: Path, only: Sequence[str] = ()) -> Iterator[Verdict]:
     """Repeats the runs of the file, from its answers alone, and compares their bytes.
 
     `only`: parts of the names of runs. Raises ConfigError for a file that is none, or that was changed.
@@ -149,28 +147,19 @@ def _write(parcel: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> No
 
 
 def _repeat(run: RunInfo, root: Path) -> Verdict:
-    config = run.config
-    own = [part for part in PARTS if _names_code(part, config.get(part))]
-    if own:
-        return Verdict(run.name, None, f"{', '.join(own)} names code that does not come with llmrl")
-    if config.get("data") is not None:
-        return Verdict(run.name, None, "it learns from data, which an export does not hold")
     paths = {"runs": str(root / "again"), "cache": str(root / ANSWERS), "config_dir": None}
-    settings = {**config, "paths": paths, "cached_only": True, "progress": False}
-    if isinstance(settings.get("lm"), dict) and settings["lm"].get("serve") is not None:
-        settings["lm"] = {**settings["lm"], "serve": None}
     try:
-        again = Path(train(check(OmegaConf.create(settings)))["folder"])
-    except ValueError as error:
-        return Verdict(run.name, None, str(error))
+        cfg = check(OmegaConf.create({**run.config, "paths": paths, "cached_only": True, "progress": False}))
+        # A part of llmrl's has a kind by now, and no `_target_`. Looked at here, since a config may refer to itself.
+        if own := [part for part in PARTS if cfg[part] is not None and cfg[part].get("_target_") is not None]:
+            return Verdict(run.name, None, f"{', '.join(own)} names code that does not come with llmrl")
+        if cfg.data is not None:
+            return Verdict(run.name, None, "it learns from data, which an export does not hold")
+        again = Path(train(cfg)["folder"])
+    except Exception as error:  # of one run, whose settings are somebody else's: the others are repeated
+        return Verdict(run.name, None, f"{type(error).__name__}: {error}")
     differing = [name for name in RESULTS if _bytes(again / name) != _bytes(run.path / name)]
     return Verdict(run.name, not differing, ", ".join(differing))
-
-
-def _names_code(part: str, settings: Any) -> bool:
-    """Whether a part says what is to be imported, other than by a name that stands for one of llmrl's kinds."""
-    target = settings.get("_target_") if isinstance(settings, dict) else None
-    return target is not None and str(target) not in OLD_TARGETS.get(part, {})
 
 
 def _bytes(path: Path) -> bytes | None:

@@ -17,7 +17,7 @@ from llmrl.lm.identify import local_folder
 from llmrl.report.compare import compare
 from llmrl.report.plots import COLOURS
 from llmrl.report.statistics import Estimate
-from llmrl.studies.study import Study, finished
+from llmrl.studies.study import Results
 
 UNIFORM = 0.208  # the expert mass of equal weights, in the same kitchens
 AUTHORS = {"cook": "cooks", "expert": "better cooks", "random": "random authors", "untrained": "nobody"}
@@ -40,12 +40,14 @@ def quality(overrides: list[str]) -> tuple[str, float] | None:
     return ("tiny-1" if name == "tiny-1" else AUTHORS[name.rpartition("-")[2]]), mass
 
 
-def draw_quality(study: Study, wanted: list[str], runs: Path, out: Path, against: str = "dqn") -> Path | None:
+def draw_quality(results: Results, wanted: list[str], out: Path, against: str = "dqn") -> Path | None:
     """The figure of the arms that are wanted, in `out`; None where none of them has a known quality.
 
     `against`: the arm without a prior, drawn as a line.
     """
-    arms = finished(study, runs, wanted, known_alone=True)
+    study, arms = results.study, results.arms(wanted)
+    if against not in arms:
+        return None
     found: dict[str, list[tuple[str, float, Estimate, Estimate]]] = {}
     line = None
     for arm, own in arms.items():

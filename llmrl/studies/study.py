@@ -17,7 +17,7 @@ Seeds are the outer loop, so that a study that is stopped early has something of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,14 +82,12 @@ class Study:
     @classmethod
     def read(cls, file: Path) -> Study:
         """Raises ConfigError for a file that is no study."""
-        plain = yaml.safe_load(file.read_text())
-        if not isinstance(plain, dict) or (missing := {"arms", "seeds"} - set(plain)):
-            raise ConfigError(f"{file} is no study: it has no {' and no '.join(sorted(missing))}")
-        refuse_unknown(plain, KEYS | set(JUDGED), str(file))
+        plain = read_yaml(file)
+        check_keys(plain, KEYS | set(JUDGED), ("arms", "seeds"), str(file))
         arms = {}
         for name, arm in plain["arms"].items():
             arm = {"set": arm} if isinstance(arm, list) else arm
-            refuse_unknown(arm, OF_AN_ARM, f"{file}: arms.{name}")
+            check_keys(arm, OF_AN_ARM, ("set",), f"{file}: arms.{name}")
             if arm.get("alone", name) not in plain["arms"]:
                 raise ConfigError(f"{file}: arms.{name}: alone: {arm['alone']} is none of {', '.join(plain['arms'])}")
             arms[name] = arm | {"set": list(_unfolded(arm["set"], plain.get("sets", {}), f"{file}: arms.{name}"))}
@@ -156,35 +154,42 @@ def compose_cells(cells: Iterable[Cell]) -> Iterator[tuple[Cell, DictConfig]]:
         yield cell, cfg
 
 
-def finished_cells(
-    study: Study, runs: Path, only: list[str] | None = None, *, known_alone: bool = False
-) -> Iterator[tuple[Cell, RunInfo]]:
-    """The cells that have a complete run in `runs`, wherever it lies there, with the run.
+@dataclass(frozen=True)
+class Results:
+    """The complete runs of a study, read once for all its tables and figures."""
 
-    `known_alone` leaves out the arms whose model or data are not on this machine. Else they raise ConfigError.
+    study: Study
+    cells: list[tuple[Cell, RunInfo]]
+
+    def arms(self, only: Sequence[str] | None = None) -> dict[str, list[RunInfo]]:
+        """Arm -> its runs, by seed; arms that have none, and that are not among `only`, are left out."""
+        arms: dict[str, list[RunInfo]] = {}
+        for cell, run in self.cells:
+            if only is None or cell.arm in only:
+                arms.setdefault(cell.arm, []).append(run)
+        return arms
+
+
+def find_results(
+    study: Study, runs: Path, only: list[str] | None = None, left_out: Callable[[str, ConfigError], None] | None = None
+) -> Results:
+    """The complete runs of the study in `runs`, wherever they lie there.
+
+    `left_out` hears of each arm whose model or data are not on this machine; by default that is no matter here.
     """
     from llmrl.run.load import load_runs
 
     found = {run.summary["run_id"]: run for run in load_runs(runs) if run.status == "complete"}
-    cells = list(study.cells(only))
-    for arm in dict.fromkeys(cell.arm for cell in cells):
+    cells, done = list(study.cells(only)), []
+    for arm in dict.fromkeys(cell.arm for cell in cells) if found else ():
         try:
             own = [(cell, identify_run(cfg).id) for cell, cfg in compose_cells(c for c in cells if c.arm == arm)]
-        except ConfigError:
-            if not known_alone:
-                raise
+        except ConfigError as error:
+            if left_out is not None:
+                left_out(arm, error)
             continue
-        yield from ((cell, found[run_id]) for cell, run_id in own if run_id in found)
-
-
-def finished(
-    study: Study, runs: Path, only: list[str] | None = None, *, known_alone: bool = False
-) -> dict[str, list[RunInfo]]:
-    """Arm -> its complete runs, by seed; arms that have none, and that are not among `only`, are left out."""
-    arms: dict[str, list[RunInfo]] = {}
-    for cell, run in finished_cells(study, runs, only, known_alone=known_alone):
-        arms.setdefault(cell.arm, []).append(run)
-    return arms
+        done += [(cell, found[run_id]) for cell, run_id in own if run_id in found]
+    return Results(study, done)
 
 
 def _unfolded(overrides: list[str], sets: dict[str, list[str]], where: str) -> Iterator[str]:
@@ -216,6 +221,19 @@ def find_study(name: str) -> Study:
     return Study.read(files[name])
 
 
-def refuse_unknown(keys: Mapping[str, Any], known: Sequence[str] | set[str], where: str) -> None:
-    if wrong := set(keys) - set(known):
-        raise ConfigError(f"{where}: unknown keys {', '.join(sorted(wrong))}; there are {', '.join(sorted(known))}")
+def read_yaml(file: Path) -> Any:
+    """Raises ConfigError for a text that is no YAML."""
+    try:
+        return yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: this is no YAML: {' '.join(str(error).split())}") from None
+
+
+def check_keys(plain: Any, known: Collection[str], needed: Sequence[str], where: str) -> None:
+    """Raises ConfigError where `plain` is no mapping, has other keys than `known`, or lacks some that are `needed`."""
+    if not isinstance(plain, dict):
+        raise ConfigError(f"{where}: expected keys and values, with {' and '.join(needed) or ', '.join(sorted(known))}")
+    if wrong := sorted(map(str, set(plain) - set(known))):
+        raise ConfigError(f"{where}: unknown keys {', '.join(wrong)}; there are {', '.join(sorted(known))}")
+    if missing := [key for key in needed if plain.get(key) is None]:
+        raise ConfigError(f"{where}: {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing")

@@ -3,43 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from llmrl.core.overrides import ConfigError
 from llmrl.report.compare import compare
 from llmrl.report.compare_tables import told, with_interval
 from llmrl.report.result import ResultTable
 from llmrl.run.load import RunInfo
-from llmrl.studies.study import Study, finished
+from llmrl.studies.study import Results
 
 LEVELS = (0.5, 0.8, 0.95)  # of success
 
 
-def curve_table(
-    name: str, title: str, study: Study, runs: Path, against: str, only: list[str] | None = None
-) -> ResultTable:
+def curve_table(name: str, title: str, results: Results, against: str, only: list[str] | None = None) -> ResultTable:
     """A row for each arm that has runs, or each of `only`, compared with `against` as `llmrl compare` does.
 
     Decisions are medians of seeds, with their interval; what is censored is printed as a bound.
     """
-    arms = finished(study, runs, None if only is None else [*only, against], known_alone=True)
+    arms = results.arms(None if only is None else [*only, against])
     if against not in arms:
-        raise ConfigError(f"no complete run of {against} in {runs}; there are runs of {', '.join(arms) or 'no arm'}")
+        raise ConfigError(f"no complete run of {against}; there are runs of {', '.join(arms) or 'no arm'}")
     steps = [f"decisions to {100 * level:.0f} %" for level in LEVELS]
     columns = ["arm", "seeds", "final success, %", "area", *steps, f"times fewer than {against}, to 80 %"]
     claims: dict[str, None] = {}
     notes: dict[str, None] = {}
-    rows = list(_rows(arms, against, runs, claims, notes))
+    rows = list(_rows(arms, against, claims, notes))
     return ResultTable(name, title, columns, rows, list(claims), list(notes))
 
 
 def _rows(
-    arms: dict[str, list[RunInfo]], against: str, runs: Path, claims: dict[str, None], notes: dict[str, None]
+    arms: dict[str, list[RunInfo]], against: str, claims: dict[str, None], notes: dict[str, None]
 ) -> Iterator[list[str]]:
     for arm, own in arms.items():
         others = arms[against] if arm != against else next((a for name, a in arms.items() if name != against), None)
         if others is None:
-            raise ConfigError(f"{against} is the only arm with complete runs in {runs}: there is nothing to compare")
+            raise ConfigError(f"{against} is the only arm with complete runs: there is nothing to compare")
         c = compare(own, others, levels=LEVELS, allow_different=True)
         (group,), (pair,) = c.groups, c.pairs
         notes |= dict.fromkeys(c.notes)

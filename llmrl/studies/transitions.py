@@ -21,7 +21,7 @@ from llmrl.report.compare_tables import told
 from llmrl.report.result import ResultTable
 from llmrl.report.transitions import LEVELS, Arm, claim, common, needed, ratio
 from llmrl.run.load import RunInfo
-from llmrl.studies.study import Study, finished_cells
+from llmrl.studies.study import Results
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ class Found:
     alone: float | None
 
 
-def found(study: Study, runs: Path, names: list[str] | None = None) -> dict[str, Found]:
+def found(results: Results, names: list[str] | None = None) -> dict[str, Found]:
     """Arms by name, those that have a seed with at least two sizes."""
     cells: dict[str, dict[int, dict[int, RunInfo]]] = defaultdict(lambda: defaultdict(dict))
-    for cell, run in finished_cells(study, runs, known_alone=True):
+    for cell, run in results.cells:
         cells[cell.arm][cell.seed][cell.size or 0] = run
-    alone = {name: arm.get("alone") for name, arm in study.arms.items()}
+    alone = {name: arm.get("alone") for name, arm in results.study.arms.items()}
     out = {}
     for name, seeds in cells.items():
         if names is not None and name not in names:

@@ -34,9 +34,9 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Path("small.yaml").write_text(yaml.safe_dump(STUDY))
         paper = find_paper("small.yaml")
         assert reproduce(paper, plan(paper, Path("runs")), Path("runs"), 1, print) == []
-        assert "2 runs" in export_paper(paper, "laptop", Path("runs"), Path("small.zip"), print)
+        assert "2 runs" in export_paper(paper, Path("runs"), Path("small.zip"), print)
         with pytest.raises(ConfigError, match="it exists and is left as it is"):
-            export_paper(paper, "laptop", Path("runs"), Path("small.zip"), print)
+            export_paper(paper, Path("runs"), Path("small.zip"), print)
     return folder / "small.zip"
 
 
@@ -75,8 +75,8 @@ def resealed(members: dict[str, bytes], name: str, data: bytes) -> None:
 
 def test_another_machine_writes_the_same_bytes(parcel: Path) -> None:
     """The answers come from the file, and this machine's own are neither used nor added to."""
-    assert [(v.agree, v.why) for v in verify(parcel, [], print)] == [(True, "")] * 2
-    assert [v.name.split("-")[1] for v in verify(parcel, ["prior_only"], print)] == ["prior_only"]
+    assert [(v.agree, v.why) for v in verify(parcel)] == [(True, "")] * 2
+    assert [v.name.split("-")[1] for v in verify(parcel, ["prior_only"])] == ["prior_only"]
     assert not Path("elsewhere").exists()
     with zipfile.ZipFile(parcel) as file:
         assert {"report.html", "answers.sqlite3", MANIFEST} < set(file.namelist())
@@ -90,29 +90,43 @@ def test_a_run_that_was_made_up_differs(parcel: Path) -> None:
         row["eval/success"] = 1.0
         resealed(members, name, b"".join([*lines[:-1], json.dumps(row).encode() + b"\n"]))
 
-    verdicts = {v.name.split("-")[1]: (v.agree, v.why) for v in verify(changed(parcel, better), [], print)}
+    verdicts = {v.name.split("-")[1]: (v.agree, v.why) for v in verify(changed(parcel, better))}
     assert verdicts == {"random": (False, "metrics.jsonl"), "prior_only": (True, "")}
 
 
 @pytest.mark.parametrize(
-    ("part", "target"),
+    ("part", "target", "agree"),
     [
-        ("learner", "os.system"),
-        ("env", "llmrl.lm.serve.os.system"),
-        ("lm", "llmrl.core.files.publish"),
-        ("prior", "x.Y"),
+        ("learner", "os.system", None),
+        ("env", "llmrl.lm.serve.os.system", None),
+        ("prior", "x.Y", None),
+        ("lm", "llmrl.core.files.publish", True),  # this run asks no model, so that nothing reads it
     ],
 )
-def test_code_of_somebody_else_is_not_run(parcel: Path, part: str, target: str) -> None:
+def test_code_of_somebody_else_is_not_run(parcel: Path, part: str, target: str, agree: bool | None) -> None:
     def attack(members: dict[str, bytes]) -> None:
         name = a_run(members, "config.yaml")
         config = yaml.safe_load(members[name])
-        config[part] = {"_target_": target, "name": "random", "command": "touch trace"}
+        own = {"_target_": target, "name": config[part]["name"] if part == "prior" else "random"}
+        config[part] = config[part] | own | {"source": "own"} if part == "prior" else own | {"command": "touch trace"}
         resealed(members, name, yaml.safe_dump(config).encode())
 
-    verdicts = {v.name.split("-")[1]: v for v in verify(changed(parcel, attack), ["-random-"], print)}
-    assert verdicts["random"].agree is None
-    assert f"{part} names code" in verdicts["random"].why
+    (verdict,) = verify(changed(parcel, attack), ["-random-"])
+    assert verdict.agree is agree
+    assert agree or f"{part} names code" in verdict.why
+    assert not Path("trace").exists()
+
+
+def test_a_config_that_refers_to_itself_hides_no_code(parcel: Path) -> None:
+    def attack(members: dict[str, bytes]) -> None:
+        name = a_run(members, "config.yaml")
+        config = yaml.safe_load(members[name])
+        config["prior"] |= {"settings": {"_target_": "os.system", "name": "random", "command": "touch trace"}}
+        config["learner"] = "${prior.settings}"
+        resealed(members, name, yaml.safe_dump(config).encode())
+
+    (verdict,) = verify(changed(parcel, attack), ["-random-"])
+    assert verdict.agree is None
     assert not Path("trace").exists()
 
 

@@ -11,7 +11,7 @@ import yaml
 from studies.test_study import SMALL
 
 from llmrl.core.overrides import ConfigError
-from llmrl.reproduce import find_work, make_tables, plan, reproduce, write_tables
+from llmrl.reproduce import find_work, make_tables, plan, read_results, reproduce, write_tables
 from llmrl.studies.paper import SCALES, find_paper, paper_files
 from llmrl.studies.study import Study, study_files
 from scripts import control_models
@@ -133,13 +133,38 @@ def test_a_paper_runs_the_arms_of_its_tables_at_its_scale(paper: Path) -> None:
     assert again.left == []
     steps = {row.overrides[-1]: row for row in again.cells}
     assert all({"env_steps=8", "env.max_decisions=4"} <= set(cell.overrides) for cell in steps.values())
-    text = Path("runs/tables/paper/tables.md").read_text()
+    text = Path("runs/tables/paper-smoke/tables.md").read_text()
     for said in ("# A paper", "| success | 42 % |", "| time | not available |", "- It is small.", "| random | 1 |"):
         assert said in text
     (laptop,) = plan(find_paper("paper.yaml"), Path("runs"))
     assert len(laptop.left) == 3
+    assert found.command == "llmrl reproduce paper.yaml env.max_decisions=4 --scale smoke"
     (only,) = plan(find_paper("paper.yaml"), Path("runs"), ["two"])
     assert {cell.arm for cell in only.left} == {"two"}
+
+
+def test_an_arm_whose_model_is_missing_costs_its_row_alone(paper: Path) -> None:
+    arms = {**SMALL["arms"], "two": ["learner=dqn_prior", "lm=hf", "lm.model=nosuch"]}  # type: ignore[dict-item]
+    Path("small.yaml").write_text(yaml.safe_dump(SMALL | {"arms": arms}))
+    one = {"study": "small.yaml", "arms": ["random", "two", "four"], "against": "random"}
+    paper.write_text(yaml.safe_dump(PAPER | {"tables": {"one": one}}))
+    found = find_paper("paper.yaml", "smoke")
+    (failed,) = reproduce(found, plan(found, Path("runs")), Path("runs"), 1, print)
+    assert failed.startswith("small, two: ")
+    (table,) = make_tables(found, read_results(found, Path("runs")), Path("runs"), print)
+    assert sorted(row[0] for row in table.rows) == ["four", "random"]
+
+
+def test_equal_cells_are_one_run(paper: Path) -> None:
+    """A setting of every run may make arms alike."""
+    (work,) = plan(find_paper("paper.yaml", "smoke", ["rollout.num_envs=1"]), Path("runs"))
+    assert [cell.arm for cell in work.left] == ["random"]
+
+
+def test_a_text_that_is_no_yaml_is_named(paper: Path) -> None:
+    paper.write_text("tables: [")
+    with pytest.raises(ConfigError, match=r"paper\.yaml: this is no YAML"):
+        find_paper("paper.yaml")
 
 
 @pytest.mark.parametrize("suffix", [".md", ".csv", ".tex"])
@@ -150,7 +175,7 @@ def test_a_table_is_written_in_the_form_of_its_file(paper: Path, suffix: str) ->
     assert done.returncode == 0, done.stderr
     text = Path(f"t{suffix}").read_text()
     assert {".md": "| random | 1 |", ".csv": "one,random,1,", ".tex": "random & 1 & "}[suffix] in text
-    (table,) = make_tables(found, Path("runs"), print)
+    (table,) = make_tables(found, read_results(found, Path("runs")), Path("runs"), print)
     assert table.columns[0] == "arm"
 
 
@@ -158,6 +183,9 @@ def test_a_table_is_written_in_the_form_of_its_file(paper: Path, suffix: str) ->
     ("changes", "said"),
     [
         ({"tablez": {}}, "unknown keys tablez"),
+        ({"title": None}, "title is missing"),
+        ({"tables": {"one": {}}}, "tables.one: study is missing"),
+        ({"published": [{"of": "a"}]}, r"published\[0\]: source and kind are missing"),
         ({"tables": {"one": {"study": "small.yaml", "against": "nobody"}}}, "tables.one: nobody is none of random"),
         ({"tables": {"one": {"study": "small.yaml", "kind": "pie"}}}, "tables.one.kind: pie is none of curves"),
         ({"published": [{"of": "a", "source": "b", "kind": "hearsay"}]}, "hearsay is none of paper, code"),

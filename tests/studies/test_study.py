@@ -12,7 +12,7 @@ from llmrl.core.overrides import ConfigError
 from llmrl.studies import transitions
 from llmrl.studies.quality import quality
 from llmrl.studies.runner import collect_missing, run_cell, run_study
-from llmrl.studies.study import Cell, Study, find_study, study_files
+from llmrl.studies.study import Cell, Study, find_results, find_study, study_files
 from llmrl.studies.table import curve_table
 
 FILES = [*study_files().values()]
@@ -50,6 +50,9 @@ def test_what_comes_later_replaces_what_came_before(tmp_path: Path) -> None:
     [
         ({"arms": {"a": ["+nothing"]}}, "there is no set nothing; there are none, mixed"),
         ({"armz": {}}, "unknown keys"),
+        ({"arms": None}, "arms is missing"),
+        ({"arms": {"a": {"seeds": 1}}}, "arms.a: set is missing"),
+        ({"arms": {"a": 3}}, "arms.a: expected keys and values"),
     ],
 )
 def test_a_study_that_cannot_be_read_says_why(changes: dict[str, object], said: str, tmp_path: Path) -> None:
@@ -95,11 +98,11 @@ def test_a_table_has_a_row_for_each_arm_that_was_run(tmp_path: Path, monkeypatch
     small = Study.read(written(tmp_path))
     for cell in small.cells(["random", "two"]):
         run_cell(cell, tmp_path / "runs", own_cache=False)
-    found = curve_table("small", "Small", small, tmp_path / "runs", "random")
+    found = curve_table("small", "Small", find_results(small, tmp_path / "runs"), "random")
     assert {len(row) for row in found.rows} == {len(found.columns)}
     assert [row[:2] for row in found.rows] == [["random", "2"], ["two", "1"]]
     with pytest.raises(ConfigError, match="no complete run of four"):
-        curve_table("small", "Small", small, tmp_path / "runs", "four")
+        curve_table("small", "Small", find_results(small, tmp_path / "runs"), "four")
 
 
 def test_a_run_that_fails_is_told_and_does_not_stop_the_others(tmp_path: Path) -> None:
@@ -173,7 +176,7 @@ def test_an_offline_study_collects_runs_and_is_told(tmp_path: Path, monkeypatch:
     )
     assert "90 transitions" in collect_missing(words, tmp_path / "runs", print)
     assert run_study(plan, cells, tmp_path / "runs", 1, print) == []
-    arms = transitions.found(plan, tmp_path / "runs")
+    arms = transitions.found(find_results(plan, tmp_path / "runs"))
     assert {name: (f.arm.seeds, f.arm.sizes.tolist()) for name, f in arms.items()} == {
         name: ([0, 1], [20.0, 90.0]) for name in ("cql", "bc")
     }
@@ -184,7 +187,7 @@ def test_an_offline_study_collects_runs_and_is_told(tmp_path: Path, monkeypatch:
     assert found.claims[-1].startswith("bc, to 95 %: no claim")
     assert transitions.draw({"a": arms, "b": arms}, tmp_path / "figure.png").stat().st_size > 1000
     shutil.rmtree(next((tmp_path / "runs").glob("*-random-*")))
-    unmeasured = transitions.found(plan, tmp_path / "runs")
+    unmeasured = transitions.found(find_results(plan, tmp_path / "runs"))
     assert all(
         "was not measured" in note for note in transitions.transition_table("", "", unmeasured, "cql").notes[-3:]
     )
