@@ -1,6 +1,6 @@
 """Repeats a paper: the data, runs and evaluations of its studies, and its tables beside the published figures.
 
-Everything lies under `runs/`: a folder of runs for each study, tables and figures in `runs/tables/NAME`. A run that is
+Everything lies under `runs/`: a folder of runs for each study, tables and figures in `runs/tables`. A run that is
 complete is not run again, and a run that was cut short goes on from its checkpoint.
 """
 

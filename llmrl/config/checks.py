@@ -113,9 +113,10 @@ def _refuse_combinations(cfg: DictConfig, folders: ConfigFolders) -> None:
     for problem in _problems(OmegaConf.to_object(cfg), has_data=cfg.data is not None):
         raise ConfigError(problem)
     settings = Settings.of(plain_settings(cfg))
-    _refuse_supports(prior, find_informed_uses(settings))
-    _refuse_trust(cfg, find_informed_uses(settings))
-    _refuse_labels(cfg, find_informed_uses(settings))
+    informed_uses = find_informed_uses(settings)
+    _refuse_supports(prior, informed_uses)
+    _refuse_trust(cfg, informed_uses)
+    _refuse_labels(cfg, informed_uses)
     asks = asks_a_model(settings)
     if asks and cfg.lm is None:
         raise ConfigError(
