@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from llmrl.answers.answers import AnswerCache, canonical, record_key, row_key
-from llmrl.answers.file import (
+from llmrl.answers.cache_file import (
     AnswerCacheError,
     WrongFile,
     explain_errors,

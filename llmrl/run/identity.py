@@ -133,7 +133,7 @@ def chat_template_of(cfg: DictConfig) -> str | None:
 
 
 def _kept_identity(cfg: DictConfig, part: str, why: str) -> ModelIdentity:
-    from llmrl.answers.file import AnswerCacheError, cache_path
+    from llmrl.answers.cache_file import AnswerCacheError, cache_path
     from llmrl.answers.scan import identities
     from llmrl.lm.language_model import ModelIdentity
 

@@ -25,7 +25,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 import llmrl
-from llmrl.answers.file import cache_path
+from llmrl.answers.cache_file import cache_path
 from llmrl.answers.scan import export
 from llmrl.config.compose import check
 from llmrl.core.files import to_json

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from llmrl.core.overrides import ConfigError
 from llmrl.report.compare import compare
-from llmrl.report.compare_tables import told, with_interval
+from llmrl.report.compare_tables import format_estimate, with_interval
 from llmrl.report.result import ResultTable
 from llmrl.run.load import RunInfo
 from llmrl.studies.study import Results
@@ -48,6 +48,6 @@ def _rows(
                 claims[f"{arm}, {text}"] = None
         final = with_interval(group.final, "{:.1f}", "{:.0f}")
         area = "-" if group.area is None else f"{group.area.low:.3f}"
-        needed = [told(e) for e in group.needed]
-        fewer = told(pair.ratios[1])
+        needed = [format_estimate(e) for e in group.needed]
+        fewer = format_estimate(pair.ratios[1])
         yield [arm, str(len(own)), final, area, *needed, "" if arm == against else fewer]

@@ -168,6 +168,7 @@ def test_a_text_that_is_no_yaml_is_named(paper: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".md", ".csv", ".tex"])
+@pytest.mark.slow
 def test_a_table_is_written_in_the_form_of_its_file(paper: Path, suffix: str) -> None:
     found = find_paper("paper.yaml", "smoke")
     reproduce(found, plan(found, Path("runs")), Path("runs"), 1, print)
