@@ -23,7 +23,7 @@ def cache_info(cache: Cache = None) -> None:
     """What is kept: of which models, how much, since when."""
     with explain_errors():
         from llmrl.answers.cache_file import cache_path
-        from llmrl.answers.scan import info
+        from llmrl.answers.inspection import info
         from llmrl.report.cache_tables import info_tables
 
         for part in info_tables(info(cache_path(cache))):
@@ -35,7 +35,7 @@ def cache_verify(cache: Cache = None) -> None:
     """Hold everything that is kept to what it should be; exit code 1 where something is wrong. Changes nothing."""
     with explain_errors():
         from llmrl.answers.cache_file import cache_path
-        from llmrl.answers.scan import verify
+        from llmrl.answers.inspection import verify
         from llmrl.report.cache_tables import verify_lines
 
         found = verify(cache_path(cache))
@@ -57,10 +57,11 @@ def cache_prune(
     """Remove what all the options given hold for."""
     with explain_errors():
         from llmrl.answers.cache_file import cache_path
-        from llmrl.answers.scan import Selection, moment, prune
+        from llmrl.answers.pruning import Selection, prune
+        from llmrl.answers.records import as_utc
         from llmrl.report.cache_tables import prune_line
 
-        selection = Selection(model or (), mode, moment(before) if before else None, damaged)
+        selection = Selection(model or (), mode, as_utc(before) if before else None, damaged)
         typer.echo(prune_line(prune(cache_path(cache), selection, yes), yes))
 
 
@@ -75,7 +76,7 @@ def cache_export(
     """Write answers and feature rows to a file of their own: to share, or to publish with a run."""
     with explain_errors():
         from llmrl.answers.cache_file import cache_path
-        from llmrl.answers.scan import export
+        from llmrl.answers.transfer import export
         from llmrl.report.cache_tables import export_lines
         from llmrl.run.load import models_of
 
@@ -93,7 +94,7 @@ def cache_import(
     with explain_errors():
         from llmrl.answers.answers import AnswerCache
         from llmrl.answers.cache_file import cache_path
-        from llmrl.answers.scan import import_
+        from llmrl.answers.transfer import import_
         from llmrl.report.cache_tables import import_lines
 
         into = AnswerCache(cache_path(cache))

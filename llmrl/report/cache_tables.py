@@ -10,7 +10,9 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from llmrl.answers.scan import Group, Info, Merged, Pruned, Verified
+from llmrl.answers.inspection import Group, Info, Verified
+from llmrl.answers.pruning import Pruned
+from llmrl.answers.transfer import Merged
 
 SHOWN = 20  # problems
 
