@@ -110,6 +110,8 @@ def test_code_of_somebody_else_is_not_run(parcel: Path, part: str, target: str, 
         config = yaml.safe_load(members[name])
         own = {"_target_": target, "name": "mine" if part == "prior" else "random"}
         config[part] = config[part] | own | {"source": "own"} if part == "prior" else own | {"command": "touch trace"}
+        if part == "prior":
+            config["learner"]["priors"] = ["mine"]  # else the learner refuses it before its code is asked for
         resealed(members, name, yaml.safe_dump(config).encode())
 
     (verdict,) = verify(changed(parcel, attack), ["-random-"])
