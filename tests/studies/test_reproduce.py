@@ -14,7 +14,7 @@ from llmrl.core.overrides import ConfigError
 from llmrl.reproduce import find_work, make_tables, plan, read_results, reproduce, write_tables
 from llmrl.studies.paper import SCALES, find_paper, paper_files
 from llmrl.studies.study import Study, study_files
-from scripts import control_models
+from scripts import control_models, docs_results
 
 TABLES = {"two": "random", "": "random"}
 
@@ -47,6 +47,13 @@ def test_what_is_there_is_not_run_again(small: Path) -> None:
     assert "[1/" not in again.stdout
     assert {p: p.stat().st_mtime_ns for p in summaries} == summaries
     assert len(list(small.glob("runs/small/*/summary.json"))) == 5
+    page = small / "page.md"
+    head = "| arm | seeds | times fewer than random, to 80 % |\n|---|--:|---|\n"
+    page.write_text(f"# R\n\n## S\n\n{head}| two | 9 | old |\n\n*Provenance:* `llmrl reproduce {small}/small.yaml`.\n")
+    assert list(docs_results.fill(page, small / "runs")) == ["page.md, S: written"]
+    (table,) = docs_results.sections(page)[1].tables
+    assert docs_results.arms_of(table) == ["two"]
+    assert table.splitlines()[2] in (small / "runs/tables/small/tables.md").read_text()
 
 
 @pytest.mark.slow
