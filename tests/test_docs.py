@@ -129,15 +129,6 @@ def test_every_result_names_the_commands_that_make_it(section: docs_results.Sect
     assert not studies or any(command.startswith("llmrl reproduce ") for command in section.commands)
 
 
-def test_a_table_of_results_is_written_from_complete_runs(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    head = "| arm | seeds | times fewer than dqn, to 80 % |"
-    page.write_text(f"# R\n\n## S\n\n{head}\n|---|--:|---|\n| dqn | 1 |  |\n\n*Provenance:* `llmrl reproduce claim`.\n")
-    before = page.read_text()
-    assert list(docs_results.fill(page, tmp_path)) == ["page.md, S: 20 runs of claim are missing"]
-    assert page.read_text() == before
-
-
 @pytest.mark.parametrize("file", docs_reference.PAGES)
 def test_generated_pages_are_those_of_the_package(file: str) -> None:
     assert (REFERENCE / file).read_text() == docs_reference.page(file), "stale: type `make docs-reference`"
