@@ -357,7 +357,7 @@ def test_ctrl_c_wherever_it_comes(
     pattern: str, nth: int, llmrl: Llmrl, tmp_path: Path, whole: dict[str, bytes]
 ) -> None:
     done = llmrl(*TRAIN, code=130, before=stopped(pattern, nth))
-    assert done.err == "stopped; the same command goes on from the last checkpoint, where there is one\n"
+    assert done.err == "stopped; the same command resumes from the last checkpoint, where there is one\n"
     assert status(tmp_path) == "running"
     assert "stopped" in llmrl("runs", "list").out
     llmrl(*TRAIN)

@@ -222,7 +222,7 @@ def test_what_is_asked_to_stop_says_so_and_can_go_on(
 ) -> None:
     for nth in (9, 4):
         done = llmrl(*TRAIN, code=code, before=ends("llmrl.training.online:OnlineTraining.tick", nth, by))
-        assert done.err == "stopped; the same command goes on from the last checkpoint, where there is one\n"
+        assert done.err == "stopped; the same command resumes from the last checkpoint, where there is one\n"
     run = the_run(tmp_path)
     step = checkpoint_steps(run)[-1]
     assert "stopped" in llmrl("runs", "list").out
