@@ -1,8 +1,8 @@
-"""The file behind the kept answers: how it is made, opened, brought to this schema, and set aside when it will not do.
+"""The file behind the cached answers: how it is made, opened, brought to this schema, and set aside when damaged.
 
-Whoever opens the file to write holds a lock file beside it, for as long as opening takes, so that nobody opens what
-another is about to move. A connection that was open before stays with the file that was moved: SQLite notices, and
-leaves the new file's log alone.
+A process that opens the file to write holds a lock file beside it while it opens. So no process opens a file that
+another is about to move. A connection that was open before stays with the moved file: SQLite notices, and leaves the
+new file's log alone.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Opened(NamedTuple):
 
 
 def cache_path(chosen: str | Path | None = None) -> Path:
-    """Where answers are kept: what was chosen, else $LLMRL_CACHE, else the user's cache folder."""
+    """The path of the cache: the one chosen, else $LLMRL_CACHE, else the one in the user's cache folder."""
     chosen = chosen or os.environ.get("LLMRL_CACHE")
     return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("llmrl")) / "answers.sqlite3"
 
@@ -193,7 +193,7 @@ def patiently(work: Callable[[], T]) -> T:
 
 @contextmanager
 def transaction(db: sqlite3.Connection) -> Iterator[None]:
-    """All that is written inside, or nothing. What is read inside cannot be changed by others before that."""
+    """A transaction: all its writes are stored, or none. Other processes do not change the data that it reads."""
     patiently(lambda: db.execute("BEGIN IMMEDIATE"))
     try:
         yield
@@ -206,7 +206,7 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
 
 @contextmanager
 def explain_errors(path: object) -> Iterator[None]:
-    """What SQLite and the disk say, in words a person can act on."""
+    """Errors of SQLite and of the disk, in words a person can act on."""
     try:
         yield
     except (sqlite3.Error, OSError) as error:
@@ -314,7 +314,7 @@ def _identity(path: Path) -> tuple[int, int]:
 
 
 def _has_our_header(path: object) -> bool:
-    """Of a file that is damaged already: closing a healthy one here would drop SQLite's locks on it."""
+    """Whether a damaged file has our header. Closing a healthy file here would drop SQLite's locks on it."""
     if not isinstance(path, Path):
         return True
     with path.open("rb") as file:

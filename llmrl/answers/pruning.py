@@ -25,7 +25,7 @@ class Pruned:
 
 @dataclass(frozen=True)
 class Selection:
-    """What is to be removed: what all conditions hold for. At least one is given."""
+    """The entries to remove: those that match every condition. At least one condition is given."""
 
     models: Collection[str] = ()
     mode: str | None = None
