@@ -1,4 +1,4 @@
-"""What a typed config may not be: values out of range, parts that do not fit together, settings that nothing reads."""
+"""Checks of a typed config: values out of range, parts that do not fit together, settings that nothing reads."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def plain_settings(cfg: DictConfig) -> dict[str, Any]:
 
 
 def refuse_keyless(cfg: DictConfig) -> None:
-    """Raises ConfigError where a run that may ask a server could not show it a key. What is finished needs none."""
+    """Raises ConfigError where a run may ask a server and has no key for it. A finished run needs none."""
     if has_schema("lm", cfg.lm, OpenAILMConfig) and not cfg.cached_only:
         _raise_as_config_error(lambda: read_key(cfg.lm.api_key_env))
 
 
 def _raise_as_config_error(look: Callable[[], object]) -> None:
-    """What a part of llmrl finds wrong with its settings is wrong with what was typed."""
+    """Raises the faults that a part of llmrl finds in its settings as ConfigErrors."""
     try:
         look()
     except ValueError as error:
@@ -146,7 +146,7 @@ def _refuse_combinations(cfg: DictConfig, folders: ConfigFolders) -> None:
 
 
 def _problems(settings: object, has_data: bool) -> Iterator[str]:
-    """Of each schema in the config, from the innermost out; a part that is somebody else's has none."""
+    """The problems of each schema in the config, from the innermost out. A part from another package has no schema."""
     if isinstance(settings, Schema) and is_dataclass(settings):
         for f in fields(settings):
             yield from _problems(getattr(settings, f.name), has_data)
@@ -249,7 +249,7 @@ def _refuse_misnamed(prior: DictConfig, folders: ConfigFolders) -> None:
 
 
 def _refuse_data(cfg: DictConfig, folders: ConfigFolders) -> None:
-    """What learns by acting takes no data, and what learns from data is told in time what the prior says."""
+    """Raises ConfigError for data that the learner or the prior cannot use."""
     learner, prior = OmegaConf.to_object(cfg.learner), cfg.prior
     if not isinstance(learner, LearnerConfig) or not learner.learns_from_data:
         schemas = {name: schema_of("learner", node) for name, node in _learners(folders).items()}

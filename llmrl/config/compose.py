@@ -1,6 +1,6 @@
-"""From what a person typed to a checked config.
+"""Composes overrides to a checked config.
 
-Hydra composes the YAML files under `configs/`; the dataclasses of `llmrl.schema` check the result. What stays is typed,
+Hydra composes the YAML files under `configs/`; the dataclasses of `llmrl.schema` check the result. The config is typed,
 resolved and read-only. Nothing heavy is imported.
 """
 
