@@ -82,7 +82,7 @@ def network(dim: int, hidden: Sequence[int]) -> nn.Sequential:
 
 
 def encoder_settings(encoder: Encoder) -> dict[str, Any]:
-    """What makes an encoder's features what they are: its class, and its settings that can change a result."""
+    """The settings that determine an encoder's features: its class, and its settings that can change a result."""
     settings: dict[str, Any] = {"class": type(encoder).__name__, "dim": encoder.dim}
     cfg = getattr(encoder, "cfg", None)
     if cfg is not None and is_dataclass(cfg):
