@@ -42,7 +42,7 @@ _Asked = tuple[State, list[list[float]]]  # and the log-probabilities that the e
 
 @dataclass(frozen=True)
 class Proof:
-    """What was found about one architecture.
+    """The findings about one architecture.
 
     tree, blocks, cache: "beyond", "within" or "no". alone: whether only one state may be computed at a time.
     attention: the implementation that these hold for, "sdpa" or "eager". limit: of the real model, in tokens.

@@ -1,4 +1,4 @@
-"""Where a server is, and what it wants to be shown: checked as typed, before anything is asked of it."""
+"""The address of a server, and its key: checked as typed, before the server is asked."""
 
 from __future__ import annotations
 
