@@ -36,8 +36,8 @@ class _NotHad(Exception):
 def fetch(entry: Entry, folder: Path, say: Callable[[str], None]) -> Path:
     """The verified file in `folder`, or the verified folder with convert=folder.
 
-    What was downloaded whole before is not downloaded again, and a file that a person put there is taken.
-    Raises OutOfReach; ValueError for a file in its place that is another one.
+    A file that was downloaded whole is not downloaded again. A file that a person put there is taken. Raises
+    OutOfReach; ValueError for a file in its place that is another one.
     """
     folder.mkdir(parents=True, exist_ok=True)
     place = folder / entry.file
