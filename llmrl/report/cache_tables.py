@@ -1,4 +1,4 @@
-"""What `llmrl cache` prints, for a terminal of 80 columns."""
+"""The texts of `llmrl cache`, for a terminal of 80 columns."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def prepare(
     allow_dirty: bool = False,
     allow_different: bool = False,
 ) -> Sides:
-    """What `compare` compares, before anything is computed. Raises Refused, as `compare` says."""
+    """The comparison that `compare` makes, before anything is computed. Raises Refused, as `compare` says."""
     notes: list[str] = []
     reasons: list[str] = []
     runs, against = _complete(runs, against, notes)
@@ -205,7 +205,7 @@ def _axis(named: Named, x: str) -> None:
 
 
 def _knowledge(named: Named, counted: str | None, notes: list[str]) -> None:
-    """What the groups knew beforehand, which is a cost of their results too; `counted` on this axis."""
+    """The groups' knowledge before the run, which is a cost of their results too; `counted` on this axis."""
     for label, group in named:
         config = group[0].config
         suffix = f" (counted in {TITLES.get(counted, counted)})" if counted else ""
@@ -222,7 +222,7 @@ def seed_of(run: RunInfo) -> int:
 
 
 def cell_of(run: RunInfo) -> tuple[int, float]:
-    """What tells the runs of a group apart."""
+    """The settings that tell the runs of a group apart."""
     size = (run.config.get("data") or {}).get("size")
     return seed_of(run), float("inf") if size is None else float(size)
 
