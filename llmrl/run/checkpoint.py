@@ -47,12 +47,12 @@ def write_checkpoint(path: Path, weights: Mapping[str, Tensor], state: Any, abou
 
 
 def read_about(path: Path) -> dict[str, Any]:
-    """As `read_manifest`, without a look at the files."""
+    """The `about` of a checkpoint, as `read_manifest` gives it, without a look at the files."""
     return _manifest(path)
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """What was `about` the checkpoint, and its `files`. Raises TornCheckpoint unless all is as it was written."""
+    """The checkpoint's `about`, and its `files`. Raises TornCheckpoint unless every file is as it was written."""
     manifest = _manifest(path)
     for name in manifest["files"]:
         _read_verified(path, manifest, name)
