@@ -1,4 +1,4 @@
-"""The settings of learners, and what each may not be together."""
+"""The settings of learners, and the combinations that each refuses."""
 
 from __future__ import annotations
 
