@@ -43,7 +43,7 @@ PARTS = ("env", "lm", "learner", "encoder", "prior")
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a repeated run came to. `agree`: None where it was not repeated, and `why` says why."""
+    """The result of a repeated run. `agree`: None where it was not repeated, and `why` says why."""
 
     name: str
     agree: bool | None
@@ -136,7 +136,7 @@ def unpack(file: Path, root: Path) -> dict[str, Any]:
 
 
 def _write(parcel: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> None:
-    """As many bytes as the directory of the file says, and no more."""
+    """Writes the bytes of a member, at most as many as the directory of the file says."""
     left = member.file_size
     with parcel.open(member) as source, target.open("xb") as out:
         while block := source.read(1 << 20):
