@@ -37,7 +37,7 @@ DATA = ["size=100000", "mix=expert,random:0.3", "success=75", "noise=0.3:0.8"]  
 
 
 def orders(tasks: Sequence[str], collect: Sequence[str]) -> Iterator[list[str]]:
-    """What `llmrl collect` is told for each file that a task names as its data."""
+    """The arguments of `llmrl collect` for each file that a task names as its data."""
     for task in tasks:
         words = shlex.split(task)
         files = [word.partition("=")[2] for word in words if word.startswith(("data=", "data.file="))]
@@ -63,7 +63,7 @@ def tune(space: str, size: int, args: argparse.Namespace) -> None:
 
 
 def between(space: str, size: int, args: argparse.Namespace) -> None:
-    """What was found for the searched sizes around this one, both run at this one."""
+    """The settings found for the searched sizes around this one, both run at this one."""
     from llmrl.tune.log import best
     from llmrl.tune.plan import plan
     from llmrl.tune.search import confirm

@@ -71,7 +71,7 @@ class Plan:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What makes two searches the same, as plain data. The number of trials is not in it: it may be raised."""
+        """The identity of a search, as plain data. The number of trials is not in it: it may be raised."""
         return {
             "space": self.space.plain["parameters"],
             "overrides": self.overrides,
@@ -101,8 +101,8 @@ def plan(
 ) -> Plan:
     """The search of `space`: a name in `configs/tune/` (or in `config_dir`'s `tune/`), or a YAML file.
 
-    What is given replaces what the space's file says; an override replaces the file's of the same key. Raises
-    ConfigError for whatever could not run, and for a task that results are reported on.
+    Arguments replace the values of the space's file; an override replaces the file's of the same key. Raises
+    ConfigError for a search that could not run, and for a task that results are reported on.
     """
     folders = ConfigFolders(config_folder(), config_dir)
     file = _file(space, folders)
