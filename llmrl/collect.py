@@ -1,7 +1,7 @@
-"""`llmrl collect`: whole episodes into a data set, by whoever is to act in them.
+"""`llmrl collect`: whole episodes into a data set, played by chosen policies.
 
-Episode i is a function of (seed, i) alone: who acts, its task, its reset and every choice come from streams of its own,
-so that how many run at once, and how often the command was stopped, change nothing.
+Episode i is a function of (seed, i) alone. Its policy, its task, its reset and every choice come from its own random
+streams. So neither the number of episodes at once nor stops of the command change anything.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Experts = Sequence[frozenset[str] | None]
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be collected."""
+    """The data set to collect."""
 
     out: Path
     size: int  # transitions
@@ -122,7 +122,7 @@ def _fill(writer: FrameWriter, episodes: _Episodes, order: Order, speaker: Speak
 
 
 def _is_wanted(success: bool, succeeded: int, episodes: int, share: float | None) -> bool:
-    """Whether one more such episode keeps the share within one episode of what it is to be."""
+    """Whether one more such episode keeps the share within one episode of its target."""
     if share is None:
         return True
     of_kind = succeeded if success else episodes - succeeded
@@ -316,7 +316,9 @@ def _row(s: TextState, action: str, o: Outcome) -> dict[str, Any]:
 
 
 def parse_order(words: Sequence[str]) -> tuple[Order, list[str]]:
-    """What was typed: out=, size=, mix=, success= and noise=, and the overrides that are left. Raises ConfigError."""
+    """The order, from the words typed: out=, size=, mix=, success= and noise=, and the overrides that are left. Raises
+    ConfigError.
+    """
     own = ("out", "size", "mix", "success", "noise")
     given = {word.partition("=")[0]: word.partition("=")[2] for word in words if word.partition("=")[0] in own}
     overrides = [word for word in words if word.partition("=")[0] not in own]
