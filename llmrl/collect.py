@@ -70,7 +70,7 @@ def collect(cfg: DictConfig, order: Order, runs: Path, tell: Callable[[str], Non
         there = read_about(order.out)
         if all(there.get(key) == value for key, value in _plain(about).items()):
             return f"{order.out} is there already: nothing to collect"
-        raise ConfigError(f"{order.out} holds what was collected otherwise: name another out=FILE, or move it away")
+        raise ConfigError(f"{order.out} holds data of another command: name another out=FILE, or move it away")
     with ExitStack() as opened:
         speaker = opened.enter_context(Speaker(tell))
         to_build = [agent for agent in agents.values() if isinstance(agent, _ByParts)]
@@ -95,7 +95,7 @@ def _fill(writer: FrameWriter, episodes: _Episodes, order: Order, speaker: Speak
     tried = 1 + max((note["tried"] for _, note in writer.kept), default=-1)
     left_out = 0
     if have:
-        speaker.note(f"{writer.path}: goes on after {have:,} transitions")
+        speaker.note(f"{writer.path}: resumes after {have:,} transitions")
     if have >= order.size:
         return tried
     speaker.doing("transitions", have, order.size)
@@ -108,7 +108,7 @@ def _fill(writer: FrameWriter, episodes: _Episodes, order: Order, speaker: Speak
                 what = "succeeded" if order.success else "failed"
                 raise ValueError(
                     f"success={order.success:g}: none of the last {PATIENCE:,} episodes {what} where one was wanted, "
-                    f"after {have:,} transitions; choose who acts with mix=... and noise=..., or another success="
+                    f"after {have:,} transitions; choose other policies with mix=... and noise=..., or another success="
                 )
             continue
         left_out = 0
@@ -272,7 +272,9 @@ def _agent(name: str, cfg: DictConfig, runs: Path) -> Agent:
         return _Expert()
     if name == "prior":
         if cfg.prior.source == "uniform":
-            raise ConfigError("mix=prior: prior=uniform is nobody's; choose one, as in prior=scored, or mix=random")
+            raise ConfigError(
+                "mix=prior: prior=uniform comes from no model; choose one, as in prior=scored, or mix=random"
+            )
         if cfg.prior.mix == "auto":
             raise ConfigError("mix=prior: prior.mix=auto is learned, and here nothing is; say a number: prior.mix=0.05")
         settings = identify_run(cfg).settings
@@ -332,7 +334,7 @@ def parse_order(words: Sequence[str]) -> tuple[Order, list[str]]:
     for part in given["mix"].split(","):
         name, _, weight = part.rpartition(":") if ":" in part else (part, "", "1")
         if not name:
-            raise ConfigError(f"mix={given['mix']}: it names nobody between two commas; say mix=expert,random:0.3")
+            raise ConfigError(f"mix={given['mix']}: it names no policy between two commas; say mix=expert,random:0.3")
         mix[name] = _number("mix", weight, part)
         if mix[name] <= 0:
             raise ConfigError(f"mix={given['mix']}: {part}: how often it acts has to be above 0")

@@ -149,7 +149,7 @@ def _alfworld() -> Iterator[Finding]:
     try:
         found = require()
         root = data_root()
-        text = f"games in {root}; what there is: llmrl worlds check alfworld"
+        text = f"games in {root}; to count them: llmrl worlds check alfworld"
         yield Finding("alfworld", "ok", f"{', '.join(f'{name} {version}' for name, version in found.items())}; {text}")
     except (MissingPackages, NoGames) as missing:
         yield Finding("alfworld", "note", str(missing))

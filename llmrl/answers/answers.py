@@ -171,7 +171,7 @@ class Answers:
         self.counts.hits += asked - left - self._read_first(sampling, wanted)
         if missing and self._cached_only:
             raise AnswerCacheError(
-                f"only what is kept may be used, and {len(missing):,} of {len(wanted):,} prompts ({left:,} of "
+                f"only cached answers may be used, and {len(missing):,} of {len(wanted):,} prompts ({left:,} of "
                 f"{asked:,} answers, mode {mode}) of {self._identity.model}, revision {self._identity.revision[:12]}, "
                 f"are not kept in {self._cache.path}; the first begins {_beginning(next(iter(missing)))}: {_HOW_TO_GET}"
             )
@@ -321,7 +321,7 @@ class KeptRows:
         dim = self._cache.row_length(canonical(encoder))
         if dim is None and self._cached_only:
             raise AnswerCacheError(
-                f"only what is kept may be used, and no feature row of {_encoder_name(encoder)} is kept in "
+                f"only cached rows may be used, and no feature row of {_encoder_name(encoder)} is kept in "
                 f"{self._cache.path}: {_HOW_TO_GET}"
             )
         return dim
@@ -340,7 +340,7 @@ class KeptRows:
         missing = [text for text, key in keys.items() if key not in known]
         if missing and self._cached_only:
             raise AnswerCacheError(
-                f"only what is kept may be used, and {len(missing):,} of {len(keys):,} feature rows of "
+                f"only cached answers may be used, and {len(missing):,} of {len(keys):,} feature rows of "
                 f"{_encoder_name(encoder)} are not kept in {self._cache.path}, the first of the text "
                 f"{_beginning(missing[0])}: {_HOW_TO_GET}"
             )
@@ -360,7 +360,7 @@ def _by_prompt(prompts: Sequence[str], names: Sequence[Sequence[str]]) -> dict[s
 
 
 _HOW_TO_GET = (
-    "leave --cached-only (cached_only=true) out to compute what is missing, or bring it in from an export with "
+    "leave --cached-only (cached_only=true) out to compute the missing ones, or bring them in from an export with "
     "`llmrl cache import FILE`"
 )
 

@@ -151,7 +151,7 @@ def set_aside(path: Path, file: tuple[int, int] | None) -> str:
             if not path.exists() or _identity(path) != file:
                 return f"{path} was damaged, and another process has set it aside: type the same command again"
             moved = _move_aside(path, damaged=True)
-            return f"{moved}. Type the same command again: it goes on, and asks for what is missing"
+            return f"{moved}. Type the same command again: it resumes, and asks for the missing answers"
     except OSError as error:
         return f"{path} is damaged, and cannot be set aside ({error.strerror}); {_OTHER_FILE}"
 
@@ -289,7 +289,7 @@ def _move_aside(path: Path, damaged: bool) -> str:
     if damaged:
         return (
             f"{path} was damaged: set aside as {aside}, a new one takes its place; "
-            f"`llmrl cache import {aside}` brings back what can be read"
+            f"`llmrl cache import {aside}` brings back the readable entries"
         )
     return f"{path} was no answer cache: set aside as {aside}, a new one takes its place"
 
@@ -326,12 +326,12 @@ def _advice(name: str) -> str:
     if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_FORMAT")):
         return "the file is damaged; `llmrl cache verify` says where"
     if name.startswith("SQLITE_FULL"):
-        return "the disk is full; free some space and type the same command again, what was kept is safe"
+        return "the disk is full; free some space and type the same command again; stored answers are safe"
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return f"another process has held the file for {BUSY_SECONDS:.0f} s; end it and type the same command again"
     if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")) or "SQLITE" not in name:
         return f"the file cannot be opened for writing; make it writable, or {_OTHER_FILE}"
     return (
-        "storing or reading failed; check the disk and its free space, then type the same command again, what was "
-        "kept is safe"
+        "storing or reading failed; check the disk and its free space, then type the same command again; stored "
+        "answers are safe"
     )

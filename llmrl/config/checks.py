@@ -186,7 +186,7 @@ def _refuse_nothing_left(cfg: DictConfig) -> None:
     if prior.calibrate == "pmi" and prior.calibrate_weight == 1 and (prior.control == "marginal" or not shows):
         what = f"prior={prior.name}" if prior.control == "marginal" else f"the template of prompt {prompt.id!r}"
         raise ConfigError(
-            f"prior.calibrate=pmi: {what} shows no observation, so that nothing is left once all of it is taken off; "
+            f"prior.calibrate=pmi: {what} shows no observation, so that no difference is left; "
             "say prior.calibrate=none, or a prior.calibrate_weight other than 1"
         )
 
@@ -198,8 +198,8 @@ def _refuse_trust(cfg: DictConfig, informed_uses: list[str]) -> None:
         return
     wrong = (
         (cfg.data is not None, "it learns from the run's episodes, and with data there are none"),
-        (prior.behaviour.uniform, "with prior.behaviour.uniform=true no episode shows what the prior is worth"),
-        (prior.uniform_after is not None, "with prior.uniform_after later episodes do not show what it is worth"),
+        (prior.behaviour.uniform, "with prior.behaviour.uniform=true no episode shows the prior's effect"),
+        (prior.uniform_after is not None, "with prior.uniform_after later episodes do not show its effect"),
     )
     for holds, why in wrong:
         if holds:
@@ -270,7 +270,7 @@ def _refuse_data(cfg: DictConfig, folders: ConfigFolders) -> None:
     draws = any(prior[use].k is not None for use in weighed)
     if draws or (weighed and prior.source != "uniform" and prior.mix == 0):
         raise ConfigError(
-            f"learner={learner.name} multiplies with what the prior says of every action: use prior=scored, or "
+            f"learner={learner.name} multiplies by the prior's weight of every action: use prior=scored, or "
             "prior.target.k=null prior.evaluation.k=null, with prior.mix above 0"
         )
 

@@ -187,7 +187,7 @@ def _by_kind(part: str, node: Any) -> Any:
     old = OLD_TARGETS[part].get(str(target))
     if kind is not None and target is not None and (old is not None or kind in ours):
         raise ConfigError(
-            f"{part}.kind={format_value(kind)} and {part}._target_={target}: both say what {part} is; leave one out, "
+            f"{part}.kind={format_value(kind)} and {part}._target_={target}: both choose {part}; leave one out, "
             "or say null for one that is inherited"
         )
     if target is not None and old is None:  # somebody else's; a `kind` is a setting of theirs

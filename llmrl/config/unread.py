@@ -257,7 +257,7 @@ UNREAD: tuple[Rule, ...] = (
     Rule(_keys("prior", "mix"), "prior={prior} is uniform anyway", lambda s: s["prior.source"] == "uniform"),
     Rule(_keys("prior", _KNOWN), "no use of the prior is left that knows it", lambda s: not find_informed_uses(s)),
     Rule(_keys("prior", "head"), "prior.labels=0 fits nothing", lambda s: s["prior.labels"] == 0),
-    Rule(_keys("prior.behaviour", "k redraw uniform"), "nobody acts while it learns from data", _learns_from_data),
+    Rule(_keys("prior.behaviour", "k redraw uniform"), "a run that learns from data does not act", _learns_from_data),
     Rule(_keys("prior.target", "k redraw uniform"), "learner={learner} has no targets in this run", _has_no_target),
     *(Rule(_keys(f"prior.{use}", "k redraw"), f"prior.{use}.uniform=true considers all actions", _knows_nothing(use))
       for use in USES),
@@ -277,7 +277,7 @@ UNREAD: tuple[Rule, ...] = (
     Rule(_keys("prompt", "end"), "prior.stop takes its place", _stops_elsewhere),
     Rule(_keys("prompt", "history_turns"), "no prompt of this run shows history", _shows_no_history),
     # the schedule
-    Rule(("env_steps", "episodes", *_keys("rollout", _ROLLOUT)), "nobody acts while it learns from data",
+    Rule(("env_steps", "episodes", *_keys("rollout", _ROLLOUT)), "a run that learns from data does not act",
          _learns_from_data),
     Rule(("episodes",), "each takes a decision or more, and env_steps ends the run before", _has_episodes_to_spare),
     Rule(("env_steps",), "the run's episodes take no more decisions", _has_decisions_to_spare),

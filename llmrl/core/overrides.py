@@ -290,7 +290,7 @@ def _refuse_secret(text: str) -> None:
             raise ConfigError(_secret(f"{name if inner == key else inner} looks like a secret"))
     if names_variable_of_secret(key):
         _refuse_no_variable(name, value)
-    _refuse_value("what was typed" if found_in(key) else name, text)
+    _refuse_value("the text typed" if found_in(key) else name, text)
 
 
 def _refuse_value(where: str, text: str) -> None:

@@ -229,7 +229,7 @@ def check(data: DataSet, where: str) -> DataSet:
         ),
         (_find_misnumbered(episode), "episodes are not numbered 0, 1, 2, ... in order"),
         (last & ~ended, "its episode stops here without an end: neither terminated nor truncated"),
-        (ended & ~last, "its episode goes on after its end"),
+        (ended & ~last, "its episode continues after its end"),
         *(
             (follows & (data[name] != before(name)), f"{name} changes within an episode, which has only one")
             for name in OF_EPISODE

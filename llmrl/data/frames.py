@@ -141,7 +141,7 @@ def _frames(path: Path, whole: int | None = None) -> Iterator[tuple[dict[str, An
                 if whole is not None and at < whole:
                     raise DataError(
                         f"{path}, record {number}: it is torn or damaged, from byte {at:,} of {whole:,} on; the "
-                        "command that collected it goes on from the record before"
+                        "command that collected it resumes from the record before"
                     )
                 return
             at += _HEAD.size + length

@@ -82,6 +82,6 @@ def refuse_divergence(what: str, values: torch.Tensor, lr: float) -> None:
     """Raises Diverged where one of the values is NaN or beyond LARGEST, before anything acts on it."""
     if not (values.abs() <= LARGEST).all():  # no comparison holds of a NaN
         raise Diverged(
-            f"learning diverged: {what} is no number, or an absurd one, and nothing was done with it; lower "
+            f"learning diverged: {what} is not a finite number, or far out of range, and was not used; lower "
             f"learner.lr (now {lr:g}) or learner.grad_clip, or look for very large rewards in the world"
         )

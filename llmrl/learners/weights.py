@@ -30,7 +30,7 @@ def read_weights(path: str | Path, what: What, encoder: Encoder, hidden: Sequenc
     """
     about = read_about(path)
     if about.get("what") not in get_args(What):
-        raise ValueError(f"{path} does not say what it holds; it is no {what} of llmrl's")
+        raise ValueError(f"{path} does not name its contents; it is no {what} of llmrl's")
     if about["what"] != what:
         raise ValueError(f"{path} holds a cloned {about['what']} and a {what} is needed: give one of a {what}")
     here = encoder_settings(encoder)

@@ -73,7 +73,7 @@ def identify_served(
         if dtype not in DTYPES:
             raise
         raise ValueError(
-            f"{error}. If only the server has it, declare who it is: lm.revision=COMMIT and lm.tokenizer=NAME"
+            f"{error}. If only the server has it, declare its identity: lm.revision=COMMIT and lm.tokenizer=NAME"
         ) from error
 
 

@@ -254,7 +254,7 @@ class TransformersLM:
             raise ValueError(f"{kind} cannot be asked as a causal language model: {error}") from error
         if not causal:
             raise ValueError(
-                f"{kind} is not causal: its last token changes what it says about those before it, so it gives no "
+                f"{kind} is not causal: its last token changes its predictions for those before it, so it gives no "
                 "probability of a text. Choose a causal model; where this one was trained as one, set is_decoder=true "
                 "in its config.json"
             )

@@ -69,7 +69,7 @@ def _from_source(source: Source, entry: Entry, folder: Path, place: Path) -> Pat
     if found != entry.sha256:
         for file in [part, *folder.glob("*.whl")]:
             file.unlink()
-        raise _NotHad(f"what it gives has the SHA-256 {found}, and {entry.sha256} is expected")
+        raise _NotHad(f"its file has the SHA-256 {found}, and {entry.sha256} is expected")
     part.replace(place)
     return place
 
@@ -112,7 +112,7 @@ def _wheel(package: str, folder: Path) -> Path:
         raise _NotHad(f"pip did not end within {PIP_WITHIN} s") from None
     here = sorted(folder.glob(pattern))
     if done.returncode != 0 or not here:
-        raise _NotHad(f"pip ended with exit code {done.returncode}; what it said stands above")
+        raise _NotHad(f"pip ended with exit code {done.returncode}; its output stands above")
     return here[0]
 
 

@@ -80,9 +80,7 @@ def _steps(world: TextEnv) -> Iterator[Step]:
         experts = info.get("expert_actions") or frozenset()
         action = next((action for action in state.actions if action in experts), None)
         if action is None:
-            raise NoExamples(
-                f"{type(world).__name__} does not say what an expert would do (expert_actions in its info)"
-            )
+            raise NoExamples(f"{type(world).__name__} does not give an expert's actions (expert_actions in its info)")
         yield Step(state, action)
         seen, _, terminated, truncated, info = world.step(action)
         state = state.after(action, seen)

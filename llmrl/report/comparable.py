@@ -106,7 +106,7 @@ def _code(runs: Sequence[RunInfo], allow_dirty: bool, notes: list[str], reasons:
         )
     if outside:
         reasons.append("made outside a git checkout")
-        notes.append(f"MADE OUTSIDE A GIT CHECKOUT, by code nobody can look up: {outside} of {len(runs)} runs")
+        notes.append(f"MADE OUTSIDE A GIT CHECKOUT, by code of an unknown commit: {outside} of {len(runs)} runs")
     commits = sorted({str(state.get("commit", "unknown"))[:10] for state in states})
     notes.append(f"made by commit{'s' if len(commits) > 1 else ''} {', '.join(commits)}")
 
@@ -185,10 +185,10 @@ def _no_evidence(flat: Mapping[str, Any]) -> str | None:
     if kind in ("overcooked_tomato", "frozen_lake"):
         return f"{kind} is a test of correctness"
     if flat.get("env.split") == "dev":
-        return "split dev is what was tuned on"
+        return "split dev was used for tuning"
     read = {"overcooked_random": "train", "household": "corpus"}.get(str(kind))
     if read is not None and flat.get("env.split") == read:
-        return f"split {read} is what the embedded model read"
+        return f"split {read} is the embedded model's training data"
     return None
 
 

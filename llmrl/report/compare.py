@@ -131,7 +131,7 @@ def _sampling(labels: Sequence[str], curves: Sequence[Sequence[SeedCurve]]) -> s
     told = [" and ".join(f"sampled, {n} episodes a point" if n else "exact" for n in found) for found in episodes]
     by_group = [f"{how} ({label})" for label, how in zip(labels, told, strict=True)]
     few = any(0 < n < FEW_EPISODES for found in episodes for n in found)
-    advice = f": what is published takes {FEW_EPISODES}, or evaluation.exact_up_to" if few else ""
+    advice = f": published results take {FEW_EPISODES}, or evaluation.exact_up_to" if few else ""
     return f"success is {told[0] if len(set(told)) == 1 else '; '.join(by_group)}{advice}"
 
 

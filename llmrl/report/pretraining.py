@@ -36,7 +36,7 @@ class Pretraining:
             )
             if value is not None
         ]  # fmt: skip
-        return f"{self.what}: {', '.join(parts)}" if parts else f"{self.what}: what it was trained on is not known"
+        return f"{self.what}: {', '.join(parts)}" if parts else f"{self.what}: its training is not known"
 
 
 def pretrainings(config: Mapping[str, Any]) -> list[Pretraining]:

@@ -112,7 +112,7 @@ def claim(a: Arm, b: Arm, found: Estimate, to: Needed, against: Needed) -> str:
         if own.alone:
             return f"{level}: no claim (the prior of {arm.label} alone is there without data)"
         if own.alone is None:
-            return f"{level}: no claim (what the prior of {arm.label} reaches without data was not measured)"
+            return f"{level}: no claim (the success of {arm.label}'s prior without data was not measured)"
     if len(a.seeds) < FEW:
         return f"{level}: no claim ({len(a.seeds)} of {FEW} seeds)"
     if found.interval_low > TEN:

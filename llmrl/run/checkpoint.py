@@ -96,7 +96,7 @@ def _read_verified(path: Path, manifest: Mapping[str, Any], name: str) -> bytes:
     except OSError as error:
         raise TornCheckpoint(f"{path}: its {name} cannot be read ({error.strerror})") from None
     if hashlib.sha256(data).hexdigest() != manifest["files"][name]["sha256"]:
-        raise TornCheckpoint(f"{path}: its {name} is not what was written")
+        raise TornCheckpoint(f"{path}: its {name} differs from the file written")
     return data
 
 
@@ -113,7 +113,7 @@ def _split(value: Any, arrays: dict[str, Tensor]) -> Any:
         return {f"__{kind}__": name}
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
-            raise ValueError(f"only texts can name what a checkpoint holds, not {list(value)[:3]}")
+            raise ValueError(f"only texts can name the parts of a checkpoint, not {list(value)[:3]}")
         return {key: _split(value[key], arrays) for key in sorted(value)}  # equal states are equal bytes
     if isinstance(value, list | tuple):
         return [_split(inner, arrays) for inner in value]

@@ -122,7 +122,7 @@ class RunFolder:
                 return cls(path, run_id, True, None, None)
             try:
                 if fresh and was_there:
-                    folder.note = f"what was there is kept aside as {folder._move_aside()}"
+                    folder.note = f"the old folder is set aside as {folder._move_aside()}"
                 _clean(path)
                 if not folder.summary:  # whose folder this is; what is resumed, is touched by `start_at`
                     folder.write_summary({"status": "running"})
@@ -361,7 +361,7 @@ def _explain_errors(path: Path) -> Iterator[None]:
             advice = "check the disk"
         raise RunFolderError(
             f"{path} cannot be written ({error.strerror}): {advice}, then type the same command again; "
-            "it goes on from its last checkpoint"
+            "it resumes from its last checkpoint"
         ) from error
 
 

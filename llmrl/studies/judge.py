@@ -46,7 +46,7 @@ class Judgement:
         self.ceilings: list[str] = plain["ceilings"]
         self.matrix: dict[str, tuple[str, ...]] = {name: tuple(words) for name, words in plain["matrix"].items()}
         if not self.judge or not self.sets:
-            raise ConfigError(f"{study.name} says neither what is to be judged (`judge`) nor in what (`evaluate`)")
+            raise ConfigError(f"{study.name} names neither the arms to evaluate (`judge`) nor the games (`evaluate`)")
         others = [other for others in self.judge.values() for other in others]
         wanted = list(dict.fromkeys([*self.judge, *self.ceilings, *self.matrix, *others]))
         for arm in wanted:

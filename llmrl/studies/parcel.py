@@ -127,7 +127,7 @@ def unpack(file: Path, root: Path) -> dict[str, Any]:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 _write(parcel, member, target)
                 if _digest(target) != digests[member.filename]:
-                    raise ConfigError(f"{file}: {member.filename} is not what its manifest says; it was changed")
+                    raise ConfigError(f"{file}: {member.filename} differs from its manifest; it was changed")
             return manifest
     except ConfigError:
         raise

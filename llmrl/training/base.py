@@ -52,7 +52,7 @@ class Training(ABC):
         for reason in start.passed_over:
             self.note(f"a checkpoint was passed over: {reason}")
         if start.damaged and start.checkpoint is None:
-            self.note(f"nothing is left to go on from: what was there is kept aside as {folder.set_aside()}")
+            self.note(f"no checkpoint is left to resume from: the old folder is set aside as {folder.set_aside()}")
         folder.start_at(start.step, start.logs)
         folder.write_config(cfg)
         self.parts: Parts = build(cfg, identity)
@@ -135,7 +135,9 @@ class Training(ABC):
         """Says where data or prior do not fit the world. Raises Misfit where the run is strict."""
         wrong = describe_misfit(self.fit, self.cfg)
         if wrong is not None and self.cfg.strict:
-            raise Misfit(f"{wrong}; nothing was learned, since the run is strict: without --strict it goes on")
+            raise Misfit(
+                f"{wrong}; nothing was learned, since the run is strict; leave --strict out to learn all the same"
+            )
         if wrong is not None:
             self.note(wrong)
 
@@ -276,8 +278,8 @@ class Training(ABC):
         steps = checkpoint_steps(self.folder.path)
         where = f"at its checkpoint at {steps[-1]:,} decisions" if steps else "at its beginning"
         return (
-            f"{outage}. The run is paused {where}; every answer that it got is kept. When this is mended, the same "
-            "command goes on, and ends with the same bytes as if nothing had happened"
+            f"{outage}. The run is paused {where}; every answer that it got is kept. Once this is fixed, the same "
+            "command resumes, and ends with the same bytes as a run without a pause"
         )
 
     def note(self, text: str) -> None:

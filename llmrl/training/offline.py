@@ -145,7 +145,7 @@ class OfflineTraining(Training):
         return {}
 
     def restore_open(self, saved: Mapping[str, Any]) -> list[int]:
-        self.note(f"{self.folder.path} goes on from its checkpoint at {self.gradient_steps:,} gradient steps")
+        self.note(f"{self.folder.path} resumes from its checkpoint at {self.gradient_steps:,} gradient steps")
         return []
 
     def close_open(self) -> None:

@@ -122,7 +122,7 @@ def main() -> None:
     parser.add_argument("--more-seeds", type=int, default=3, help="how many more (default: 3)")
     parser.add_argument("--out", type=Path, default=Path("tune"))
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--print", action="store_true", help="print what there is so far, and do nothing")
+    parser.add_argument("--print", action="store_true", help="print the settings found so far, and run nothing")
     args = parser.parse_args()
     spaces = {name: _space(name) for name in args.spaces}
     args.sizes = sorted(set(args.sizes))

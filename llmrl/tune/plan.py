@@ -142,7 +142,7 @@ def _file(space: str, folders: ConfigFolders) -> Path:
 def _replace(own: Sequence[str], typed: Sequence[str], folders: ConfigFolders) -> list[str]:
     for override in parse([*typed], folders):
         if override.is_sweep_override():
-            raise ConfigError(f"{override.input_line}: a search has one value for what it does not search")
+            raise ConfigError(f"{override.input_line}: a setting that is not searched has one value")
     keys = {_key(text) for text in typed}
     return [*(text for text in own if _key(text) not in keys), *typed]
 
@@ -185,8 +185,8 @@ def _explain_reported(env: Mapping[str, Any]) -> str | None:
     if kind in ("overcooked_salad", "overcooked_tomato"):
         return "results are reported on it"
     split = env.get("split")
-    read = "what the embedded model has read"
-    reported = "what results are reported on"
+    read = "the embedded model's training data"
+    reported = "for reported results"
     if kind == "overcooked_random" and split != "dev":
         return f"split {split} is {reported if split == 'test' else read}"
     if kind == "household" and split != "dev":

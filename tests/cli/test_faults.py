@@ -459,7 +459,7 @@ def test_a_checkpoint_of_another_shape(llmrl: Llmrl, tmp_path: Path, whole: dict
     assert f"{newest.relative_to(tmp_path)} does not fit this run (RuntimeError: Error(s) in loading" in done.err
     assert "move it away to go on from an earlier one" in done.err
     newest.rename(tmp_path / "away")
-    assert "goes on from its checkpoint at 16 decisions" in llmrl(*TRAIN).out
+    assert "resumes from its checkpoint at 16 decisions" in llmrl(*TRAIN).out
     assert results(tmp_path) == whole
 
 

@@ -263,7 +263,7 @@ class Connection:
             await self.guard.vouch()
         if lane.stream is not stream:
             self.counts.outages += 1
-            raise _Fault("the connection was closed before it could be asked who answers on it")
+            raise _Fault("the connection was closed before its server could be checked")
         lane.vouched = (stream, epoch)
 
     async def _attempt_on(self, lane: Lane, path: str, body: Any, read: Callable[[Any], T], optional: bool) -> T:
@@ -409,7 +409,7 @@ class Connection:
     def _outage(self, patience: Patience, fault: _Fault) -> Outage:
         tried = f"{self.patience_s - self._seconds_left(patience):,.0f} s of trying"
         if patience.bad == patience.faults:
-            return Outage(f"{self.url} answered {patience.faults} times in {tried}, and never what was asked: {fault}")
+            return Outage(f"{self.url} answered {patience.faults} times in {tried}, and never as asked: {fault}")
         hint = f". {self.hint}" if self.hint and self.guard is None else ""
         return Outage(f"{self.url} gave no answer in {tried}; at last: {fault}{hint}")
 
