@@ -1,4 +1,4 @@
-"""The settings of learners, and what each may not be together."""
+"""The settings of learners, and the combinations that each refuses."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ class BCConfig(LearnerConfig):
             yield f"learner.weights={self.weights}: it learns from data; leave one of the two out"
         if not has_data and self.weights is None:
             yield (
-                f"learner={self.name} learns from data, or plays what was learned before: add data=FILE (`llmrl "
+                f"learner={self.name} learns from data, or plays a policy learned before: add data=FILE (`llmrl "
                 "collect` makes one), or learner.weights=FILE"
             )
 

@@ -124,7 +124,7 @@ class PriorConfig(Schema):
     settings: Any = setting(None, since=True)  # what `_target_` is called with, beside the run's seed
 
     def problems(self, has_data: bool) -> Iterator[str]:
-        """What contradicts itself, or says the same as another prior that has a name."""
+        """Settings that contradict each other, or that equal another prior with a name."""
         if (self.source == "own") != (self._target_ is not None):
             yield (
                 f"prior.source={self.source} and prior._target_={self._target_}: a prior of your own has "

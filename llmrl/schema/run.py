@@ -18,7 +18,7 @@ from llmrl.schema.priors import PriorConfig, PromptConfig
 
 @dataclass
 class DataConfig(Schema):
-    """What an offline run learns from; `data=FILE` sets the file."""
+    """The data of an offline run; `data=FILE` sets the file."""
 
     file: str = "???"  # .parquet; the contents name the run, not the path
     # transitions, of whole episodes but the last; a smaller size begins a larger one. null: all

@@ -78,13 +78,13 @@ class Paper:
 
     @property
     def command(self) -> str:
-        """What makes all of it, as a shell takes it."""
+        """The shell command that makes all of it."""
         scale = [] if self.scale == LAPTOP else ["--scale", self.scale]
         return shlex.join(["llmrl", "reproduce", self.file, *self.typed, *scale])
 
     @property
     def folder(self) -> str:
-        """Of its tables: figures of one scale are no figures of another."""
+        """The folder of its tables; each scale has one."""
         return self.name if self.scale == LAPTOP else f"{self.name}-{self.scale}"
 
     def arms(self, study: str, tables: Sequence[str] | None = None) -> list[str]:
