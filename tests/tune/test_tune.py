@@ -642,7 +642,7 @@ def test_data_of_a_world_that_is_reported_are_refused(
     )
     task = "env=overcooked_random env.index=1 data.file={}"
     assert plan("cql", tasks=[task.format(with_data / "data" / "dev1.parquet")]).env_steps == 0
-    with pytest.raises(ConfigError, match=r"data of test\.parquet were collected where split test is what results"):
+    with pytest.raises(ConfigError, match=r"data of test\.parquet were collected where split test is for reported"):
         plan("cql", tasks=[task.format("test.parquet")])
     with pytest.raises(ConfigError, match=r"none\.parquet: there is no such file"):
         plan("cql", tasks=[task.format("none.parquet")])
