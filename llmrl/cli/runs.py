@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,7 @@ import typer
 from llmrl.cli.completion import run_names
 from llmrl.cli.shell import RUN, Runs, explain_errors, show
 
-app = typer.Typer(help="Look at runs, and remove them.", no_args_is_help=True)
+app = typer.Typer(help="Look at runs, send them to dashboards, and remove them.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -80,6 +81,67 @@ def runs_rm(
             raise typer.Exit(1)
         remove(found, runs)
         typer.echo(f"removed {len(found)} run{'' if one else 's'}")
+
+
+class Dashboard(StrEnum):
+    tensorboard = "tensorboard"
+    wandb = "wandb"
+    trackio = "trackio"
+
+
+class Mode(StrEnum):
+    online = "online"
+    offline = "offline"
+
+
+@app.command("push")
+def runs_push(
+    words: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN... [KEY=VALUE]...", help="Runs: folders, globs, parts of names, settings."),
+    ],
+    to: Annotated[list[Dashboard], typer.Option("--to", help="Where to; repeatable.")],
+    folder: Annotated[str | None, typer.Option(help="TensorBoard's, with a folder for each run.")] = None,
+    project: Annotated[str | None, typer.Option(help="Of wandb or Trackio.")] = None,
+    entity: Annotated[str | None, typer.Option(help="A user or a team of wandb.")] = None,
+    mode: Annotated[Mode | None, typer.Option(help="Of wandb.")] = None,
+    wandb_dir: Annotated[str | None, typer.Option("--dir", help="Holds wandb's own files.")] = None,
+    space_id: Annotated[str | None, typer.Option(help="A Hugging Face Space of Trackio, USER/NAME.")] = None,
+    runs: Runs = Path("runs"),
+) -> None:
+    """Send runs to dashboards: what is there of them, and what the dashboard has not got yet.
+
+    An option that is not typed is as the run had it (`logger.wandb.project`), or as `llmrl configs logger` lists it.
+    """
+    with explain_errors():
+        from llmrl.loggers.live import push
+        from llmrl.loggers.logger import LoggerError, refuse_missing_package, settings_of
+        from llmrl.report.select import select
+
+        typed = {"folder": folder, "project": project, "entity": entity, "mode": mode and mode.value}
+        typed |= {"dir": wandb_dir, "space_id": space_id}
+        names = list(dict.fromkeys(each.value for each in to))
+        for name in names:
+            refuse_missing_package(name, f"--to {name}")
+        chosen = [
+            (run, name, settings_of(name, run.config, typed, names)) for run in select(words, runs) for name in names
+        ]
+        failed = False
+        for run, name, settings in chosen:
+            try:
+                done = push(run.path, name, settings)
+            except LoggerError as error:
+                failed = True
+                typer.echo(f"{run.name}: {name} does not have all rows ({error})", err=True)
+            else:
+                sent = (
+                    f"{done['new']:,} of {done['rows']:,} rows sent"
+                    if done["new"]
+                    else f"all {done['rows']:,} rows are there"
+                )
+                typer.echo(f"{run.name}: {sent}: {done['where']}")
+        if failed:
+            raise typer.Exit(1)
 
 
 @app.command("show")
