@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -83,28 +82,17 @@ def runs_rm(
         typer.echo(f"removed {len(found)} run{'' if one else 's'}")
 
 
-class Dashboard(StrEnum):
-    tensorboard = "tensorboard"
-    wandb = "wandb"
-    trackio = "trackio"
-
-
-class Mode(StrEnum):
-    online = "online"
-    offline = "offline"
-
-
 @app.command("push")
 def runs_push(
     words: Annotated[
         list[str],
         typer.Argument(metavar="RUN... [KEY=VALUE]...", help="Runs: folders, globs, parts of names, settings."),
     ],
-    to: Annotated[list[Dashboard], typer.Option("--to", help="Where to; repeatable.")],
+    to: Annotated[list[str], typer.Option("--to", metavar="LOGGER", help="tensorboard, wandb or trackio; repeatable.")],
     folder: Annotated[str | None, typer.Option(help="TensorBoard's, with a folder for each run.")] = None,
     project: Annotated[str | None, typer.Option(help="Of wandb or Trackio.")] = None,
     entity: Annotated[str | None, typer.Option(help="A user or a team of wandb.")] = None,
-    mode: Annotated[Mode | None, typer.Option(help="Of wandb.")] = None,
+    mode: Annotated[str | None, typer.Option(help="Of wandb: online or offline.")] = None,
     wandb_dir: Annotated[str | None, typer.Option("--dir", help="Holds wandb's own files.")] = None,
     space_id: Annotated[str | None, typer.Option(help="A Hugging Face Space of Trackio, USER/NAME.")] = None,
     runs: Runs = Path("runs"),
@@ -114,14 +102,17 @@ def runs_push(
     An option that is not typed is as the run had it (`logger.wandb.project`), or as `llmrl configs logger` lists it.
     """
     with explain_errors():
+        from llmrl.core.overrides import ConfigError, one_of
         from llmrl.loggers.live import push
-        from llmrl.loggers.logger import LoggerError, refuse_missing_package, settings_of
+        from llmrl.loggers.logger import LOGGERS, LoggerError, refuse_missing_package, settings_of
         from llmrl.report.select import select
 
-        typed = {"folder": folder, "project": project, "entity": entity, "mode": mode and mode.value}
+        typed = {"folder": folder, "project": project, "entity": entity, "mode": mode}
         typed |= {"dir": wandb_dir, "space_id": space_id}
-        names = list(dict.fromkeys(each.value for each in to))
+        names = list(dict.fromkeys(to))
         for name in names:
+            if name not in LOGGERS:
+                raise ConfigError(one_of("--to", name, LOGGERS))
             refuse_missing_package(name, f"--to {name}")
         chosen = [
             (run, name, settings_of(name, run.config, typed, names)) for run in select(words, runs) for name in names
@@ -134,12 +125,9 @@ def runs_push(
                 failed = True
                 typer.echo(f"{run.name}: {name} does not have all rows ({error})", err=True)
             else:
-                sent = (
-                    f"{done['new']:,} of {done['rows']:,} rows sent"
-                    if done["new"]
-                    else f"all {done['rows']:,} rows are there"
-                )
-                typer.echo(f"{run.name}: {sent}: {done['where']}")
+                sent = f"{done['new']:,} of {done['rows']:,} rows sent to {name}"
+                there = f"all {done['rows']:,} rows are in {name} already"
+                typer.echo(f"{run.name}: {sent if done['new'] else there}: {done['where']}")
         if failed:
             raise typer.Exit(1)
 

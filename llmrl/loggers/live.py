@@ -133,6 +133,7 @@ class _Watched:
         if self._thread.is_alive():
             self._tell_failure(LATE)
             self._sender.kill()
+            self._thread.join(1.0)
 
     def _watch(self) -> None:
         assert self._sender is not None

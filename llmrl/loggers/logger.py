@@ -11,7 +11,8 @@ from typing import Any, Protocol
 
 from omegaconf import DictConfig, OmegaConf
 
-from llmrl.core.overrides import ConfigError
+from llmrl.core.overrides import ConfigError, one_of
+from llmrl.schema.fields import read_allowed
 from llmrl.schema.loggers import LoggerConfig, TensorBoardConfig, TrackioConfig, WandbConfig
 
 LOGGERS: dict[str, tuple[type, str]] = {  # the name is that of the package, and of the extra, too
@@ -77,6 +78,9 @@ def settings_of(name: str, config: Mapping[str, Any], typed: Mapping[str, Any], 
     known = {key for each in names for key in asdict(LOGGERS[each][0]())}
     for key in own.keys() - known:
         raise ConfigError(f"--{key.replace('_', '-')}: {' and '.join(names)} has no such setting")
+    for key, allows in read_allowed(LOGGERS[name][0]).items():
+        if key in own and allows.choices and own[key] not in allows.choices:
+            raise ConfigError(one_of(f"--{key}", own[key], allows.choices))
     settings = asdict(LOGGERS[name][0]()) | chosen_loggers(config.get("logger")).get(name, {})
     return settings | {key: value for key, value in own.items() if key in settings}
 

@@ -47,9 +47,9 @@ def send(
     with holding(records / f"{name}.lock", lambda: None if may_wait else _refuse_busy(folder, name)):
         record, run = records / f"{name}.json", _sent(RunInfo(folder))
         more, before = grows(), read_object(record)
-        if not more and before == _state(folder, settings, _lines(folder), before.get("where")):
-            if logger_class(name).has(settings, run):
-                return {"rows": before["rows"], "new": 0, "where": before["where"]}
+        sent = not more and before == _state(folder, settings, _lines(folder), before.get("where"))
+        if sent and logger_class(name).has(settings, run):
+            return {"rows": before["rows"], "new": 0, "where": before["where"]}
         there = logger_class(name)(settings, run)
         lines: list[bytes] = []
         new, last, looks = 0, -1, True
@@ -115,7 +115,9 @@ def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
 def _summary(folder: Path) -> dict[str, Any]:
     """Keys as those of a row: eval/success, cost/seconds."""
     summary = read_summary(folder) | {"cost": read_object(folder / "cost.json")}
-    return {key.replace(".", "/"): value for key, value in flatten(summary).items() if value is not None}
+    return {
+        key.replace(".", "/"): value for key, value in flatten(summary).items() if isinstance(value, str | int | float)
+    }
 
 
 def _follow(pipe: int, seconds: int) -> Callable[[], bool]:

@@ -1,12 +1,13 @@
 """Event files for TensorBoard, by its own writer: `<folder>/<run>/events.out.tfevents.*`.
 
-A run's events are written anew by each process that sends it, so that a step is there once.
+Each process that sends a run writes all of it into a file of its own. That begins with the start of a session, at which
+TensorBoard drops what it has read of the run: a step is there once, also in a server that runs.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,9 @@ class TensorBoard:
     def __init__(self, settings: Mapping[str, Any], run: Sent) -> None:
         folder = _folder(settings, run)
         folder.mkdir(parents=True, exist_ok=True)
-        for older in _events(folder):
-            older.unlink()
         self.where = str(folder)
         self._writer = EventFileWriter(str(folder))
-        self._add(Event(session_log=SessionLog(status=SessionLog.START)))  # a server that runs drops the older points
+        self._add(Event(session_log=SessionLog(status=SessionLog.START)))
         self._add_text("config", run.config)
         self._add_hparams(
             hparams.SESSION_START_INFO_TAG,
@@ -44,7 +43,7 @@ class TensorBoard:
 
     @staticmethod
     def has(settings: Mapping[str, Any], run: Sent) -> bool:
-        return any(_events(_folder(settings, run)))
+        return any(_folder(settings, run).glob("events.out.tfevents.*"))
 
     def write(self, step: int, row: Mapping[str, float]) -> None:
         values = [Summary.Value(tag=name, simple_value=value) for name, value in row.items()]
@@ -94,10 +93,6 @@ def _start_info(config: Mapping[str, Any]) -> SessionStartInfo:
 
 def _folder(settings: Mapping[str, Any], run: Sent) -> Path:
     return Path(settings["folder"]) / run.name
-
-
-def _events(folder: Path) -> Iterator[Path]:
-    return folder.glob("events.out.tfevents.*")
 
 
 def _cell(value: Any) -> str:

@@ -49,6 +49,6 @@ class Trackio:
         if complete and self._run._next_step == last + 1:
             self._run.log({f"summary/{key}": value for key, value in summary.items()})
         self._run.finish()
-        self._warned.__exit__()
+        self._warned.__exit__(None, None, None)
         if said := [str(w.message) for w in self._warnings if Path(w.filename).parent.name == "trackio"]:
             raise LoggerError(" ".join(said[0].split()))
