@@ -32,7 +32,7 @@ $(STAMP): pyproject.toml constraints.txt
 train: setup
 	$(BIN)/llmrl train $(ARGS)
 
-# make test ARGS='tests/test_config.py -k secret'
+# make test ARGS='tests/config/test_config.py -k secret'
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not slow' $(ARGS)
 
@@ -50,7 +50,7 @@ test-portable: setup
 
 # make test-names: every setting of every preset is changed on a tiny run, and names are held against bytes (minutes)
 test-names: setup
-	LLMRL_ALL_NAMES=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/test_names.py $(ARGS)
+	LLMRL_ALL_NAMES=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/config/test_names.py $(ARGS)
 
 vllm-env: $(VLLM)/.made
 

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from llmrl.answers.answers import AnswerCache, Answers, KeptRows
-from llmrl.answers.file import cache_path
+from llmrl.answers.cache_file import cache_path
 from llmrl.config.checks import plain_settings
 from llmrl.config.compose import ConfigError
 from llmrl.config.unread import USES, find_unread

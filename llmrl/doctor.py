@@ -106,7 +106,7 @@ def _verify(folder: Path) -> Finding:
 
 
 def _cache() -> Iterator[Finding]:
-    from llmrl.answers.file import cache_path
+    from llmrl.answers.cache_file import cache_path
 
     path = cache_path()
     files = (path, path.with_name(f"{path.name}-wal"))  # with the log beside it

@@ -40,7 +40,7 @@ from llmrl.run.load import RunInfo
 from llmrl.run.provenance import provenance
 from llmrl.training.evaluator import ENVS
 from llmrl.training.record import episode_row
-from llmrl.training.trained import changed_config, load_weights
+from llmrl.training.trained_agent import changed_config, load_weights
 
 FORMAT = 1  # raised when the same settings would give other episodes
 ENOUGH = 100  # episodes, where nothing is computed

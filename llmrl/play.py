@@ -24,7 +24,7 @@ from llmrl.priors.supports import Explanation
 from llmrl.report.progress import Speaker
 from llmrl.run.checkpoint import checkpoint_steps
 from llmrl.run.load import find_run
-from llmrl.training.trained import changed_config, load_weights
+from llmrl.training.trained_agent import changed_config, load_weights
 
 
 def open_game(

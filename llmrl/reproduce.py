@@ -23,7 +23,7 @@ from llmrl.report.result import ResultTable, write_results
 from llmrl.run.load import RunInfo
 from llmrl.studies.judge import Judgement, judge_all
 from llmrl.studies.paper import Paper, TableSpec
-from llmrl.studies.runner import collect_missing, run_study, unfinished
+from llmrl.studies.runner import collect_missing, find_unfinished, run_study
 from llmrl.studies.study import Cell, Results, Study, find_results
 from llmrl.studies.table import curve_table
 
@@ -66,7 +66,7 @@ def find_work(
     seen: set[str] = set()  # arms may be the same run, where settings are changed for all
     for arm in dict.fromkeys(cell.arm for cell in cells):
         try:
-            left |= set(map(id, unfinished([cell for cell in cells if cell.arm == arm], runs, seen)))
+            left |= set(map(id, find_unfinished([cell for cell in cells if cell.arm == arm], runs, seen)))
         except ConfigError as error:
             missing[arm] = str(error)
     in_order = [cell for cell in cells if id(cell) in left]
@@ -170,7 +170,7 @@ def _draw(paper: Paper, results: Mapping[str, Results], out: Path, suffix: str =
     for spec in paper.tables:
         own, file = results[spec.study], out / f"{spec.name}{suffix}"
         with suppress(ValueError):  # `make_tables` has said why
-            if spec.kind == "transitions" and (arms := transitions.found(own, spec.arms)):
+            if spec.kind == "transitions" and (arms := transitions.find_arms(own, spec.arms)):
                 yield spec.title, transitions.draw({own.study.title: arms}, file)
             elif spec.kind == "curves":
                 if done := [run for group in own.arms(spec.arms).values() for run in group]:
@@ -219,7 +219,7 @@ def export_paper(paper: Paper, runs: Path, out: Path, tell: Tell) -> str:
 
 def report_on_runs(found: Sequence[RunInfo], command: str) -> Report:
     """A page of runs; those that differ only in their seed are a group. Raises ConfigError where none is complete."""
-    from llmrl.report.groups import grouped
+    from llmrl.report.groups import group_runs
     from llmrl.report.plots import curve
     from llmrl.report.sweeps import COLUMNS, arms, figures_of
 
@@ -231,7 +231,7 @@ def report_on_runs(found: Sequence[RunInfo], command: str) -> Report:
     with TemporaryDirectory() as folder, suppress(ValueError):  # a single evaluation is no curve
         figures.append(Figure("Success", curve(done, Path(folder) / "curve.svg").read_text()))
     about = f"{len(done)} of {len(found)} runs are complete. Intervals are over seeds."
-    return Report("Runs", about, [table], figures, grouped(done), command)
+    return Report("Runs", about, [table], figures, group_runs(done), command)
 
 
 def _table(spec: TableSpec, results: Results, folder: Path, tell: Tell) -> ResultTable:
@@ -242,7 +242,7 @@ def _table(spec: TableSpec, results: Results, folder: Path, tell: Tell) -> Resul
     if spec.kind == "transitions":
         from llmrl.studies import transitions
 
-        arms = transitions.found(results, spec.arms)
+        arms = transitions.find_arms(results, spec.arms)
         return transitions.transition_table(spec.name, spec.title, arms, spec.against or spec.arms[0])
     judgement = Judgement(results.study, folder, tell)
     make = judgement.table if spec.kind == "games" else judgement.matrix_table

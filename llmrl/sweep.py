@@ -15,7 +15,7 @@ from llmrl.launch.commands import Watch, run_commands
 from llmrl.run.folder import is_complete
 from llmrl.run.identity import RunIdentity, identify_run
 from llmrl.run.load import RunInfo, is_run
-from llmrl.training.ready import refuse_unready
+from llmrl.training.preflight import refuse_unready
 
 
 class SweepWatch(Watch, Protocol):

@@ -15,8 +15,8 @@ from llmrl.report.progress import Reporter, Silent
 from llmrl.run.folder import RunFolder, is_complete, read_object, read_summary
 from llmrl.run.identity import RunIdentity, identify_run
 from llmrl.run.versions import git_state
-from llmrl.training.fit import describe_misfit
-from llmrl.training.ready import refuse_unready
+from llmrl.training.fit_report import describe_misfit
+from llmrl.training.preflight import refuse_unready
 
 if TYPE_CHECKING:
     from llmrl.training.base import Training

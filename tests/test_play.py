@@ -26,7 +26,7 @@ from llmrl.lm.language_model import Sampling
 from llmrl.play import Game, open_game
 from llmrl.prompts.project import project
 from llmrl.run.load import RunInfo, load_runs
-from llmrl.training.trained import changed_config
+from llmrl.training.trained_agent import changed_config
 
 WIDTH = 80
 MENU = ["fetch the tomato", "take the empty bowl", "go to the board", "serve nothing", "chop nothing"]

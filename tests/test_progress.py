@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from llmrl.report.figures import duration, evaluation_line
+from llmrl.report.numbers import duration, evaluation_line
 from llmrl.report.progress import Live, Plain, Progress, Silent, Speaker, UnderWay, reporter
 
 ROW = {
@@ -47,7 +47,7 @@ def test_plain_prints_a_line_for_each_evaluation_and_the_end() -> None:
     plain.begin(NAME, Path("runs") / NAME, 4000)
     for steps in range(0, 4001, 8):
         plain.progress(at(steps))
-    plain.evaluated(ROW)
+    plain.show_evaluation(ROW)
     plain.note("[bold]as it is[/bold]")
     path = Path("runs") / NAME / ("x" * 40) / "curve.png"
     plain.done(SUMMARY, COST, [path])
@@ -117,7 +117,7 @@ def test_silent_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
     silent = Silent()
     silent.begin(NAME, Path(), 1)
     silent.progress(at(1))
-    silent.evaluated(ROW)
+    silent.show_evaluation(ROW)
     silent.note("x")
     silent.done(SUMMARY, COST, [Path("x")])
     assert capsys.readouterr() == ("", "")

@@ -35,7 +35,7 @@ from llmrl.rollout.rollout import Rollout
 from llmrl.run.checkpoint import MANIFEST, WEIGHTS, checkpoint_steps, read_about, read_state
 from llmrl.run.folder import CannotResume, RunFolder
 from llmrl.run.load import RunInfo, load_runs
-from llmrl.training.fit import describe_misfit
+from llmrl.training.fit_report import describe_misfit
 from llmrl.training.offline import STEPS_AT_ONCE, OfflineTraining
 from llmrl.training.online import OnlineTraining
 

@@ -158,6 +158,7 @@ def test_a_game_that_does_not_begin_ends_its_server(started: Started) -> None:
     assert started.since() == 1
 
 
+@pytest.mark.slow
 def test_a_search_starts_one_server_for_all_trials(started: Started) -> None:
     space = {
         "description": "small",
@@ -175,6 +176,7 @@ def test_a_search_starts_one_server_for_all_trials(started: Started) -> None:
 
 
 @pytest.mark.parametrize("command", ["study", "sweep"])
+@pytest.mark.slow
 def test_processes_share_a_server(command: str, started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
     overrides = [word for word in (*WORLD, *MODEL, *RUN) if word != "progress=false"]  # which a study adds
     Path("small.yaml").write_text(yaml.safe_dump({"seeds": 2, "common": overrides, "arms": {"one": []}}))

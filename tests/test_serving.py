@@ -93,6 +93,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("prior", PRIORS)
+@pytest.mark.slow
 def test_a_server_that_fails_in_every_way_and_is_down_for_a_minute_changes_no_byte(
     server: SmallServer, time: OwnTime, expected: dict[str, dict[str, bytes]], tmp_path: Path, prior: str
 ) -> None:

@@ -128,7 +128,7 @@ class Heard(Silent):
     def note(self, text: str) -> None:
         self.notes.append(text)
 
-    def evaluated(self, row: dict[str, Any]) -> None:
+    def show_evaluation(self, row: dict[str, Any]) -> None:
         self.rows.append(row)
 
     def done(self, summary: dict[str, Any], cost: dict[str, Any], paths: Any) -> None:

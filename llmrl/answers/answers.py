@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any, NamedTuple
 
-from llmrl.answers.file import AnswerCacheError
+from llmrl.answers.cache_file import AnswerCacheError
 from llmrl.answers.store import (
     AnswerCache,
     Questions,

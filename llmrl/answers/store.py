@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from llmrl.answers.file import (
+from llmrl.answers.cache_file import (
     AnswerCacheError,
     explain_errors,
     is_damage,

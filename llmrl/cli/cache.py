@@ -22,8 +22,8 @@ Cache = Annotated[
 def cache_info(cache: Cache = None) -> None:
     """What is kept: of which models, how much, since when."""
     with explain_errors():
-        from llmrl.answers.file import cache_path
-        from llmrl.answers.scan import info
+        from llmrl.answers.cache_file import cache_path
+        from llmrl.answers.inspection import info
         from llmrl.report.cache_tables import info_tables
 
         for part in info_tables(info(cache_path(cache))):
@@ -34,12 +34,12 @@ def cache_info(cache: Cache = None) -> None:
 def cache_verify(cache: Cache = None) -> None:
     """Hold everything that is kept to what it should be; exit code 1 where something is wrong. Changes nothing."""
     with explain_errors():
-        from llmrl.answers.file import cache_path
-        from llmrl.answers.scan import verify
-        from llmrl.report.cache_tables import verified
+        from llmrl.answers.cache_file import cache_path
+        from llmrl.answers.inspection import verify
+        from llmrl.report.cache_tables import verify_lines
 
         found = verify(cache_path(cache))
-        for line in verified(found):
+        for line in verify_lines(found):
             typer.echo(line)
         if found.problems:
             raise typer.Exit(1)
@@ -56,12 +56,13 @@ def cache_prune(
 ) -> None:
     """Remove what all the options given hold for."""
     with explain_errors():
-        from llmrl.answers.file import cache_path
-        from llmrl.answers.scan import Selection, moment, prune
-        from llmrl.report.cache_tables import pruned
+        from llmrl.answers.cache_file import cache_path
+        from llmrl.answers.pruning import Selection, prune
+        from llmrl.answers.records import as_utc
+        from llmrl.report.cache_tables import prune_line
 
-        selection = Selection(model or (), mode, moment(before) if before else None, damaged)
-        typer.echo(pruned(prune(cache_path(cache), selection, yes), yes))
+        selection = Selection(model or (), mode, as_utc(before) if before else None, damaged)
+        typer.echo(prune_line(prune(cache_path(cache), selection, yes), yes))
 
 
 @app.command("export")
@@ -74,13 +75,13 @@ def cache_export(
 ) -> None:
     """Write answers and feature rows to a file of their own: to share, or to publish with a run."""
     with explain_errors():
-        from llmrl.answers.file import cache_path
-        from llmrl.answers.scan import export
-        from llmrl.report.cache_tables import exported
+        from llmrl.answers.cache_file import cache_path
+        from llmrl.answers.transfer import export
+        from llmrl.report.cache_tables import export_lines
         from llmrl.run.load import models_of
 
         source = cache_path(cache)
-        for line in exported(out, export(source, out, model or (), models_of(run or [], runs))):
+        for line in export_lines(out, export(source, out, model or (), models_of(run or [], runs))):
             typer.echo(line)
 
 
@@ -92,13 +93,13 @@ def cache_import(
     """Add what is missing here; what is kept already stays. Of a damaged file, what can be read."""
     with explain_errors():
         from llmrl.answers.answers import AnswerCache
-        from llmrl.answers.file import cache_path
-        from llmrl.answers.scan import import_
-        from llmrl.report.cache_tables import imported
+        from llmrl.answers.cache_file import cache_path
+        from llmrl.answers.transfer import import_
+        from llmrl.report.cache_tables import import_lines
 
         into = AnswerCache(cache_path(cache))
         if into.note:
             typer.echo(into.note, err=True)
-        for line in imported(file, into.path, import_(into, file)):
+        for line in import_lines(file, into.path, import_(into, file)):
             typer.echo(line)
         into.close()

@@ -28,7 +28,7 @@ def collect(
         from llmrl.collect import collect as collect_episodes
         from llmrl.collect import parse_order
         from llmrl.config.compose import compose
-        from llmrl.training.ready import refuse_output
+        from llmrl.training.preflight import refuse_output
 
         order, overrides = parse_order(arguments)
         refuse_output("out", order.out)

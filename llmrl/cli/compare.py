@@ -29,7 +29,7 @@ def plot(
     with explain_errors():
         from llmrl.report.compare_tables import PICTURES, check_suffix
         from llmrl.report.select import select
-        from llmrl.training.ready import refuse_output
+        from llmrl.training.preflight import refuse_output
 
         check_suffix(out, PICTURES)
         refuse_output("--out", out)
@@ -66,10 +66,10 @@ def compare(
         from llmrl.report.comparable import Refused
         from llmrl.report.compare import compare as compare_runs
         from llmrl.report.compare import percentages
-        from llmrl.report.compare_tables import check_suffix, shown, write
+        from llmrl.report.compare_tables import check_suffix, render, write
         from llmrl.report.select import two_sides
         from llmrl.report.suggest import working_command
-        from llmrl.training.ready import refuse_output
+        from llmrl.training.preflight import refuse_output
 
         for file in out or []:
             check_suffix(file)
@@ -84,6 +84,6 @@ def compare(
         except Refused as refused:
             command = working_command(run, typed_options(ctx), a, b, runs, asked)
             raise Refused(f"{refused}\nthis works:\n{command}" if command else str(refused)) from None
-        show(shown(found))
+        show(render(found))
         for file in out or []:
             typer.echo(write(found, file))

@@ -27,7 +27,7 @@ def models_list(config_dir: ConfigDir = None) -> None:
     with explain_errors():
         from rich.filesize import decimal
 
-        from llmrl.lm.store import find_stored
+        from llmrl.lm.model_folders import find_stored
         from llmrl.models.entry import read_entries
 
         table = _table("model", "file", "licence", "", "about")
@@ -62,7 +62,7 @@ def models_info(name: Name, config_dir: ConfigDir = None) -> None:
     with explain_errors():
         from rich.filesize import decimal
 
-        from llmrl.lm.store import find_stored, read_notice
+        from llmrl.lm.model_folders import find_stored, read_notice
         from llmrl.models.entry import read_entry
 
         folders = _folders(config_dir)

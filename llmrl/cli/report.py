@@ -37,7 +37,7 @@ def report(
         from llmrl.report.select import filters_of, select
         from llmrl.reproduce import report_on_paper, report_on_runs
         from llmrl.studies.paper import find_paper, is_paper
-        from llmrl.training.ready import refuse_output
+        from llmrl.training.preflight import refuse_output
 
         refuse_output("--out", out)
         settings = filters_of(arguments)

@@ -47,10 +47,10 @@ def runs_list(
         console = Console()
         own, aside = [row for row in found if not row.aside], [row for row in found if row.aside]
         if own:
-            console.print(listing.shown(own, console))
+            console.print(listing.render(own, console))
         if aside:
             typer.echo("set aside (`llmrl runs rm --aside NAME` removes them):")
-            console.print(listing.shown(aside, console))
+            console.print(listing.render(aside, console))
 
 
 @app.command("rm")

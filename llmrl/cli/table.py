@@ -35,7 +35,7 @@ def table(
         from llmrl.report.select import filters_of
         from llmrl.reproduce import head, make_tables, read_results
         from llmrl.studies.paper import find_paper
-        from llmrl.training.ready import refuse_output
+        from llmrl.training.preflight import refuse_output
 
         settings = filters_of(arguments)
         if out is not None:

@@ -2,7 +2,8 @@
 
 An unread setting does not name the run (`llmrl.run.identity`) and sets no group of runs apart. `llmrl
 tune` does not search it, and a person who sets it is told. A rule holds only where no byte of the results can depend on
-the setting, whatever the environment does; `tests/test_names.py` compares every rule with runs. Imports nothing heavy.
+the setting, whatever the environment does; `tests/config/test_names.py` compares every rule with runs. Imports nothing
+heavy.
 """
 
 from __future__ import annotations

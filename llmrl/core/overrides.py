@@ -10,8 +10,8 @@ from difflib import SequenceMatcher
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from llmrl.core.near import nearest
 from llmrl.core.secrets import found_in, names_secret, names_variable_of_secret
+from llmrl.core.suggestions import nearest
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.overrides_parser import OverridesParser

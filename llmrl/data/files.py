@@ -15,7 +15,7 @@ from typing import Any
 from llmrl.core.files import publish, to_json
 from llmrl.data.dataset import Builder, DataError, DataSet
 from llmrl.data.frames import read_frames
-from llmrl.data.official import read_official
+from llmrl.data.paper_pickle import read_official
 from llmrl.data.parquet import FORMAT, read_about, read_parquet, read_rows, write_parquet
 
 READ = (".parquet", ".jsonl", ".part", ".pkl", ".pt")

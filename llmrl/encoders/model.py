@@ -82,7 +82,7 @@ class ModelEncoder:
             cfg.model, identity.revision, cfg.dtype, self.device, self.architecture, "encoder"
         )
         if self.architecture == CAUSAL:  # its attention and its batches as far as they are exact
-            from llmrl.lm.proof import prove
+            from llmrl.lm.fast_path_proof import prove
 
             proof = prove(network, self.device)
             network.set_attn_implementation(proof.attention)

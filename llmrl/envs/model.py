@@ -39,7 +39,7 @@ class WorldModel(Protocol):
         """(probability, state) of each way that an episode may begin."""
         ...
 
-    def shown(self, state: Hashable) -> Shown:
+    def show(self, state: Hashable) -> Shown:
         """What the agent is shown in a state that has not terminated."""
         ...
 

@@ -20,11 +20,11 @@ STOPPED = (130, 143)
 class Watch(Protocol):
     """Is told what becomes of the commands, by their number."""
 
-    def started(self, i: int) -> None: ...
+    def note_start(self, i: int) -> None: ...
 
-    def heard(self, i: int, event: Mapping[str, Any]) -> None: ...
+    def hear(self, i: int, event: Mapping[str, Any]) -> None: ...
 
-    def ended(self, i: int, state: str, errors: str) -> None: ...
+    def note_end(self, i: int, state: str, errors: str) -> None: ...
 
 
 def run_commands(
@@ -51,7 +51,7 @@ def run_commands(
                 stderr=subprocess.PIPE,
             )
             under_way.add(process)
-        watch.started(i)
+        watch.note_start(i)
         errors: list[str] = []
         with process:
             assert process.stdout is not None
@@ -59,13 +59,13 @@ def run_commands(
             aside = threading.Thread(target=errors.extend, args=(process.stderr,))
             aside.start()
             for line in process.stdout:
-                watch.heard(i, _event(line))
+                watch.hear(i, _event(line))
             aside.join()
         under_way.discard(process)
         code = int(process.returncode)
         stopped = code < 0 or code in STOPPED
         ended = "done" if code == 0 else "stopped" if stopped else "paused" if code == PAUSED else "failed"
-        watch.ended(i, ended, "".join(errors).strip() if ended in ("paused", "failed") else "")
+        watch.note_end(i, ended, "".join(errors).strip() if ended in ("paused", "failed") else "")
         return code
 
     with ThreadPoolExecutor(at_once) as pool:

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from llmrl.lm.store import find_stored, making, models_folder, write_notice
+from llmrl.lm.model_folders import find_stored, making, models_folder, write_notice
 
 PACKAGES = {"gguf": "gguf>=0.17.1", "accelerate": "accelerate>=1.1"}  # the extra `models`
 _VARYING = ("transformers_version", "is_local", "local_files_only")  # of a config: no answer depends on them

@@ -9,9 +9,9 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from llmrl.lm.findings import recall, remember
 from llmrl.lm.language_model import ModelIdentity
-from llmrl.lm.remembered import recall, remember
-from llmrl.lm.store import find_stored
+from llmrl.lm.model_folders import find_stored
 
 DTYPES = ("float32", "bfloat16", "float16")
 # Raised when the same weights are given other numbers: a hub model's commit stays what it was when answers were wrong.

@@ -4,7 +4,7 @@ The exact way is the definition of every number: one unpadded row for each conti
 drawn, with no cache, no mask and no positions given. The fast ways are three. A tree holds the prompt once and all its
 continuations beside each other, under a 4-D mask. Blocks are a tree after keys and values that are kept: prompts that
 begin with the same tokens share them. A cache keeps what a prompt computed for the tokens drawn after it.
-`llmrl.lm.proof` finds out for which lengths the fast ways give what the exact one does.
+`llmrl.lm.fast_path_proof` finds out for which lengths the fast ways give what the exact one does.
 
 Shapes: B prompts, R rows (generations), N tokens of a row, V the vocabulary.
 """

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 import transformers
 
+from llmrl.lm.fast_path_proof import holds, looks_back_only, prove, same_after_blocks, same_scores, same_steps
 from llmrl.lm.identify import identify
 from llmrl.lm.language_model import PROBES, LanguageModelError, Sampling, Score, with_bos
 from llmrl.lm.load import choose_device, describe_device, end_tokens, load
 from llmrl.lm.network import CachedSteps, ExactSteps, Network, State, Steps
-from llmrl.lm.proof import holds, looks_back_only, prove, same_after_blocks, same_scores, same_steps
 from llmrl.lm.texts import Texts
 
 STATES_ON_CPU = 1  # more saves little there (scripts/bench/scoring.py), and alone no state depends on its neighbours

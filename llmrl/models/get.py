@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from rich.filesize import decimal
 
 from llmrl.core.overrides import ConfigError, ConfigFolders
-from llmrl.lm.store import find_stored, making, models_folder, write_notice
+from llmrl.lm.model_folders import find_stored, making, models_folder, write_notice
 from llmrl.models.entry import Entry, read_entry
 from llmrl.models.fetch import fetch
 

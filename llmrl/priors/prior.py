@@ -3,9 +3,9 @@
 A source (llmrl/priors/sources.py) gives weights over the admissible actions: `uniform`, `scored` (softmax of the
 model's log-probability of every action), `oracle` (an expert's actions, with errors), `learned` (labels alone),
 `copied` (votes of similar examples) or `own` (somebody else's class). `scored` and `learned` are fitted to labelled
-states where there are any (llmrl/priors/head.py). From them each use draws its own support: k draws with replacement, whose counts are the
-weights, or all admissible actions (llmrl/priors/supports.py). The draws of `generated` are the model's free answers,
-projected (llmrl/priors/generated.py).
+states where there are any (llmrl/priors/head.py). From them each use draws its own support: k draws with replacement,
+whose counts are the weights, or all admissible actions (llmrl/priors/supports.py). The draws of `generated` are the
+model's free answers, projected (llmrl/priors/generated.py).
 `sampled` is `scored` with k draws; `uniform_k` is `uniform` with k draws.
 
 Mixing, w <- (1-mix) w + mix uniform, is applied to the distribution that is drawn from: a support of k actions stays

@@ -10,7 +10,9 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from llmrl.answers.scan import Group, Info, Merged, Pruned, Verified
+from llmrl.answers.inspection import Group, Info, Verified
+from llmrl.answers.pruning import Pruned
+from llmrl.answers.transfer import Merged
 
 SHOWN = 20  # problems
 
@@ -35,7 +37,7 @@ def info_tables(found: Info) -> Iterator[RenderableType]:
         yield Text("nothing is kept yet")
 
 
-def verified(found: Verified) -> Iterator[str]:
+def verify_lines(found: Verified) -> Iterator[str]:
     yield f"looked at {found.prompts:,} prompts, {found.answers:,} answers and {found.rows:,} feature rows"
     yield from _problems(found.problems, "wrong")
     if not found.problems:
@@ -45,7 +47,7 @@ def verified(found: Verified) -> Iterator[str]:
         yield "where the file itself is damaged: move it away, then `llmrl cache import` it for what can be read"
 
 
-def pruned(found: Pruned, done: bool) -> str:
+def prune_line(found: Pruned, done: bool) -> str:
     what = f"{found.answers:,} answers (all of {found.prompts:,} prompts) and {found.rows:,} feature rows"
     if done:
         return f"removed {what}; {decimal(found.bytes)} given back"
@@ -54,13 +56,13 @@ def pruned(found: Pruned, done: bool) -> str:
     return f"would remove {what}; add --yes to do it"
 
 
-def exported(out: Path, found: Merged) -> Iterator[str]:
+def export_lines(out: Path, found: Merged) -> Iterator[str]:
     yield f"{out}: {found.prompts:,} prompts, {found.answers:,} answers, {found.rows:,} feature rows"
     yield from _problems(found.problems, "left out")
     yield f"whoever has it: llmrl cache import {out.name}, then the run's command with --cached-only"
 
 
-def imported(source: Path, into: object, found: Merged) -> Iterator[str]:
+def import_lines(source: Path, into: object, found: Merged) -> Iterator[str]:
     yield f"{source}: {found.answers:,} answers and {found.rows:,} feature rows are new in {into}"
     yield f"{found.known:,} were kept already, {found.differing:,} of them with another value: those here stay"
     yield from _problems(found.problems, "left out")

@@ -70,19 +70,19 @@ def shell_word(word: str) -> str:
 
 def override(key: str, value: Any) -> str:
     """What Hydra reads as this setting."""
-    return f"{key}={_typed(value)}"
+    return f"{key}={_type_value(value)}"
 
 
-def _typed(value: Any) -> str:
+def _type_value(value: Any) -> str:
     if isinstance(value, str):
         from hydra.core.override_parser.types import Quote, QuotedString
 
         plain = re.fullmatch(r"[\w./:@-]*[A-Za-z_/][\w./:@-]*", value, re.ASCII) and not _PARSED.fullmatch(value)
         return value if plain else QuotedString(text=value, quote=Quote.single).with_quotes()
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{_typed(inner)}" for key, inner in value.items()) + "}"
+        return "{" + ",".join(f"{key}:{_type_value(inner)}" for key, inner in value.items()) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ",".join(map(_typed, value)) + "]"
+        return "[" + ",".join(map(_type_value, value)) + "]"
     return json.dumps(value)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from llmrl.config.compose import ConfigError
 from llmrl.config.unread import Settings
-from llmrl.report.groups import TITLES, grouped, settings
+from llmrl.report.groups import TITLES, group_runs, settings
 from llmrl.report.pretraining import pretrainings
 from llmrl.run.load import RunInfo
 
@@ -48,7 +48,7 @@ def prepare(
     reasons: list[str] = []
     runs, against = _complete(runs, against, notes)
     _code([*runs, *against], allow_dirty, notes, reasons)
-    named = _named(runs, against, ("data.size",) if x == SIZES else ())
+    named = _label(runs, against, ("data.size",) if x == SIZES else ())
     _evaluation(named, allow_different, notes, reasons)
     _worlds(named, reasons)
     _axis(named, x)
@@ -64,7 +64,7 @@ def _complete(
     if both:
         names = sorted(path.name for path in both)
         raise Refused(f"{len(both)} runs are on both sides, such as {names[0]}: name them more closely")
-    unfinished = _listed([run.name for run in (*runs, *against) if run.status != "complete"])
+    unfinished = _list_some([run.name for run in (*runs, *against) if run.status != "complete"])
     a, b = ([run for run in side if run.status == "complete"] for side in (runs, against))
     if not a or not b:
         raise Refused(f"no run of one side is complete: {unfinished}; `llmrl train` again makes them so")
@@ -111,9 +111,9 @@ def _code(runs: Sequence[RunInfo], allow_dirty: bool, notes: list[str], reasons:
     notes.append(f"made by commit{'s' if len(commits) > 1 else ''} {', '.join(commits)}")
 
 
-def _named(runs: Sequence[RunInfo], against: Sequence[RunInfo], apart_from: Sequence[str]) -> Named:
+def _label(runs: Sequence[RunInfo], against: Sequence[RunInfo], apart_from: Sequence[str]) -> Named:
     """Labelled by what tells all groups apart."""
-    labels = grouped([*runs, *against], apart_from)
+    labels = group_runs([*runs, *against], apart_from)
 
     def side(own: set[RunInfo]) -> list[tuple[str, list[RunInfo]]]:
         groups = {label: sorted((run for run in group if run in own), key=cell_of) for label, group in labels.items()}
@@ -121,7 +121,7 @@ def _named(runs: Sequence[RunInfo], against: Sequence[RunInfo], apart_from: Sequ
 
     named, others = side(set(runs)), side(set(against))
     if len(others) > 1:
-        told = _listed([label for label, _ in others], 5)
+        told = _list_some([label for label, _ in others], 5)
         raise Refused(f"--against is {len(others)} groups, and has to be one: {told}")
     ((label, other),) = others
     if label in dict(named):  # the same settings from another folder: other code, or another machine
@@ -227,5 +227,5 @@ def cell_of(run: RunInfo) -> tuple[int, float]:
     return seed_of(run), float("inf") if size is None else float(size)
 
 
-def _listed(names: Sequence[str], most: int = 3) -> str:
+def _list_some(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from llmrl.config.compose import ConfigError
-from llmrl.core.near import did_you_mean
+from llmrl.core.suggestions import did_you_mean
 from llmrl.report import reliable, statistics
 from llmrl.report.comparable import SIZES, Refused, prepare, seed_of
 from llmrl.report.groups import TITLES, rows, settings
@@ -183,7 +183,7 @@ def _group(
         None if grid is None else statistics.mean(statistics.area(curves, grid, log))
         for grid, log in zip(grids, (False, True), strict=True)
     ]
-    spent = [statistics.reached(curves, level) for level in levels]
+    spent = [statistics.find_times(curves, level) for level in levels]
     final = statistics.final(curves)
     group = Group(
         label,

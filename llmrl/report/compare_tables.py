@@ -26,7 +26,7 @@ from llmrl.report.statistics import MIN_SEEDS, NO_INTERVAL, RESAMPLES, Estimate,
 PICTURES = (".png", ".svg", ".pdf")
 
 
-def shown(comparison: Comparison) -> RenderableType:
+def render(comparison: Comparison) -> RenderableType:
     """For a terminal."""
     parts: list[RenderableType] = [Text(_title(comparison), style="bold")]
     for sheet in _sheets(comparison):
@@ -55,7 +55,7 @@ def latex(comparison: Comparison) -> str:
     """A tabular for each table, with the rules of booktabs; what may be claimed, and notes, as comments."""
     parts = [f"% {_title(comparison)}\n% \\usepackage{{booktabs}}"]
     for sheet in _sheets(comparison):
-        head, *rows = [" & ".join(map(escaped, line)) + r" \\" for line in
+        head, *rows = [" & ".join(map(escape_latex, line)) + r" \\" for line in
                        [sheet.columns, *([_in_a_line(cell) for cell in row] for row in sheet.rows)]]  # fmt: skip
         columns = "l" + "r" * (len(sheet.columns) - 1)
         lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", head, r"\midrule", *rows, r"\bottomrule"]
@@ -65,7 +65,7 @@ def latex(comparison: Comparison) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def escaped(text: str) -> str:
+def escape_latex(text: str) -> str:
     """Text as LaTeX prints it."""
     return "".join(_LATEX.get(character, character) for character in text)
 
@@ -175,7 +175,7 @@ def _sheets(c: Comparison) -> Iterator[Sheet]:
         [[[g.label], [str(len(g.seeds))], _share(g.final), _area(g.area), *([_area(g.log_area)] if log else [])]
          for g in groups],
     )  # fmt: skip
-    yield Sheet([f"{_unit(c)} to", *levels], [[[g.label], *_needed(g)] for g in groups])
+    yield Sheet([f"{_unit(c)} to", *levels], [[[g.label], *_crossing_cells(g)] for g in groups])
     yield Sheet(
         [f"times fewer {_unit(c)} than {c.against.label}", *levels], [[[p.label], *_ratios(p)] for p in c.pairs]
     )
@@ -211,7 +211,7 @@ def _chances(c: Comparison) -> str:
     return f"{told} looked for, each at 95 %: were there no difference, up to {looked * 0.05:.2g} would be expected"
 
 
-def _needed(g: Group) -> Iterator[list[str]]:
+def _crossing_cells(g: Group) -> Iterator[list[str]]:
     for needed, reached in zip(g.needed, g.reached, strict=True):
         point = digits(needed.low) if isfinite(needed.high) else f">{digits(needed.low)}"
         yield [point, between(needed.interval_low, needed.interval_high), f"{reached} of {len(g.seeds)} seeds"]
@@ -266,7 +266,7 @@ def between(low: float, high: float) -> str:
     return f"{digits(low, -1)} to {digits(high, 1)}" if low > 0 else f"≤{digits(high, 1)}"
 
 
-def told(e: Estimate) -> str:
+def format_estimate(e: Estimate) -> str:
     """A time or a ratio in a line, with its interval."""
     return f"{between(e.low, e.high)} ({between(e.interval_low, e.interval_high)})"
 

@@ -16,7 +16,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from llmrl.report.groups import grouped
+from llmrl.report.groups import group_runs
 from llmrl.report.statistics import MIN_SEEDS, NO_INTERVAL, PSEUDO, Estimate, around, moments
 from llmrl.run.evaluations import Judged
 
@@ -70,7 +70,7 @@ def _mean(value_SG: np.ndarray, least: float, weight: float) -> Estimate:
 def evaluations_table(judged: Sequence[Judged]) -> Table:
     """One row a run, and one for each group of runs that differ in their seed alone."""
     by_run = {each.run.path: each for each in judged}
-    groups = [[by_run[run.path] for run in runs] for runs in grouped(each.run for each in judged).values()]
+    groups = [[by_run[run.path] for run in runs] for runs in group_runs(each.run for each in judged).values()]
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("run", overflow="fold")
     for column in ("success", "95 % interval", "length", "games", "episodes"):

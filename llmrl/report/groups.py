@@ -36,7 +36,7 @@ TITLES = {
 LABELS = {"encoder.name", "prompt.id"}  # they change no result, and tell a person which part it is
 
 
-def grouped(runs: Iterable[RunInfo], apart_from: Sequence[str] = ()) -> dict[str, list[RunInfo]]:
+def group_runs(runs: Iterable[RunInfo], apart_from: Sequence[str] = ()) -> dict[str, list[RunInfo]]:
     """Label -> the runs that differ only in their seed (and in settings that cannot change a result).
 
     `apart_from`: other settings in which they may differ.

@@ -13,9 +13,9 @@ from rich.text import Text
 
 from llmrl.config.compose import ConfigError
 from llmrl.core.files import to_json
-from llmrl.core.near import did_you_mean
-from llmrl.report.figures import percent
+from llmrl.core.suggestions import did_you_mean
 from llmrl.report.groups import settings, telling
+from llmrl.report.numbers import percent
 from llmrl.report.tables import COLOURS, age, far_titles, latest
 from llmrl.run.folder import ASIDE
 from llmrl.run.load import RunInfo
@@ -52,7 +52,7 @@ def rows(runs: Sequence[RunInfo], sort: str | None = None) -> list[Row]:
         told = {key: flat.get(key) for key in keys} | {"seed": _seed(run)}
         budget = {key: flat[name] for key, name in BUDGETS.items() if flat.get(name) is not None}
         found.append(Row(run, told, far, budget, success))
-    return found if sort is None else _sorted(found, sort)
+    return found if sort is None else _sort_rows(found, sort)
 
 
 def as_json(found: Sequence[Row]) -> str:
@@ -68,7 +68,7 @@ def as_json(found: Sequence[Row]) -> str:
     )  # fmt: skip
 
 
-def shown(found: Sequence[Row], console: Console) -> RenderableType:
+def render(found: Sequence[Row], console: Console) -> RenderableType:
     """A table where it fits on the console, else a few lines a run."""
     table = _table(found)
     if console.measure(table, options=console.options.update(width=10_000)).maximum <= console.width:
@@ -87,7 +87,7 @@ def _table(found: Sequence[Row]) -> Table:
         table.add_column(column, justify="right", no_wrap=True)
     for row in found:
         status = Text(row.run.status, style=COLOURS.get(row.run.status, ""))
-        told = (Text(_shown(row.told.get(key))) for key in _columns(found))
+        told = (Text(_format_value(row.told.get(key))) for key in _columns(found))
         counts = (_count(row, key) for key in far)
         table.add_row(
             Text(_short_name(row)), *told, status, *counts,
@@ -100,7 +100,7 @@ def _lines(row: Row) -> list[RenderableType]:
     counts = [f"{_count(row, key)} {title.replace(chr(10), ' ')}" for key, title in far_titles([row.far]).items()]
     rest = f", {', '.join(counts)}, success {percent(row.success)}, {age(row.run.age)} ago"
     state = Text.assemble((row.run.status, COLOURS.get(row.run.status, "")), rest)
-    told = [f"{_title(key, [row])}={_shown(value)}" for key, value in row.told.items()]
+    told = [f"{_title(key, [row])}={_format_value(value)}" for key, value in row.told.items()]
     return [Text(f"{_short_name(row)}  {' '.join(told)}", overflow="fold"), Padding(state, (0, 0, 0, 2))]
 
 
@@ -127,7 +127,7 @@ def _count(row: Row, key: str) -> str:
     return f"{at:,}" if of in (None, at) or row.run.status == "complete" else f"{at:,}/{of:,}"
 
 
-def _sorted(found: list[Row], sort: str) -> list[Row]:
+def _sort_rows(found: list[Row], sort: str) -> list[Row]:
     descending, name = sort.startswith("-"), sort.removeprefix("-")
     columns = {"run": "run", "status": "status", "success": "success", "age": "age"}
     columns |= {title.replace("\n", " "): key for key, title in far_titles([row.far for row in found]).items()}
@@ -149,7 +149,7 @@ def _sorted(found: list[Row], sort: str) -> list[Row]:
     return there + [row for row in found if value(row) is None]
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return "-" if value is None else to_json(value).strip('"') if not isinstance(value, str) else value
 
 

@@ -15,8 +15,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
 from llmrl.core.files import publish
-from llmrl.core.near import did_you_mean
-from llmrl.report.groups import TITLES, grouped, points, rows
+from llmrl.core.suggestions import did_you_mean
+from llmrl.report.groups import TITLES, group_runs, points, rows
 from llmrl.report.statistics import CONFIDENCE, MIN_SEEDS, common_grid, t_quantile
 from llmrl.run.load import RunInfo
 
@@ -46,7 +46,7 @@ def curve(runs: Sequence[RunInfo], out: Path, metric: str = "eval/success", x: s
     both.
     """
     curves = [
-        c for label, group in grouped(runs).items() if (c := _curve(label, [points(r, metric, x) for r in group]))
+        c for label, group in group_runs(runs).items() if (c := _curve(label, [points(r, metric, x) for r in group]))
     ]
     if not curves:
         known = sorted({key for run in runs for row in rows(run) for key in row})

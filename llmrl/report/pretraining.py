@@ -47,7 +47,7 @@ def pretrainings(config: Mapping[str, Any]) -> list[Pretraining]:
     models = dict.fromkeys((config.get(part) or {}).get("model") for part in ("lm", "encoder"))
     found = [_model(str(model)) for model in models if model]
     weights = (config.get("learner") or {}).get("weights")
-    return [*found, _told(Path(weights).name, _metadata(Path(weights)))] if weights else found
+    return [*found, _read_card(Path(weights).name, _metadata(Path(weights)))] if weights else found
 
 
 def cost(found: list[Pretraining], x: str) -> float:
@@ -66,7 +66,7 @@ def cost(found: list[Pretraining], x: str) -> float:
     return total
 
 
-def _told(what: str, card: Mapping[str, Any]) -> Pretraining:
+def _read_card(what: str, card: Mapping[str, Any]) -> Pretraining:
     corpus = card.get("corpus") or {}
     kitchens, walkthroughs = corpus.get("kitchens"), corpus.get("walkthroughs")
     episodes = kitchens * walkthroughs if kitchens is not None and walkthroughs is not None else None
@@ -81,7 +81,7 @@ def _model(model: str) -> Pretraining:
     except ValueError:  # a folder of the machine that made the run
         folder = None
     card = read_object(folder / "card.json") if folder else {}
-    return _told(f"transfer prior {Path(model).name}" if card else model, card)
+    return _read_card(f"transfer prior {Path(model).name}" if card else model, card)
 
 
 def _metadata(path: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from llmrl.report.figures import count, duration, end_table, evaluation_line, percent, time_left
+from llmrl.report.numbers import count, duration, end_table, evaluation_line, percent, time_left
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -50,7 +50,7 @@ class Reporter(Protocol):
         """How far something is that may take long, such as "prompts asked"; it is over with `done` = `total`."""
         ...
 
-    def evaluated(self, row: dict[str, Any]) -> None:
+    def show_evaluation(self, row: dict[str, Any]) -> None:
         """One evaluation: metric name -> value, or None where there is none."""
         ...
 
@@ -71,7 +71,7 @@ class Silent:
     def doing(self, what: str, done: int, total: int) -> None:
         return
 
-    def evaluated(self, row: dict[str, Any]) -> None:
+    def show_evaluation(self, row: dict[str, Any]) -> None:
         return
 
     def note(self, text: str) -> None:
@@ -123,7 +123,7 @@ class Pace:
         """Whether it was silent long enough; `new`: what is to be told was not told of before."""
         return self._clock() - self._said_at >= (FIRST if new else AGAIN)
 
-    def said(self) -> None:
+    def restart(self) -> None:
         self._said_at = self._clock()
 
 
@@ -141,7 +141,7 @@ class Speaker:
         self._thread: threading.Thread | None = None
 
     def note(self, text: str) -> None:
-        self._pace.said()
+        self._pace.restart()
         self._say_to(text)
 
     def doing(self, what: str, done: int, total: int) -> None:
@@ -157,7 +157,7 @@ class Speaker:
     def forget(self) -> None:
         """A person waits anew: everything is told of as for the first time."""
         self._told.clear()
-        self._pace.said()
+        self._pace.restart()
 
     def listen(self) -> None:
         if self._thread is None:
@@ -200,7 +200,7 @@ class Plain(Speaker):
     def progress(self, p: Progress) -> None:
         self.doing(self._unit, p.env_steps, self._total)
 
-    def evaluated(self, row: dict[str, Any]) -> None:
+    def show_evaluation(self, row: dict[str, Any]) -> None:
         self.note(evaluation_line(row))
 
     def done(self, summary: dict[str, Any], cost: dict[str, Any], paths: Sequence[Path]) -> None:
@@ -303,7 +303,7 @@ class Events(Plain):
             self._doing, self._doing_at = text, now
             self._send(doing=text)
 
-    def evaluated(self, row: dict[str, Any]) -> None:
+    def show_evaluation(self, row: dict[str, Any]) -> None:
         self._send(row=row)
 
     def note(self, text: str) -> None:

@@ -26,22 +26,22 @@ TRIMMED = 0.25  # of all runs, at either end
 
 def interquartile_mean(score_SK: np.ndarray) -> Estimate:
     """Of all runs together; S K / 4 of them, rounded down, are left out at either end."""
-    return _bootstrapped(_trimmed, score_SK)
+    return _bootstrap(_trimmed_mean, score_SK)
 
 
 def probability_of_improvement(x_SK: np.ndarray, y_SK: np.ndarray) -> Estimate:
     """That a run of `x` is above one of `y`. They may have different numbers of seeds, and have the same tasks."""
     if x_SK.shape[1] != y_SK.shape[1]:
         raise ValueError(f"{x_SK.shape[1]} tasks and {y_SK.shape[1]}: an improvement is one in the same task")
-    return _bootstrapped(_above, x_SK, y_SK)
+    return _bootstrap(_above, x_SK, y_SK)
 
 
 def performance_profile(score_SK: np.ndarray, threshold_H: np.ndarray) -> list[Estimate]:
     """The share of runs above each threshold, with pointwise intervals."""
-    return [_bootstrapped(lambda score_RSK, at=at: (score_RSK > at).mean((1, 2)), score_SK) for at in threshold_H]
+    return [_bootstrap(lambda score_RSK, at=at: (score_RSK > at).mean((1, 2)), score_SK) for at in threshold_H]
 
 
-def _trimmed(score_RSK: np.ndarray) -> np.ndarray:
+def _trimmed_mean(score_RSK: np.ndarray) -> np.ndarray:
     flat = np.sort(score_RSK.reshape(len(score_RSK), -1), axis=1)
     cut = int(TRIMMED * flat.shape[1])
     return flat[:, cut : flat.shape[1] - cut].mean(1)
@@ -55,7 +55,7 @@ def _above(x_RSK: np.ndarray, y_RSK: np.ndarray) -> np.ndarray:
     return np.mean(tasks, axis=0)
 
 
-def _bootstrapped(figure: Callable[..., np.ndarray], *sides: np.ndarray) -> Estimate:
+def _bootstrap(figure: Callable[..., np.ndarray], *sides: np.ndarray) -> Estimate:
     point = float(figure(*(side[None] for side in sides))[0])
     if min(len(side) for side in sides) < MIN_SEEDS:
         return Estimate(point, point, nan, nan)

@@ -11,7 +11,7 @@ from pathlib import Path
 from llmrl.core.files import publish
 from llmrl.core.overrides import ConfigError
 from llmrl.report import markdown
-from llmrl.report.compare_tables import escaped
+from llmrl.report.compare_tables import escape_latex
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class ResultTable:
 
     def latex(self) -> str:
         """A tabular with the rules of booktabs; notes are comments."""
-        head, *rows = [" & ".join(map(escaped, line)) + r" \\" for line in [self.columns, *self.rows]]
+        head, *rows = [" & ".join(map(escape_latex, line)) + r" \\" for line in [self.columns, *self.rows]]
         columns = "l" + "r" * (len(self.columns) - 1)
         lines = [f"% {self.title}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule", head, r"\midrule", *rows]
         return (

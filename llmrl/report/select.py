@@ -12,7 +12,7 @@ from typing import Any
 
 from llmrl.config.compose import ConfigError
 from llmrl.core.files import flatten
-from llmrl.core.near import nearest
+from llmrl.core.suggestions import nearest
 from llmrl.report.groups import settings
 from llmrl.run.folder import ASIDE
 from llmrl.run.load import RunInfo, is_run, load_runs
@@ -76,7 +76,7 @@ def select(words: Sequence[str], root: Path, aside: bool = False) -> list[RunInf
     filters = filters_of(words)
     names = [word for word in words if word not in filters]
     everything = load_runs(root, aside)
-    runs = _unique([run for name in names for run in _named(name, root, everything)] if names else everything)
+    runs = _unique([run for name in names for run in _find_named(name, root, everything)] if names else everything)
     if not runs:
         raise ConfigError(f"there is no run in {root}/; `llmrl train` makes one, --runs names another folder")
     for word in filters:
@@ -89,7 +89,7 @@ def select(words: Sequence[str], root: Path, aside: bool = False) -> list[RunInf
 
 def typed_filter(key: str, values: Sequence[Any]) -> str:
     """KEY=VALUE,... as `select` reads it."""
-    return f"{key.removesuffix('.name')}={','.join(dict.fromkeys(map(_typed, values)))}"
+    return f"{key.removesuffix('.name')}={','.join(dict.fromkeys(map(_type_value, values)))}"
 
 
 def same_key(word: str, key: str) -> bool:
@@ -102,7 +102,7 @@ def _split(words: Sequence[str]) -> tuple[list[str], bool, list[str]]:
     return list(words[:at]), at < len(words), list(words[at + 1 :])
 
 
-def _named(name: str, root: Path, runs: Sequence[RunInfo]) -> list[RunInfo]:
+def _find_named(name: str, root: Path, runs: Sequence[RunInfo]) -> list[RunInfo]:
     paths = [Path(name)] if Path(name).is_dir() else [Path(path) for path in sorted(glob(name))]
     found = [run for path in paths for run in ([RunInfo(path)] if is_run(path) else load_runs(path))]
     if found:
@@ -141,7 +141,7 @@ def _having(word: str, runs: Sequence[RunInfo]) -> list[RunInfo]:
 def _values(word: str, runs: Sequence[RunInfo], most: int = 8) -> str:
     flats = [_flat(run) for run in runs]
     key = _key(word.partition("=")[0], flats)
-    values = sorted({_typed(flat[key]) for flat in flats if key in flat})
+    values = sorted({_type_value(flat[key]) for flat in flats if key in flat})
     return ", ".join(f"{key}={value}" for value in values[:most]) + (", ..." if len(values) > most else "")
 
 
@@ -165,7 +165,7 @@ def _value(text: str) -> Any:
         return text
 
 
-def _typed(value: Any) -> str:
+def _type_value(value: Any) -> str:
     """As `_value` reads it back."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     plain = isinstance(value, str) and _value(value) == value and _PART.fullmatch(value)

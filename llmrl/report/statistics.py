@@ -80,7 +80,7 @@ def area(curves: Sequence[SeedCurve], grid: np.ndarray, log: bool) -> np.ndarray
     return np.trapezoid(heights_SG, at, axis=1) / (at[-1] - at[0])
 
 
-def reached(curves: Sequence[SeedCurve], level: float) -> Times:
+def find_times(curves: Sequence[SeedCurve], level: float) -> Times:
     """What was spent until success was at or above `level`, and stayed there on average until the last evaluation.
 
     That is where the isotonic regression of the curve, of equal weights, crosses the level: the evaluation from which
@@ -107,7 +107,7 @@ def reached(curves: Sequence[SeedCurve], level: float) -> Times:
 
 
 def after_start(times: Times, curves: Sequence[SeedCurve]) -> Times:
-    """`reached` for ratios: what was there at 0 came somewhere between 0 and the first evaluation after it."""
+    """`find_times` for ratios: what was there at 0 came somewhere between 0 and the first evaluation after it."""
     first = max(float(curve.x_T[curve.x_T > 0][0]) for curve in curves)
     return Times(times.after_S, times.low_S, np.where(times.high_S == 0, first, times.high_S))
 
@@ -136,7 +136,7 @@ def median(times: Times) -> Estimate:
 
     The interval is that of resamples of seeds, from the evaluations before to those after.
     """
-    (index_RS,) = _resampled(times)
+    (index_RS,) = _resample(times)
     low, high = (float(np.median(bound)) for bound in (times.low_S, times.high_S))
     return estimate(low, high, _medians(times.after_S, index_RS), _medians(times.high_S, index_RS))
 
@@ -148,7 +148,7 @@ def ratio(a: Times, b: Times, paired: bool) -> Estimate:
     The ends of the interval also take the evaluation before on one side, and the one after on the other. `paired`: row
     i of both is the same seed, drawn together.
     """
-    a_RS, b_RS = _resampled(a) * 2 if paired else _resampled(a, b)
+    a_RS, b_RS = _resample(a) * 2 if paired else _resample(a, b)
     low = _over(np.median(b.low_S), np.median(a.high_S))
     high = _over(np.median(b.high_S), np.median(a.low_S))
     low_R = _over(_medians(b.after_S, b_RS), _medians(a.high_S, a_RS))
@@ -244,7 +244,7 @@ def _alone(low: float, high: float | None = None) -> Estimate:
     return Estimate(low, low if high is None else high, nan, nan)
 
 
-def _resampled(*groups: Times) -> list[np.ndarray]:
+def _resample(*groups: Times) -> list[np.ndarray]:
     """Seeds drawn again [R, S], for each group; the same draws for every figure, whatever else is asked for."""
     rng = np.random.default_rng(0)
     sizes = [group.low_S.size for group in groups]

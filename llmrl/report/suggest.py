@@ -9,7 +9,7 @@ from typing import Any
 
 from llmrl.config.compose import ConfigError
 from llmrl.report.comparable import Refused, cell_of, prepare
-from llmrl.report.groups import grouped, settings
+from llmrl.report.groups import group_runs, settings
 from llmrl.report.select import filters_of, same_key, sides, two_sides, typed_filter
 from llmrl.run.load import RunInfo
 
@@ -44,20 +44,20 @@ def working_command(
 
 
 def _largest_part(a: Sequence[RunInfo], b: Sequence[RunInfo], asked: Mapping[str, Any]) -> Part | None:
-    groups = sorted(grouped(dict.fromkeys([*a, *b])).values(), key=len, reverse=True)
+    groups = sorted(group_runs(dict.fromkeys([*a, *b])).values(), key=len, reverse=True)
     best: Part | None = None
     for group in [own for each in groups if (own := _one_each([run for run in each if run in b]))][:TRIED]:
         chosen: list[RunInfo] = []
         for other in groups:
             more = _one_each([run for run in other if run in a and run not in group])
-            if more and _accepted([*chosen, *more], group, asked):
+            if more and _accepts([*chosen, *more], group, asked):
                 chosen += more
         if chosen and (best is None or len(chosen) + len(group) > len(best[0]) + len(best[1])):
             best = chosen, group
     return best
 
 
-def _accepted(a: Sequence[RunInfo], b: Sequence[RunInfo], asked: Mapping[str, Any]) -> bool:
+def _accepts(a: Sequence[RunInfo], b: Sequence[RunInfo], asked: Mapping[str, Any]) -> bool:
     try:
         prepare(a, b, **asked)
     except Refused:
@@ -83,15 +83,15 @@ def _words(
     def values(key: str) -> list[list[Any]]:
         return [[flats[run].get(key) for run in own] for own in part]
 
-    def left(key: str) -> list[list[RunInfo]]:
+    def find_left(key: str) -> list[list[RunInfo]]:
         found = values(key)
         return [[run for run in side if flats[run].get(key) in own] for side, own in zip(unwanted, found, strict=True)]
 
     while any(unwanted) and keys:
-        key = min(keys, key=lambda key: (sum(map(len, left(key))), _differ(values(key))))
-        if sum(map(len, left(key))) == sum(map(len, unwanted)):
+        key = min(keys, key=lambda key: (sum(map(len, find_left(key))), _differ(values(key))))
+        if sum(map(len, find_left(key))) == sum(map(len, unwanted)):
             break
-        unwanted, chosen[key] = left(key), values(key)
+        unwanted, chosen[key] = find_left(key), values(key)
     typed = []
     for i, own in enumerate(sides(words)):
         kept = [word for word in own if word not in filters_of(own) or not any(same_key(word, key) for key in chosen)]

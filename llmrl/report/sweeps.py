@@ -19,8 +19,8 @@ from rich.text import Text
 from llmrl.core.files import publish, to_json
 from llmrl.report import markdown, statistics
 from llmrl.report.compare_tables import as_plain
-from llmrl.report.figures import evaluation_line, percent, time_left
-from llmrl.report.groups import grouped
+from llmrl.report.groups import group_runs
+from llmrl.report.numbers import evaluation_line, percent, time_left
 from llmrl.report.progress import Pace
 from llmrl.report.statistics import Estimate
 from llmrl.report.tables import COLOURS
@@ -81,13 +81,13 @@ class Screen:
     def complete(self, i: int) -> None:
         self._cells[i].state = "done"
 
-    def started(self, i: int) -> None:
+    def note_start(self, i: int) -> None:
         self._cells[i].state = "running"
         self._paces[i] = Pace(self.clock)
         if not self._live:
             self.say(f"{self._number(i)} {self.names[i]}")
 
-    def heard(self, i: int, event: Mapping[str, Any]) -> None:
+    def hear(self, i: int, event: Mapping[str, Any]) -> None:
         """What the reporter of cell `i` said (`llmrl.report.progress.Events`)."""
         cell = self._cells[i]
         for name in ("at", "total", "rate", "success", "doing"):
@@ -96,17 +96,17 @@ class Screen:
         if "row" in event:
             cell.success = event["row"].get("eval/success")
             if not self._live:
-                self._paces[i].said()
+                self._paces[i].restart()
                 self.say(f"{self._number(i)} {evaluation_line(event['row']).strip()}")
         if "note" in event:
             self.say(f"{self._number(i)} {event['note']}")
         if not self._live and self._paces[i].due(new=bool(cell.doing) and not cell.told):
-            self._paces[i].said()
+            self._paces[i].restart()
             cell.told = True
             share = f"{percent(cell.at / cell.total)} done" if cell.total else ""
             self.say(f"{self._number(i)} {', '.join(filter(None, (share, cell.left, cell.doing)))}")
 
-    def ended(self, i: int, state: str, errors: str) -> None:
+    def note_end(self, i: int, state: str, errors: str) -> None:
         self._cells[i].state, self._cells[i].doing = state, ""
         if errors or not self._live:
             self.say(f"{self._number(i)} {self.names[i]}: {state}" + (f"\n{errors}" if errors else ""))
@@ -154,7 +154,7 @@ def arms(runs: Sequence[RunInfo]) -> list[Arm]:
     """Of the runs that are complete and were evaluated."""
     complete = sorted((run for run in runs if run.status == "complete" and run.metrics), key=lambda run: run.name)
     found = []
-    for label, group in grouped(complete).items():
+    for label, group in group_runs(complete).items():
         success, greedy = (_mean(group, block) for block in ("eval", "eval_greedy"))
         if success is not None:
             found.append(Arm(label, [int(run.config.get("seed", 0)) for run in group], success, greedy))

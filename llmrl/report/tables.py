@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from llmrl.report.figures import percent
+from llmrl.report.numbers import percent
 from llmrl.run.load import RunInfo
 
 COLOURS = {  # of what a run, or a cell of a sweep, stands at
@@ -29,7 +29,7 @@ def sweep_table(rows: Sequence[tuple[Sequence[str], RunInfo | None, str]]) -> Ta
         at, success = latest(run) if run else ({}, None)
         greedy = _block(run.summary.get("eval_greedy")).get("success") if run else None
         cell, shown = " ".join(o for o in overrides if o not in shared), Text(status, style=COLOURS.get(status, ""))
-        table.add_row(Text(cell), shown, *(counted(at.get(key)) for key in far), percent(success), percent(greedy))
+        table.add_row(Text(cell), shown, *(format_count(at.get(key)) for key in far), percent(success), percent(greedy))
     return table
 
 
@@ -49,7 +49,7 @@ def run_table(run: RunInfo, commit_today: str | None) -> Table:
     key, unit = ("gradient_steps", "gradient steps") if data else ("env_steps", "decisions")
     add("status", f"{run.status}, {at.get(key, 0):,} {unit}, last written {age(run.age)} ago")
     if data:
-        add("data", f"{counted(at.get('transitions'))} transitions of {data}")
+        add("data", f"{format_count(at.get('transitions'))} transitions of {data}")
     for block in ("eval", "eval_greedy"):
         if values := _block(summary.get(block)):
             parts = [
@@ -69,13 +69,13 @@ def run_table(run: RunInfo, commit_today: str | None) -> Table:
     if made.get("started"):
         add("started", made["started"])
     if resumed := made.get("resumed"):
-        add("resumed", _resumed(resumed, unit))
+        add("resumed", _resume_text(resumed, unit))
     add("commit", _commits(made.get("git"), commit_today))
     add("folder", str(run.path))
     return table
 
 
-def _resumed(entries: Sequence[Mapping[str, Any]], unit: str) -> str:
+def _resume_text(entries: Sequence[Mapping[str, Any]], unit: str) -> str:
     told = f"{len(entries)} times" if len(entries) > 1 else "once"
     told += f", last at {entries[-1]['env_steps']:,} {unit}"
     drift = {name: both for entry in entries for name, both in entry["drift"].items()}
@@ -117,7 +117,7 @@ def _data_file(run: RunInfo) -> str | None:
         return None
 
 
-def counted(value: int | None) -> str:
+def format_count(value: int | None) -> str:
     return "-" if value is None else f"{value:,}"
 
 

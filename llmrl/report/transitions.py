@@ -62,7 +62,7 @@ def monotone(y_RN: np.ndarray) -> np.ndarray:
 Bounds = tuple[np.ndarray, np.ndarray]  # [R] and [R]
 
 
-def reached(sizes: np.ndarray, fit_RN: np.ndarray, level: float) -> Bounds:
+def find_crossing(sizes: np.ndarray, fit_RN: np.ndarray, level: float) -> Bounds:
     """N* for each row: the same twice where it lies between two sizes, else what bounds it."""
     above = fit_RN >= level - _SAME
     first = above.argmax(1)
@@ -77,17 +77,17 @@ def reached(sizes: np.ndarray, fit_RN: np.ndarray, level: float) -> Bounds:
     return lower, upper
 
 
-def measured(sizes: np.ndarray, fit_RN: np.ndarray, level: float) -> Bounds:
+def bound_crossing(sizes: np.ndarray, fit_RN: np.ndarray, level: float) -> Bounds:
     """What is known of N* for each row: the largest size that is too small, or 0, and the next, or infinity."""
     above = fit_RN >= level - _SAME
     first = np.where(above.any(1), above.argmax(1), sizes.size)
     return np.append(0.0, sizes)[first], np.append(sizes, np.inf)[first]
 
 
-def needed(arm: Arm, level: float, alone: float = 0.0) -> Needed:
+def estimate_needed(arm: Arm, level: float, alone: float = 0.0) -> Needed:
     """`alone`: the success of the arm's prior without any data; 0 where it has none, NaN where it was not measured."""
-    low, high = reached(arm.sizes, monotone(arm.success_SN.mean(0, keepdims=True)), level)
-    low_R, high_R = _resampled(arm, level)
+    low, high = find_crossing(arm.sizes, monotone(arm.success_SN.mean(0, keepdims=True)), level)
+    low_R, high_R = _resample(arm, level)
     there = None if np.isnan(alone) else bool(alone >= level - _SAME)
     return Needed(level, estimate(low[0], high[0], low_R, high_R), there)
 
@@ -97,9 +97,9 @@ def ratio(a: Arm, b: Arm, level: float) -> Estimate:
     if a.seeds != b.seeds:
         raise ValueError(f"{a.label} and {b.label} have other seeds, and are compared by seeds that drew the same data")
     (a_low, a_high), (b_low, b_high) = (
-        reached(arm.sizes, monotone(arm.success_SN.mean(0, keepdims=True)), level) for arm in (a, b)
+        find_crossing(arm.sizes, monotone(arm.success_SN.mean(0, keepdims=True)), level) for arm in (a, b)
     )
-    (a_low_R, a_high_R), (b_low_R, b_high_R) = (_resampled(arm, level) for arm in (a, b))
+    (a_low_R, a_high_R), (b_low_R, b_high_R) = (_resample(arm, level) for arm in (a, b))
     return estimate(
         _over(b_low, a_high)[0], _over(b_high, a_low)[0], _over(b_low_R, a_high_R), _over(b_high_R, a_low_R)
     )
@@ -132,12 +132,12 @@ def common(arms: Sequence[Arm]) -> list[Arm]:
     return [replace(arm, seeds=seeds, success_SN=arm.success_SN[[arm.seeds.index(s) for s in seeds]]) for arm in arms]
 
 
-def _resampled(arm: Arm, level: float) -> Bounds:
-    """`measured`, for resamples of seeds: the same ones for all arms of so many seeds. One where seeds are too few."""
+def _resample(arm: Arm, level: float) -> Bounds:
+    """`bound_crossing` for resamples of seeds: the same for all arms of so many seeds, one where seeds are too few."""
     seeds = len(arm.seeds)
     resamples = RESAMPLES if seeds >= MIN_SEEDS else 1
     counts_RS = np.random.default_rng(0).multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples)
-    return measured(arm.sizes, monotone(counts_RS @ arm.success_SN / seeds), level)
+    return bound_crossing(arm.sizes, monotone(counts_RS @ arm.success_SN / seeds), level)
 
 
 def _over(b: np.ndarray, a: np.ndarray) -> np.ndarray:

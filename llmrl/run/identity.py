@@ -133,13 +133,13 @@ def chat_template_of(cfg: DictConfig) -> str | None:
 
 
 def _kept_identity(cfg: DictConfig, part: str, why: str) -> ModelIdentity:
-    from llmrl.answers.file import AnswerCacheError, cache_path
-    from llmrl.answers.scan import identities
+    from llmrl.answers.cache_file import AnswerCacheError, cache_path
+    from llmrl.answers.inspection import find_identities
     from llmrl.lm.language_model import ModelIdentity
 
     node, path = cfg[part], cache_path(cfg.paths.cache)
     try:
-        found = identities(path, node.model, node.revision, node.dtype)
+        found = find_identities(path, node.model, node.revision, node.dtype)
     except AnswerCacheError as error:
         raise ConfigError(f"{why}; and nothing is kept: {error}") from error
     if len(found) == 1:

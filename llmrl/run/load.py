@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from llmrl.config.compose import ConfigError
 from llmrl.core.files import read_lines
-from llmrl.core.near import nearest
+from llmrl.core.suggestions import nearest
 from llmrl.run.folder import ASIDE, in_use, read_object, read_summary
 
 

@@ -114,7 +114,7 @@ class Judgement:
             yield _row(arm, self.arms[arm], cells)
             for other in others:
                 theirs = {name: self.shares(other, words) for name, words in self.sets.items()}
-                pairs = [paired(found[name], theirs[name]) for name in self.sets]
+                pairs = [pair_seeds(found[name], theirs[name]) for name in self.sets]
                 cells = [None if pair is None else difference(*pair) for pair in pairs]
                 yield _row(f"minus {other}", [], cells, sign=True)
         for arm in self.ceilings:
@@ -134,7 +134,7 @@ class Judgement:
             yield _row(arm, None, [None if own is None else mean_success(own.share_SG) for own in found])
 
 
-def paired(a: Shares | None, b: Shares | None) -> tuple[np.ndarray, np.ndarray] | None:
+def pair_seeds(a: Shares | None, b: Shares | None) -> tuple[np.ndarray, np.ndarray] | None:
     """The rows of the seeds that both have, in one order; None where there are none."""
     both = sorted(set(a.seeds) & set(b.seeds)) if a is not None and b is not None else []
     if a is None or b is None or not both:

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from llmrl.config.compose import config_folder
-from llmrl.core.near import did_you_mean
 from llmrl.core.overrides import ConfigError
+from llmrl.core.suggestions import did_you_mean
 from llmrl.studies.study import Study, check_keys, find_study, read_yaml, study_files
 
 Kind = Literal["curves", "transitions", "games", "matrix"]
@@ -146,7 +146,7 @@ def _of_study(study: Study, file: str, overrides: Sequence[str]) -> Paper:
     shown = {arm for table in tables for arm in table.arms}
     if rest := [arm for arm in study.arms if arm not in shown]:
         tables.append(TableSpec("rest", study.title, study.name, "curves", rest, None))
-    studies = {study.name: study.changed(overrides)}
+    studies = {study.name: study.override(overrides)}
     typed = list(overrides)
     return Paper(study.name, file, study.title, None, "", [], [], tables, studies, None, LAPTOP, typed, typed)
 
@@ -172,7 +172,7 @@ def _read(file: Path, name: str, scale: str, overrides: Sequence[str]) -> Paper:
             continue
         if study != table["study"]:
             table = {"title": table.get("title", key), "study": study}
-        found = find_study(study).changed(changes, at.get("seeds"))
+        found = find_study(study).override(changes, at.get("seeds"))
         studies.setdefault(found.name, found)
         tables.append(_table(key, table, found, where))
     published = []

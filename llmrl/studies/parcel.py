@@ -25,8 +25,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 import llmrl
-from llmrl.answers.file import cache_path
-from llmrl.answers.scan import export
+from llmrl.answers.cache_file import cache_path
+from llmrl.answers.transfer import export
 from llmrl.config.compose import check
 from llmrl.core.files import to_json
 from llmrl.core.overrides import ConfigError

@@ -28,7 +28,7 @@ def run_study(
     """Runs `cells` of `study`, `jobs` at a time. Returns those that failed, with their errors."""
     start, failed = time.monotonic(), []
     run = partial(run_cell, runs=runs, own_cache=study.empty_caches)
-    with served_for(_composed(cells), tell):
+    with served_for(_compose_arms(cells), tell):
         for done, (cell, error) in enumerate(run_all(run, cells, jobs), 1):
             size = "" if cell.size is None else f" size {cell.size:,}"
             said = "" if error is None else f"  {type(error).__name__}: {error}"
@@ -38,7 +38,7 @@ def run_study(
     return failed
 
 
-def _composed(cells: Sequence[Cell]) -> list[DictConfig]:
+def _compose_arms(cells: Sequence[Cell]) -> list[DictConfig]:
     """The configs of the arms that can be composed; the others are told when they run."""
     found = []
     for arm in dict.fromkeys(cell.arm for cell in cells):
@@ -54,7 +54,7 @@ def run_cell(cell: Cell, runs: Path, own_cache: bool) -> None:
     train(cell.compose(*cache, f"paths.runs={runs}", "progress=false"))
 
 
-def unfinished(cells: Sequence[Cell], runs: Path, seen: set[str]) -> list[Cell]:
+def find_unfinished(cells: Sequence[Cell], runs: Path, seen: set[str]) -> list[Cell]:
     """The cells that have no complete run in `runs`, each run once. Raises ConfigError for one that cannot be composed.
 
     `seen` holds the ids of runs that are wanted already, and gains those of `cells`.

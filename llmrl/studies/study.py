@@ -26,8 +26,8 @@ import yaml  # type: ignore[import-untyped]
 from omegaconf import DictConfig, OmegaConf
 
 from llmrl.config.compose import compose, config_folder
-from llmrl.core.near import did_you_mean
 from llmrl.core.overrides import ConfigError
+from llmrl.core.suggestions import did_you_mean
 from llmrl.run.identity import identify_run
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Study:
             check_keys(arm, OF_AN_ARM, ("set",), f"{file}: arms.{name}")
             if arm.get("alone", name) not in plain["arms"]:
                 raise ConfigError(f"{file}: arms.{name}: alone: {arm['alone']} is none of {', '.join(plain['arms'])}")
-            arms[name] = arm | {"set": list(_unfolded(arm["set"], plain.get("sets", {}), f"{file}: arms.{name}"))}
+            arms[name] = arm | {"set": list(_unfold(arm["set"], plain.get("sets", {}), f"{file}: arms.{name}"))}
         tables = plain.get("tables", {})
         for prefix, against in tables.items():
             if against not in arms:
@@ -111,7 +111,7 @@ class Study:
             plain.get("figure"),
         )
 
-    def changed(self, overrides: Sequence[str], seeds: int | None = None) -> Study:
+    def override(self, overrides: Sequence[str], seeds: int | None = None) -> Study:
         """The study with more overrides in every cell, and with fewer seeds.
 
         Raises ConfigError for another environment than that of the data it collects.
@@ -192,12 +192,12 @@ def find_results(
     return Results(study, done)
 
 
-def _unfolded(overrides: list[str], sets: dict[str, list[str]], where: str) -> Iterator[str]:
+def _unfold(overrides: list[str], sets: dict[str, list[str]], where: str) -> Iterator[str]:
     for override in overrides:
         if not override.startswith("+"):
             yield override
         elif override[1:] in sets:
-            yield from _unfolded(sets[override[1:]], sets, where)
+            yield from _unfold(sets[override[1:]], sets, where)
         else:
             raise ConfigError(f"{where}: there is no set {override[1:]}; there are {', '.join(sets)}")
 

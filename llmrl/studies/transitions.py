@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from llmrl.core.overrides import ConfigError
-from llmrl.report.compare_tables import told
+from llmrl.report.compare_tables import format_estimate
 from llmrl.report.result import ResultTable
-from llmrl.report.transitions import LEVELS, Arm, claim, common, needed, ratio
+from llmrl.report.transitions import LEVELS, Arm, claim, common, estimate_needed, ratio
 from llmrl.run.load import RunInfo
 from llmrl.studies.study import Results
 
@@ -35,7 +35,7 @@ class Found:
     alone: float | None
 
 
-def found(results: Results, names: list[str] | None = None) -> dict[str, Found]:
+def find_arms(results: Results, names: list[str] | None = None) -> dict[str, Found]:
     """Arms by name, those that have a seed with at least two sizes."""
     cells: dict[str, dict[int, dict[int, RunInfo]]] = defaultdict(lambda: defaultdict(dict))
     for cell, run in results.cells:
@@ -89,17 +89,19 @@ def transition_table(name: str, title: str, arms: dict[str, Found], against: str
     ]
     claims, rows = [], []
     for arm_name, own in arms.items():
-        to, theirs = ([needed(arm.arm, level, arm.alone or 0.0) for level in LEVELS] for arm in (own, arms[against]))
+        to, theirs = (
+            [estimate_needed(arm.arm, level, arm.alone or 0.0) for level in LEVELS] for arm in (own, arms[against])
+        )
         times = [""] * len(LEVELS)
         if arm_name != against:
             a, b = common([own.arm, arms[against].arm])
             for i, level in enumerate(LEVELS):
                 r = ratio(a, b, level)
-                times[i] = "the prior alone is there" if to[i].alone or theirs[i].alone else told(r)
+                times[i] = "the prior alone is there" if to[i].alone or theirs[i].alone else format_estimate(r)
                 claims.append(f"{arm_name}, {claim(a, b, r, to[i], theirs[i])}")
         cells = [
             arm_name, str(len(own.arm.seeds)), f"{own.arm.sizes[0]:,.0f} to {own.arm.sizes[-1]:,.0f}",
-            f"{100 * own.arm.success_SN[:, -1].mean():.1f}", *(told(n.transitions) for n in to), *times,
+            f"{100 * own.arm.success_SN[:, -1].mean():.1f}", *(format_estimate(n.transitions) for n in to), *times,
             *(_percent(value) for value in (own.alone, own.limits["data/coverage"], own.limits["prior/ceiling"])),
         ]  # fmt: skip
         rows.append(cells)

@@ -26,7 +26,7 @@ from llmrl.run.identity import RunIdentity
 from llmrl.run.provenance import add_resumption, machine, provenance
 from llmrl.run.resume import find_start
 from llmrl.training.evaluator import Evaluator, evaluation_grid, evaluation_pool
-from llmrl.training.fit import Misfit, describe_misfit
+from llmrl.training.fit_report import Misfit, describe_misfit
 from llmrl.training.record import Since, block
 
 CURVE = 3  # evaluations that are drawn as a curve, at least
@@ -181,7 +181,7 @@ class Training(ABC):
         cost = self.cost()
         timed = {name: cost[name] for name in ("lm/tokens", "seconds", "training_seconds")}
         self.folder.append(TIMING, {**self.where(), **timed})
-        self.reporter.evaluated(row)
+        self.reporter.show_evaluation(row)
         self.report()
 
     def checkpoint(self) -> None:

@@ -24,7 +24,7 @@ from llmrl.data.files import read
 from llmrl.data.training_set import OfflineData, Supports
 from llmrl.learners.offline import OfflineLearner, steps_of
 from llmrl.training.base import Training
-from llmrl.training.fit import data_fit, prior_fit
+from llmrl.training.fit_report import data_fit, prior_fit
 
 STEPS_AT_ONCE = 50  # gradient steps of a tick: what is told of them is their mean
 STATES_AT_ONCE = 512  # of which candidates are asked for at once

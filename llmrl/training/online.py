@@ -11,7 +11,7 @@ from llmrl.rollout.pipeline import Pipeline
 from llmrl.rollout.rollout import Rollout
 from llmrl.run.folder import EPISODES
 from llmrl.training.base import Training
-from llmrl.training.fit import prior_fit
+from llmrl.training.fit_report import prior_fit
 from llmrl.training.record import episode_row
 
 

@@ -17,7 +17,7 @@ from llmrl.core.files import flatten
 from llmrl.core.overrides import ConfigError, ConfigFolders, one_of, parse, unknown_key
 from llmrl.run.identity import data_world
 from llmrl.schema.kinds import kind_of
-from llmrl.tune.reads import Reads
+from llmrl.tune.read_parameters import Reads
 from llmrl.tune.space import AHEAD, STARTUP, Space
 
 _OWN = {"env": "--task 'env=...'", "seed": "--seed N", "paths": "--out FOLDER", "numerics": "nothing: it is not chosen"}

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from llmrl.core.overrides import format_value
-from llmrl.report.figures import duration, percent
+from llmrl.report.numbers import duration, percent
 from llmrl.report.progress import Speaker
 from llmrl.tune.log import rank
 from llmrl.tune.plan import Plan
@@ -58,7 +58,7 @@ class Screen:
         self._runs_done += 1
         self._speaker.doing("runs", self._runs_done, self._total)
 
-    def recorded(self, row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+    def show_trial(self, row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
         text = f"trial {row['number']:>3}  "
         if row["state"] == "failed":
             self.note(f"{text}failed: {row['error']}")

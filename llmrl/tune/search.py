@@ -23,7 +23,7 @@ from llmrl.run.identity import RunIdentity, identify_run
 from llmrl.run.load import RunInfo
 from llmrl.run.versions import git_state
 from llmrl.train import train
-from llmrl.training.ready import refuse_unready
+from llmrl.training.preflight import refuse_unready
 from llmrl.tune.log import Log, hold_log, rank
 from llmrl.tune.plan import Plan
 from llmrl.tune.screen import Screen
@@ -58,7 +58,7 @@ def search(plan: Plan, out: Path, jobs: int = 1, screen: Screen | None = None) -
                 under_way.append(runs.start(number, parameters, may_fail=number > 0))
             row = under_way.popleft().row() | git
             log.add(row)
-            screen.recorded(row, log.rows)
+            screen.show_trial(row, log.rows)
         screen.end(log.rows)
         return log.rows
 

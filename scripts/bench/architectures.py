@@ -2,7 +2,8 @@
 
     python -m scripts.bench.architectures [NAME …]
 
-No weights are needed: the proof makes a small random copy (`llmrl.lm.proof`). All names take ten minutes or more.
+No weights are needed: the proof makes a small random copy (`llmrl.lm.fast_path_proof`). All names take ten minutes
+or more.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import transformers
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from llmrl.lm.proof import prove_anew
+from llmrl.lm.fast_path_proof import prove_anew
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from llmrl.answers.scan import verify
+from llmrl.answers.inspection import verify
 
 DEFAULTS = ("env_steps=1200", "checkpoint_every=50", "evaluation.every=200")
 SPAN = 0.7  # of a whole run's time: more, and it is often complete before it is killed

@@ -16,7 +16,7 @@ import numpy as np
 
 from llmrl.config.compose import config_folder
 from llmrl.core.overrides import ConfigFolders
-from llmrl.lm.store import models_folder
+from llmrl.lm.model_folders import models_folder
 from llmrl.models.entry import read_entry
 from llmrl.models.fetch import fetch
 

@@ -139,7 +139,7 @@ def _sigmoid(x_T: np.ndarray, at: float, slope: float) -> np.ndarray:
 
 
 def _spent(curves: list[SeedCurve]) -> Times:
-    return statistics.after_start(statistics.reached(curves, LEVEL), curves)
+    return statistics.after_start(statistics.find_times(curves, LEVEL), curves)
 
 
 # ---- a threshold -------------------------------------------------------------------------------------------------

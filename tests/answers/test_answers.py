@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmrl.answers import answers as module
-from llmrl.answers import file as cache_file
+from llmrl.answers import cache_file
 from llmrl.answers.answers import (
     AnswerCache,
     AnswerCacheError,

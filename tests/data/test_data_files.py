@@ -327,7 +327,7 @@ def test_trajectories_that_are_none(value: Any, said: str, tmp_path: Path, monke
 def test_a_small_pickle_stands_for_no_more_rows_than_there_may_be(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llmrl.data.official.MOST", 10)
+    monkeypatch.setattr("llmrl.data.paper_pickle.MOST", 10)
     with pytest.raises(DataError, match="stands for more than 10 rows"):
         read(_pickled(tmp_path / "a.pt", _trajectories(2) * 6))
 

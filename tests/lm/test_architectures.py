@@ -16,9 +16,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from llmrl.answers.answers import AnswerCache, Answers
 from llmrl.config.compose import compose
+from llmrl.lm.fast_path_proof import Proof
 from llmrl.lm.language_model import LanguageModelError, Sampling
 from llmrl.lm.network import Network
-from llmrl.lm.proof import Proof
 from llmrl.lm.small_copy import scaled_down
 from llmrl.lm.transformers_lm import TransformersLM
 from llmrl.run.identity import model_identity
@@ -299,7 +299,7 @@ def test_the_limit_is_the_smallest_that_the_config_names(kind: str, settings: di
 def test_a_proof_is_made_once_and_again_when_what_it_stands_on_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, llama_folder: str
 ):
-    from llmrl.lm import proof
+    from llmrl.lm import fast_path_proof as proof
 
     monkeypatch.setattr(platformdirs, "user_cache_dir", lambda name: str(tmp_path / name))
     made: list[PreTrainedModel] = []

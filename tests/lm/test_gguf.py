@@ -12,7 +12,7 @@ from tiny_gguf import write_gemma, write_llama
 import llmrl.lm.gguf as module
 from llmrl.lm.gguf import convert
 from llmrl.lm.identify import identify, local_folder
-from llmrl.lm.store import find_stored, read_notice
+from llmrl.lm.model_folders import find_stored, read_notice
 from llmrl.lm.transformers_lm import TransformersLM
 
 

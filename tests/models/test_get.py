@@ -20,7 +20,7 @@ import llmrl.models.fetch as fetching
 from llmrl.config.compose import compose, config_folder
 from llmrl.core.overrides import ConfigError, ConfigFolders
 from llmrl.lm.identify import identify
-from llmrl.lm.store import find_stored, read_notice
+from llmrl.lm.model_folders import find_stored, read_notice
 from llmrl.models.entry import Entry, read_entry
 from llmrl.models.fetch import OutOfReach
 from llmrl.models.get import get

@@ -19,7 +19,7 @@ from llmrl.core.state import TextState
 from llmrl.priors.prior import Prior
 from llmrl.prompts.examples import Examples, Step, play_expert
 from llmrl.schema.priors import PriorConfig, SupportConfig
-from llmrl.training.ready import refuse_unready
+from llmrl.training.preflight import refuse_unready
 
 SCORED = np.exp([-1, -2, -4]) / np.exp([-1, -2, -4]).sum()  # of MENU, in every state
 ROOMS = [TextState("Leave.", f"Room {i}.", MENU) for i in range(8)]

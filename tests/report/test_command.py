@@ -32,6 +32,7 @@ def typed(overrides: list[str], config_dir: Path | None = None) -> list[str]:
 
 
 @pytest.mark.parametrize("learner", LEARNERS)
+@pytest.mark.slow
 def test_a_preset_is_its_name(learner: str) -> None:
     weights = ["learner.weights=clone.safetensors"] if learner == "dqn_pretrained" else []
     needed = [] if learner == "dqn_prior" else [f"learner={learner}", *weights]
@@ -57,6 +58,7 @@ def test_a_preset_is_its_name(learner: str) -> None:
         [f"data={DATA}", "learner=cql_prior", "prior=scored", "data.size=30", "learner.gradient_steps=9"],
     ],
 )  # fmt: skip
+@pytest.mark.slow
 def test_a_config_is_its_choices_and_what_differs(overrides: list[str]) -> None:
     assert len(typed(overrides)) <= len(overrides) + 1  # a dict is told key by key
 

@@ -19,8 +19,8 @@ from rich.console import Console
 from llmrl.config.compose import ConfigError, check
 from llmrl.core.files import publish
 from llmrl.report.compare import Comparison, compare, percentages
-from llmrl.report.compare_tables import as_json, escaped, markdown, shown, write
-from llmrl.report.groups import grouped, settings
+from llmrl.report.compare_tables import as_json, escape_latex, markdown, render, write
+from llmrl.report.groups import group_runs, settings
 from llmrl.report.pretraining import Pretraining, cost, pretrainings
 from llmrl.report.select import select, sides
 from llmrl.run.identity import identify_run
@@ -78,7 +78,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def text(found: Comparison) -> str:
     console = Console(width=80, file=io.StringIO(), color_system=None)
-    console.print(shown(found))
+    console.print(render(found))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -324,7 +324,7 @@ def test_a_run_from_before_a_setting_existed_is_in_the_same_group(tmp_path: Path
     del config.evaluation["grid"], config.learner["combine"]
     publish(old.path / "config.yaml", OmegaConf.to_yaml(config))
     assert settings(RunInfo(old.path))["learner.combine"] == "posterior"
-    assert list(grouped([RunInfo(old.path), new])) == ["dqn"]
+    assert list(group_runs([RunInfo(old.path), new])) == ["dqn"]
 
 
 @pytest.mark.parametrize(
@@ -493,7 +493,7 @@ def test_latex_has_the_same_tables(root: Path, tmp_path: Path) -> None:
 
 @given(st.text(st.sampled_from('a_\\{}%$&#^~<>|≥≤" ')))
 def test_latex_prints_every_character(text: str) -> None:
-    plain = re.sub(r"\\text\w+\{\}|\$\\[gl]eq\$|\\[#$%&_{}]", "", escaped(text))
+    plain = re.sub(r"\\text\w+\{\}|\$\\[gl]eq\$|\\[#$%&_{}]", "", escape_latex(text))
     assert set(plain) <= {"a", " "}
     assert len(plain) == sum(text.count(character) for character in "a ")
 

@@ -10,7 +10,7 @@ from report.runs_on_disk import make_run
 
 from llmrl.report import plots
 from llmrl.report.compare import compare
-from llmrl.report.plots import _curve, curve, grouped, interval, run_curve
+from llmrl.report.plots import _curve, curve, group_runs, interval, run_curve
 from llmrl.report.transitions import Arm
 from llmrl.run.load import RunInfo
 
@@ -65,7 +65,7 @@ def test_a_legend_is_no_wider_than_its_picture(
 
 def test_runs_that_differ_only_in_their_seed_are_one_group(runs: list[RunInfo], tmp_path: Path) -> None:
     runs.append(make_run(tmp_path / "elsewhere", [*DQN, "seed=9", "threads=2", "checkpoint_every=7"], lambda step: 0.5))
-    groups = grouped(runs)
+    groups = group_runs(runs)
     assert {label: len(group) for label, group in groups.items()} == {"dqn": 4, "random": 1}
 
 
@@ -88,7 +88,7 @@ def test_runs_that_differ_only_in_their_seed_are_one_group(runs: list[RunInfo], 
     ],
 )
 def test_groups_are_told_apart_by_what_differs(cells: list[list[str]], labels: list[str], tmp_path: Path) -> None:
-    assert list(grouped([make_run(tmp_path, cell, lambda step: 0.5) for cell in cells])) == labels
+    assert list(group_runs([make_run(tmp_path, cell, lambda step: 0.5) for cell in cells])) == labels
 
 
 def test_the_interval_holds_the_mean_and_narrows_with_seeds() -> None:

@@ -27,7 +27,7 @@ def measured(values: list[float], budget: float = 400.0, step: float = 0.0) -> T
 
 def reached(curve: SeedCurve, level: float = 0.8) -> tuple[float, float, float]:
     """After, at, and certainly at."""
-    times = statistics.reached([curve], level)
+    times = statistics.find_times([curve], level)
     return float(times.after_S[0]), float(times.low_S[0]), float(times.high_S[0])
 
 
@@ -86,7 +86,7 @@ def test_the_bounds_of_a_time_are_in_order(random: int, looks: int, episodes: in
 
 def test_what_was_there_at_the_start_came_before_the_first_evaluation_after_it() -> None:
     curves = [seed([1, 1, 1]), seed([0, 1, 1])]
-    ranged = statistics.after_start(statistics.reached(curves, 0.8), curves)
+    ranged = statistics.after_start(statistics.find_times(curves, 0.8), curves)
     assert ranged.after_S.tolist() == [0, 0]
     assert ranged.low_S.tolist() == [0, 100]
     assert ranged.high_S.tolist() == [100, 100]

@@ -32,11 +32,11 @@ def lines(screen: Screen, width: int) -> list[str]:
 def test_each_cell_is_a_row(width: int) -> None:
     screen = Screen(["learner=dqn_prior seed=0", "seed=1", "seed=2", "seed=3"], Console(quiet=True))
     screen.complete(3)
-    screen.started(0)
-    screen.heard(0, {"total": 1000})
-    screen.heard(0, {"at": 250, "rate": 5.0, "success": 0.5})
-    screen.started(1)
-    screen.ended(1, "failed", "no")
+    screen.note_start(0)
+    screen.hear(0, {"total": 1000})
+    screen.hear(0, {"at": 250, "rate": 5.0, "success": 0.5})
+    screen.note_start(1)
+    screen.note_end(1, "failed", "no")
     shown = lines(screen, width)
     assert max(map(len, shown)) <= width
     assert shown[0] == "4 runs: 1 done, 1 running, 1 waiting"
@@ -46,7 +46,7 @@ def test_each_cell_is_a_row(width: int) -> None:
 
 def test_a_sweep_of_many_cells_fits_its_terminal() -> None:
     screen = Screen([f"seed={i}" for i in range(100)], Console(width=80, height=24, quiet=True))
-    screen.started(70)
+    screen.note_start(70)
     shown = lines(screen, 80)
     assert len(shown) <= 24
     assert shown[2].startswith("seed=70")
@@ -56,10 +56,10 @@ def test_a_sweep_of_many_cells_fits_its_terminal() -> None:
 def test_what_is_no_terminal_gets_a_line_each() -> None:
     console = Console(width=40, file=io.StringIO(), color_system=None)
     with Screen(["seed=0", "seed=1"], console) as screen:
-        screen.started(1)
-        screen.heard(1, _event('{"row": {"env_steps": 400, "eval/success": 0.25}}'))
-        screen.heard(1, _event("a library says hello\n"))
-        screen.ended(1, "failed", "error: why")
+        screen.note_start(1)
+        screen.hear(1, _event('{"row": {"env_steps": 400, "eval/success": 0.25}}'))
+        screen.hear(1, _event("a library says hello\n"))
+        screen.note_end(1, "failed", "error: why")
     assert isinstance(console.file, io.StringIO)
     first, second, *rest = console.file.getvalue().splitlines()
     assert (first, second.split()[1:5]) == ("[2/2] seed=1", ["400", "decisions", "success", "25%"])
@@ -68,18 +68,18 @@ def test_what_is_no_terminal_gets_a_line_each() -> None:
 
 def test_what_takes_long_in_a_cell_is_below_the_table() -> None:
     screen = Screen([f"seed={i}" for i in range(30)], Console(width=80, height=24, quiet=True))
-    screen.started(7)
+    screen.note_start(7)
     slow = "128 of 869 prompts asked of slow in 0:02, 0:12 left"
-    screen.heard(7, {"total": 1000, "doing": slow})
+    screen.hear(7, {"total": 1000, "doing": slow})
     shown = lines(screen, 80)
     assert len(shown) <= 24
     assert shown[-1] == f"seed=7: {slow}"
-    screen.heard(7, {"at": 8})
+    screen.hear(7, {"at": 8})
     assert lines(screen, 80)[-1] == f"seed=7: {slow}"
-    screen.heard(7, {"doing": ""})
+    screen.hear(7, {"doing": ""})
     assert lines(screen, 80)[-1].split() == ["and", "10", "more"]
-    screen.heard(7, {"doing": slow})
-    screen.ended(7, "stopped", "")
+    screen.hear(7, {"doing": slow})
+    screen.note_end(7, "stopped", "")
     assert slow not in "\n".join(lines(screen, 80))
 
 
@@ -87,14 +87,14 @@ def test_without_a_terminal_a_cell_that_takes_long_has_a_line_after_two_seconds_
     console, clock = Console(width=80, file=io.StringIO(), color_system=None), [0.0]
     with Screen(["seed=0", "seed=1"], console, lambda: clock[0]) as screen:
         for i in (0, 1):
-            screen.started(i)
-            screen.heard(i, {"total": 1000})
+            screen.note_start(i)
+            screen.hear(i, {"total": 1000})
         for second in range(1, 26):
             clock[0] = float(second)
-            screen.heard(0, {"doing": f"{second} of 869 prompts asked of slow"})
-            screen.heard(1, {"at": 10 * second, "rate": 10.0})
+            screen.hear(0, {"doing": f"{second} of 869 prompts asked of slow"})
+            screen.hear(1, {"at": 10 * second, "rate": 10.0})
             if second % 8 == 0:
-                screen.heard(1, {"row": {"env_steps": 10 * second}})
+                screen.hear(1, {"row": {"env_steps": 10 * second}})
     assert isinstance(console.file, io.StringIO)
     said = console.file.getvalue().splitlines()
     assert [line for line in said if line.startswith("[1/2]")] == [

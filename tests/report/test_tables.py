@@ -26,7 +26,7 @@ def lines(table: RenderableType) -> list[str]:
 
 def listed(runs: Sequence[RunInfo]) -> list[str]:
     console = Console(width=80, file=io.StringIO(), color_system=None)
-    return lines(listing.shown(listing.rows(runs), console))
+    return lines(listing.render(listing.rows(runs), console))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrl.report.statistics import Estimate
-from llmrl.report.transitions import Arm, claim, common, measured, monotone, needed, ratio, reached
+from llmrl.report.transitions import Arm, bound_crossing, claim, common, estimate_needed, find_crossing, monotone, ratio
 
 SIZES = np.array([100.0, 1000.0, 10000.0])
 
@@ -36,18 +36,20 @@ def test_the_fit_is_that_of_pooling_adjacent_violators(rows: list[list[float]]) 
 
 
 def test_a_level_is_reached_between_sizes_in_log_n() -> None:
-    low, high = reached(SIZES, np.array([[0.0, 0.4, 0.8], [0.6, 0.7, 0.8], [0.0, 0.1, 0.2], [0.0, 0.5, 0.5]]), 0.5)
+    low, high = find_crossing(
+        SIZES, np.array([[0.0, 0.4, 0.8], [0.6, 0.7, 0.8], [0.0, 0.1, 0.2], [0.0, 0.5, 0.5]]), 0.5
+    )
     assert low == pytest.approx([1000 * 10**0.25, 0, 10000, 1000])
     assert high == pytest.approx([1000 * 10**0.25, 100, np.inf, 1000])
 
 
 def test_needed_holds_its_estimate_and_says_when_the_prior_is_there_already() -> None:
-    found = needed(arm("a", [0.0, 0.4, 0.8], [0.1, 0.6, 0.9], *[[0.0, 0.5, 0.7]] * 3), 0.5, alone=0.3)
+    found = estimate_needed(arm("a", [0.0, 0.4, 0.8], [0.1, 0.6, 0.9], *[[0.0, 0.5, 0.7]] * 3), 0.5, alone=0.3)
     assert found.transitions.interval_low <= found.transitions.low == found.transitions.high
     assert found.transitions.high <= found.transitions.interval_high
     assert not found.alone
-    assert needed(arm("a", [0.0, 0.4, 0.8]), 0.5, alone=0.5).alone
-    assert not needed(arm("a", [0.0, 0.4, 0.8]), 0.5).alone
+    assert estimate_needed(arm("a", [0.0, 0.4, 0.8]), 0.5, alone=0.5).alone
+    assert not estimate_needed(arm("a", [0.0, 0.4, 0.8]), 0.5).alone
 
 
 def test_a_ratio_of_curves_that_are_shifted_by_ten_is_ten_whatever_the_seeds() -> None:
@@ -86,7 +88,7 @@ def test_other_seeds_are_not_compared_but_the_common_ones_are() -> None:
 def test_an_interval_ends_at_sizes_that_were_measured() -> None:
     """Between two sizes nothing was: equal seeds leave it open where the curve crosses there."""
     fast, slow = arm("fast", *[[0.0, 1.0, 1.0]] * 5), arm("slow", *[[0.0, 0.0, 1.0]] * 5)
-    found = needed(fast, 0.5).transitions
+    found = estimate_needed(fast, 0.5).transitions
     assert (found.interval_low, found.interval_high) == (100, 1000)
     both = ratio(fast, slow, 0.5)
     assert both.low == pytest.approx(10)
@@ -95,7 +97,7 @@ def test_an_interval_ends_at_sizes_that_were_measured() -> None:
 
 def test_fewer_than_five_seeds_have_no_interval() -> None:
     few = arm("few", *[[0.0, 0.5, 1.0]] * 4)
-    assert not needed(few, 0.4).transitions.known
+    assert not estimate_needed(few, 0.4).transitions.known
     assert not ratio(few, few, 0.4).known
 
 
@@ -103,8 +105,8 @@ def test_fewer_than_five_seeds_have_no_interval() -> None:
 @given(st.lists(st.floats(0, 1), min_size=3, max_size=3).map(sorted), st.floats(0.05, 1))
 def test_what_was_measured_holds_the_estimate(success: list[float], level: float) -> None:
     fit = np.array([success])
-    low, high = reached(SIZES, fit, level)
-    least, most = measured(SIZES, fit, level)
+    low, high = find_crossing(SIZES, fit, level)
+    least, most = bound_crossing(SIZES, fit, level)
     assert least[0] <= low[0] * (1 + 1e-9)
     assert low[0] <= high[0] <= most[0] * (1 + 1e-9)
     assert np.isinf(most[0]) == np.isinf(high[0])
@@ -127,4 +129,6 @@ def test_claims_come_from_the_end_of_the_interval(
     low: float, high: float, alone: float, other: float, seeds: int, said: str
 ) -> None:
     a, b = (arm(label, *[[0.0, 0.5, 1.0]] * seeds) for label in "ab")
-    assert said in claim(a, b, Estimate(20, 20, low, high), needed(a, 0.8, alone), needed(b, 0.8, other))
+    assert said in claim(
+        a, b, Estimate(20, 20, low, high), estimate_needed(a, 0.8, alone), estimate_needed(b, 0.8, other)
+    )

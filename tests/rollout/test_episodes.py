@@ -112,6 +112,7 @@ LEARNS = ("learner.learning_starts=16", "learner.batch=8", "learner.hidden=[16]"
     ],
     ids=lambda choice: "-".join(choice[:2]),
 )
+@pytest.mark.slow
 def test_evaluating_more_often_changes_nothing_of_the_training(choice: tuple[str, ...], tmp_path: Path) -> None:
     golden = Path(__file__).parent.parent / "golden" / "lm"
     model = () if choice[0] in ("learner=dqn", "learner=random") else ("lm=hf", f"lm.model={golden}", "lm.device=cpu")

@@ -18,7 +18,7 @@ from llmrl.build import build, build_env
 from llmrl.config.compose import ConfigError, check, compose, config_folder
 from llmrl.core.overrides import ConfigFolders
 from llmrl.learners.dqn import DQN
-from llmrl.report.groups import grouped
+from llmrl.report.groups import group_runs
 from llmrl.run.identity import identify_run
 from llmrl.run.load import RunInfo, load_runs
 from llmrl.schema.kinds import KINDS, OLD_TARGETS, PARTS, Kind, kind_of
@@ -119,7 +119,7 @@ def test_old_and_new_runs_are_one_group(tmp_path: Path) -> None:
     for name, config in (("old", aged(cfg) | {"seed": 1}), ("new", plain(cfg))):
         (tmp_path / name).mkdir()
         OmegaConf.save(OmegaConf.create(config), tmp_path / name / "config.yaml")
-    (group,) = grouped([RunInfo(tmp_path / "old"), RunInfo(tmp_path / "new")]).values()
+    (group,) = group_runs([RunInfo(tmp_path / "old"), RunInfo(tmp_path / "new")]).values()
     assert len(group) == 2
 
 

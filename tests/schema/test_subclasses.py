@@ -21,7 +21,7 @@ from llmrl.schema.kinds import KINDS, Kind
 from llmrl.schema.learners import BCConfig, CQLConfig, DQNConfig, LearnerConfig, NoLearnerConfig
 from llmrl.schema.lm import ModelConfig, OpenAILMConfig, TransformersLMConfig
 from llmrl.schema.run import RolloutConfig
-from llmrl.training.ready import refuse_unready
+from llmrl.training.preflight import refuse_unready
 from tests.schemas import schemas
 
 DATA = f"data={Path(__file__).parent.parent / 'golden' / 'tomato.parquet'}"

@@ -13,7 +13,7 @@ import yaml
 
 from llmrl.core.overrides import ConfigError
 from llmrl.evaluate import evaluate_run
-from llmrl.studies.judge import Judgement, Shares, paired
+from llmrl.studies.judge import Judgement, Shares, pair_seeds
 from llmrl.studies.runner import run_cell
 from llmrl.studies.study import Study
 
@@ -89,11 +89,11 @@ def test_seeds_are_paired_by_their_number() -> None:
     """A seed that one side lacks shifts nothing."""
     a = Shares([0, 1, 2], np.array([[0.0], [1.0], [2.0]]))
     b = Shares([2, 0], np.array([[2.0], [0.0]]))
-    found = paired(a, b)
+    found = pair_seeds(a, b)
     assert found is not None
     assert found[0].tolist() == found[1].tolist() == [[0.0], [2.0]]
-    assert paired(a, Shares([7], np.ones((1, 1)))) is None
-    assert paired(a, None) is None
+    assert pair_seeds(a, Shares([7], np.ones((1, 1)))) is None
+    assert pair_seeds(a, None) is None
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,7 @@ def resealed(members: dict[str, bytes], name: str, data: bytes) -> None:
     members[MANIFEST] = json.dumps(manifest).encode()
 
 
+@pytest.mark.slow
 def test_another_machine_writes_the_same_bytes(parcel: Path) -> None:
     """The answers come from the file, and this machine's own are neither used nor added to."""
     assert [(v.agree, v.why) for v in verify(parcel)] == [(True, "")] * 2
@@ -107,8 +108,10 @@ def test_code_of_somebody_else_is_not_run(parcel: Path, part: str, target: str, 
     def attack(members: dict[str, bytes]) -> None:
         name = a_run(members, "config.yaml")
         config = yaml.safe_load(members[name])
-        own = {"_target_": target, "name": config[part]["name"] if part == "prior" else "random"}
+        own = {"_target_": target, "name": "mine" if part == "prior" else "random"}
         config[part] = config[part] | own | {"source": "own"} if part == "prior" else own | {"command": "touch trace"}
+        if part == "prior":
+            config["learner"]["priors"] = ["mine"]  # else the learner refuses it before its code is asked for
         resealed(members, name, yaml.safe_dump(config).encode())
 
     (verdict,) = verify(changed(parcel, attack), ["-random-"])

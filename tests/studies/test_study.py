@@ -176,7 +176,7 @@ def test_an_offline_study_collects_runs_and_is_told(tmp_path: Path, monkeypatch:
     )
     assert "90 transitions" in collect_missing(words, tmp_path / "runs", print)
     assert run_study(plan, cells, tmp_path / "runs", 1, print) == []
-    arms = transitions.found(find_results(plan, tmp_path / "runs"))
+    arms = transitions.find_arms(find_results(plan, tmp_path / "runs"))
     assert {name: (f.arm.seeds, f.arm.sizes.tolist()) for name, f in arms.items()} == {
         name: ([0, 1], [20.0, 90.0]) for name in ("cql", "bc")
     }
@@ -187,7 +187,7 @@ def test_an_offline_study_collects_runs_and_is_told(tmp_path: Path, monkeypatch:
     assert found.claims[-1].startswith("bc, to 95 %: no claim")
     assert transitions.draw({"a": arms, "b": arms}, tmp_path / "figure.png").stat().st_size > 1000
     shutil.rmtree(next((tmp_path / "runs").glob("*-random-*")))
-    unmeasured = transitions.found(find_results(plan, tmp_path / "runs"))
+    unmeasured = transitions.find_arms(find_results(plan, tmp_path / "runs"))
     assert all(
         "was not measured" in note for note in transitions.transition_table("", "", unmeasured, "cql").notes[-3:]
     )

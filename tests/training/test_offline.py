@@ -185,7 +185,7 @@ def test_runs_of_several_sizes_are_compared_over_transitions(tmp_path: Path, mon
 
 def test_an_offline_run_is_listed_by_what_it_counts(tmp_path: Path) -> None:
     run, _ = trained(tmp_path, "learner=cql", "data.size=100")
-    head, rest, *shown = lines(listing.shown(listing.rows([run]), Console(width=80, color_system=None)))
+    head, rest, *shown = lines(listing.render(listing.rows([run]), Console(width=80, color_system=None)))
     assert head.split() == ["gradient"]
     assert rest.split() == ["run", "seed", "status", "steps", "transitions", "success", "age"]
     assert shown[0].split()[2:5] == ["complete", "120", "100"]

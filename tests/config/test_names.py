@@ -38,7 +38,7 @@ from llmrl.schema.kinds import PARTS
 
 ALL = "LLMRL_ALL_NAMES" in os.environ
 pytestmark = [pytest.mark.timeout(0)] if ALL else []  # all settings of one base may take many minutes
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 TINY = {
     "env": "overcooked_tomato", "env.max_decisions": 6, "env_steps": 32, "rollout.num_envs": 4, "evaluation.every": 16,
     "evaluation.episodes": 2, "evaluation.exact_up_to": 0, "progress": "false",
@@ -170,7 +170,7 @@ TOGETHER = {
     "prompt.think": ("prompt.think_tokens", 4),  # the model of these tests reads 256 tokens
 }
 CALLED = "is what the folder's name shows"
-MEANT = "is named by what it stands for: tests/test_run_id.py"
+MEANT = "is named by what it stands for: tests/run/test_run_id.py"
 SKIPPED = {
     "numerics": "is not chosen", "prior.settings": "are somebody's own", "encoder.batch_size": "is read on a GPU alone",
     "prior.source": "goes with the prior's name", "prior._target_": "goes with the prior's name",

@@ -28,7 +28,7 @@ from llmrl.tune.preset import write_preset
 from llmrl.tune.search import search
 from llmrl.tune.space import AHEAD, Space
 
-REPOSITORY = Path(__file__).parent.parent
+REPOSITORY = Path(__file__).parents[2]
 KITCHEN = "env=overcooked_random env.ingredients=1 env.max_decisions=8"
 SPACE: dict[str, Any] = {
     "description": "as small as it gets",
@@ -210,6 +210,7 @@ def test_the_best_of_equal_trials_is_the_first_and_a_failed_one_is_none() -> Non
 # ---- the same, however it was interrupted ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_interrupted_search_continues_as_if_nothing_had_happened(
     written: Written, tmp_path: Path, pretended: Callable[..., None]
 ) -> None:
@@ -520,6 +521,7 @@ def with_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.slow
 def test_a_space_of_ours_is_searchable_in_every_choice(
     name: str, with_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

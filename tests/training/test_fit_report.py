@@ -19,7 +19,7 @@ from llmrl.config.compose import compose
 from llmrl.data.files import read
 from llmrl.report.progress import Silent
 from llmrl.run.load import load_runs
-from llmrl.training.fit import data_fit, describe_misfit, prior_fit
+from llmrl.training.fit_report import data_fit, describe_misfit, prior_fit
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 FILE = GOLDEN / "tomato.parquet"

@@ -70,7 +70,7 @@ BASES = {
     "salad": compose(),
     "kitchens": compose(["env=overcooked_random", "learner=dqn"]),
     "prior": compose(["learner=random"]),
-    "data": compose(["learner=cql", f"data={Path(__file__).parent / 'golden' / 'tomato.parquet'}"]),
+    "data": compose(["learner=cql", f"data={Path(__file__).parents[1] / 'golden' / 'tomato.parquet'}"]),
     "bert": compose(["learner=dqn", "encoder=bert"]),
     "served": compose(["lm=vllm", "lm.model=tiny-1"]),
 }
@@ -158,7 +158,7 @@ def test_the_contents_of_the_weights_name_the_run_wherever_they_lie(learner: str
             with_weights(nothing)
 
 
-DATA = f"data={Path(__file__).parent / 'golden' / 'tomato.parquet'}"
+DATA = f"data={Path(__file__).parents[1] / 'golden' / 'tomato.parquet'}"
 ONE_NAME = [  # (what is run, what it does not read)
     ("learner=dqn", "prior.mix=0.3"),
     ("learner=drrn", "prior.mix=0.3"),

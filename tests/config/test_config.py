@@ -35,7 +35,7 @@ LEARNERS: dict[str, Any] = {
     name: OmegaConf.to_container(FOLDERS.read("learner", name).settings.learner) for name in FOLDERS.groups["learner"]
 }
 PRIOR_OF = {name: learner["priors"] for name, learner in LEARNERS.items()}
-DATA = f"data={Path(__file__).parent / 'golden' / 'tomato.parquet'}"
+DATA = f"data={Path(__file__).parents[1] / 'golden' / 'tomato.parquet'}"
 FILES = {name: ["learner.weights=a.file"] for name, node in LEARNERS.items() if node.get("weights") == "???"} | {
     name: [DATA] for name, node in LEARNERS.items() if "gradient_steps" in node and node.get("weights") != "???"
 }
@@ -202,7 +202,7 @@ def test_the_main_file_has_every_other_setting() -> None:
 def test_every_component_file_has_a_schema() -> None:
     parted = {where for where, _, _ in _yaml_parts()}
     names = {f.relative_to(OWN).with_suffix("").as_posix() for group in OWN.glob("*/") for f in group.rglob("*.yaml")}
-    # Search spaces: tests/test_tune.py; models that can be had: tests/models/test_entry.py; studies: tests/studies
+    # Search spaces: tests/tune/test_tune.py; models that can be had: tests/models/test_entry.py; studies: tests/studies
     names = {name for name in names if not name.startswith(("tune/", "models/", "study/", "paper/"))}
     assert names - parted == {"lm/none", "encoder/none"}
 

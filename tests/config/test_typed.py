@@ -12,11 +12,11 @@ from omegaconf import OmegaConf
 
 from llmrl.collect import parse_order
 from llmrl.config.compose import ConfigError, compose, config_folder, unread_overrides
-from llmrl.core.near import did_you_mean, nearest
 from llmrl.core.overrides import ConfigFolders, as_text, parse
+from llmrl.core.suggestions import did_you_mean, nearest
 from llmrl.run.load import RunInfo
 from llmrl.sweep import plan
-from llmrl.training.trained import changed_config
+from llmrl.training.trained_agent import changed_config
 from llmrl.tune.plan import plan as plan_search
 
 FOLDERS = ConfigFolders(config_folder())

@@ -11,7 +11,7 @@ import llmrl
 from llmrl.config.compose import ConfigError, compose, unread_overrides
 from llmrl.envs.alfworld import packages
 from llmrl.sweep import plan, refuse_unready_cells
-from llmrl.training.ready import refuse_output, refuse_unready
+from llmrl.training.preflight import refuse_output, refuse_unready
 
 DATA = Path(__file__).parent.parent / "golden" / "tomato.parquet"
 MODULE = """

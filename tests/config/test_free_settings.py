@@ -31,7 +31,7 @@ from llmrl.schema.encoders import EncoderConfig
 from tests.rounding import differences
 from tests.schemas import schemas
 
-GOLDEN_LM = Path(__file__).parent / "golden" / "lm"
+GOLDEN_LM = Path(__file__).parents[1] / "golden" / "lm"
 SMALL = [
     "env=overcooked_tomato", "env_steps=96", "evaluation.every=48", "evaluation.episodes=2", "rollout.num_envs=4",
     "env.max_decisions=12", "evaluation.exact_up_to=0",

@@ -26,11 +26,11 @@ from transformers import PreTrainedModel
 from llmrl.lm import network as _network
 from llmrl.lm import small_copy as _small_copy
 from llmrl.lm import token_tree as _token_tree
+from llmrl.lm.findings import recall, remember
 from llmrl.lm.language_model import LanguageModelError
 from llmrl.lm.load import describe_device
 from llmrl.lm.network import FAILURES, CachedSteps, ExactSteps, Network, State
 from llmrl.lm.quiet import quiet
-from llmrl.lm.remembered import recall, remember
 from llmrl.lm.small_copy import LIMIT, SEED, VOCABULARY, make_copy, scaled_down
 
 FURTHEST = 12 * LIMIT  # the longest text of a copy: beyond limits that are a product of settings, too

@@ -15,7 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrl.answers.answers import AnswerCache, AnswerCacheError, canonical, record_key, row_key
-from llmrl.answers.scan import Selection, export, import_, info, moment, prune, verify
+from llmrl.answers.inspection import info, verify
+from llmrl.answers.pruning import Selection, prune
+from llmrl.answers.records import as_utc
+from llmrl.answers.transfer import export, import_
 from llmrl.lm.language_model import ModelIdentity
 
 SMALL = ModelIdentity("small", "0123", "float32", "4567")
@@ -161,7 +164,7 @@ def test_prune_takes_what_all_conditions_hold_for(kept: Path):
     change(kept, "UPDATE answers SET at = '2020-01-02T03:04:05+00:00' WHERE part = 1")
     assert prune(kept, Selection(mode="rows", models=["large"]), really=True).rows == 0
     assert prune(kept, Selection(mode="generate", models=["small"]), really=True).answers == 0
-    old = prune(kept, Selection(before=moment("2021-01-01")), really=True)
+    old = prune(kept, Selection(before=as_utc("2021-01-01")), really=True)
     assert (old.prompts, old.answers, old.rows) == (0, 3, 0)
     assert {frozenset(record) for q, record in dump(kept)[0].items() if "score" in q} == {
         frozenset([" go\n", " stay\n"])
@@ -186,9 +189,9 @@ def test_something_must_be_said_to_prune():
     with pytest.raises(ValueError, match="use one of score, generate, rows"):
         Selection(mode="sampled")
     with pytest.raises(ValueError, match="--before soon: type a date"):
-        moment("soon")
-    assert moment("2026-01-31") == "2026-01-31T00:00:00+00:00"
-    assert moment("2026-01-31T12:00+02:00") == "2026-01-31T10:00:00+00:00"
+        as_utc("soon")
+    assert as_utc("2026-01-31") == "2026-01-31T00:00:00+00:00"
+    assert as_utc("2026-01-31T12:00+02:00") == "2026-01-31T10:00:00+00:00"
 
 
 # ---- export, import --------------------------------------------------------------------------------------------------

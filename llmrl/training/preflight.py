@@ -13,8 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from llmrl.config.checks import refuse_keyless
 from llmrl.core.files import unwritable
-from llmrl.core.near import did_you_mean
 from llmrl.core.overrides import ConfigError, format_value
+from llmrl.core.suggestions import did_you_mean
 from llmrl.core.targets import import_target
 from llmrl.loggers.logger import chosen_loggers, refuse_missing_package
 from llmrl.run.identity import data_rows
@@ -125,7 +125,7 @@ def _refuse_places(cfg: DictConfig) -> None:
         raise ConfigError(f"paths.runs={cfg.paths.runs}: {reason}; choose another place with paths.runs=FOLDER")
     if cfg.lm is None and not has_schema("encoder", cfg.encoder, ModelConfig):
         return
-    from llmrl.answers.file import cache_path
+    from llmrl.answers.cache_file import cache_path
 
     cache = cache_path(cfg.paths.cache)
     reason = "this is a folder, and answers are kept in a file" if cache.is_dir() else None
