@@ -20,7 +20,7 @@ from llmrl.loggers.logger import LoggerError, Sent
 class Trackio:
     def __init__(self, settings: Mapping[str, Any], run: Sent) -> None:
         self._warned = warnings.catch_warnings(record=True)
-        self._warnings: list[Any] = self._warned.__enter__() or []
+        self._warnings = self._warned.__enter__()
         warnings.simplefilter("always", UserWarning)
         project, space = settings["project"], settings["space_id"]
         self._run = trackio.init(
@@ -50,5 +50,6 @@ class Trackio:
             self._run.log({f"summary/{key}": value for key, value in summary.items()})
         self._run.finish()
         self._warned.__exit__(None, None, None)
+        assert self._warnings is not None
         if said := [str(w.message) for w in self._warnings if Path(w.filename).parent.name == "trackio"]:
             raise LoggerError(" ".join(said[0].split()))
