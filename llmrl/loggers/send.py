@@ -12,9 +12,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import select
 import signal
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -121,18 +121,18 @@ def _summary(folder: Path) -> dict[str, Any]:
 
 
 def _follow(pipe: int, seconds: int) -> Callable[[], bool]:
-    """Whether `pipe` is still open; once it is not, this process has `seconds` left."""
-    over = False
+    """Whether `pipe` is still open, after a moment; once it is not, this process has `seconds` left."""
+    over = threading.Event()
 
-    def grows() -> bool:
-        nonlocal over
-        if not over and select.select([pipe], [], [], LOOK)[0]:
-            over = True
-            if seconds:
-                signal.alarm(seconds)  # also ends a library that waits in C
-        return not over
+    def listen() -> None:
+        while os.read(pipe, 1):
+            pass
+        if seconds:
+            signal.alarm(seconds)  # whatever a library is doing then
+        over.set()
 
-    return grows
+    threading.Thread(target=listen, daemon=True).start()
+    return lambda: not over.wait(LOOK)
 
 
 def main() -> None:

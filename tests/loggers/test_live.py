@@ -123,8 +123,9 @@ def test_one_that_fails_keeps_no_other_from_its_rows(fake: Fake, tmp_path: Path)
     assert sum(note.startswith("wandb does not have all rows") for note in notes) == 1
 
 
+@pytest.mark.parametrize("where", ["", "hang"])
 def test_a_run_that_is_stopped_does_not_wait_and_what_it_wrote_is_sent(
-    fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    where: str, fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watched: list[live._Watched] = []
     made = live._Watched.__init__
@@ -138,13 +139,17 @@ def test_a_run_that_is_stopped_does_not_wait_and_what_it_wrote_is_sent(
 
     monkeypatch.setattr(live._Watched, "__init__", keep)
     monkeypatch.setattr(live._Watched, "wait", wait)
+    if where:
+        monkeypatch.setattr(live, "WAIT", 1)
+        fake.fails(where)
     (run,) = make_runs(tmp_path, ["learner=dqn"], [0], lambda s: lambda t: 0.5, 500, 250, status="running")
     notes: list[str] = []
     with pytest.raises(KeyboardInterrupt), sent_live({"wandb": SETTINGS}, run.path, notes.append, lambda *given: None):
         raise KeyboardInterrupt
-    watched[0]._thread.join()
-    assert fake.told("step") == [0, 250, 500]
-    assert fake.told("exit_code") == [1]  # it is not over
+    watched[0]._thread.join()  # the process ends by itself
+    if not where:
+        assert fake.told("step") == [0, 250, 500]
+        assert fake.told("exit_code") == [1]  # it is not over
     assert notes == []
 
 
