@@ -35,8 +35,7 @@ class Wandb:
         if self._run.disabled:
             raise LoggerError("wandb is disabled by $WANDB_MODE: unset it, or say logger.wandb.mode=offline")
         self.first = self._run.step
-        folder = Path(self._run.dir).parent
-        self.where = self._run.url or f"{folder} (`wandb sync {folder}` sends it)"
+        self.where = self._run.url or f"offline; `wandb sync {Path(self._run.dir).parent}` sends it"
 
     @staticmethod
     def has(settings: Mapping[str, Any], run: Sent) -> bool:
