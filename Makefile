@@ -1,4 +1,4 @@
-# make setup | train | test | smoke | check | docs | test-models | test-alfworld | test-llamacpp. PYTHON is only used to make .venv.
+# make setup | train | test | smoke | check | docs | test-models | test-alfworld | test-llamacpp | test-loggers. PYTHON is only used to make .venv.
 # On Linux without a GPU: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make setup
 PYTHON ?= python3
 VENV ?= .venv
@@ -19,7 +19,10 @@ DOCS_STAMP := $(VENV)/.made-with-docs
 ALFWORLD_VENV ?= .venv-alfworld
 ALFWORLD_STAMP := $(ALFWORLD_VENV)/.made-from-pyproject
 
-.PHONY: setup train test test-slow smoke test-portable test-names test-models check format docs docs-reference clean vllm-env test-vllm llamacpp test-llamacpp test-alfworld
+LOGGERS_VENV ?= .venv-loggers
+LOGGERS_STAMP := $(LOGGERS_VENV)/.made-from-pyproject
+
+.PHONY: setup train test test-slow smoke test-portable test-names test-models check format docs docs-reference clean vllm-env test-vllm llamacpp test-llamacpp test-alfworld test-loggers
 
 setup: $(STAMP)
 
@@ -105,6 +108,16 @@ $(ALFWORLD_STAMP): pyproject.toml constraints.txt
 	$(ALFWORLD_VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,alfworld]'
 	touch $@
 
+# wandb (offline) and Trackio (on this machine), in an environment of their own.
+test-loggers: $(LOGGERS_STAMP)
+	LLMRL_LOGGERS=1 OMP_NUM_THREADS=1 $(LOGGERS_VENV)/bin/python -m pytest tests/loggers $(ARGS)
+
+$(LOGGERS_STAMP): pyproject.toml constraints.txt
+	test -x $(LOGGERS_VENV)/bin/python || $(PYTHON) -m venv $(LOGGERS_VENV)
+	grep -v '^pillow==' constraints.txt > $(LOGGERS_VENV)/constraints.txt
+	$(LOGGERS_VENV)/bin/python -m pip install --quiet --constraint $(LOGGERS_VENV)/constraints.txt --editable '.[dev,wandb,trackio]'
+	touch $@
+
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -127,4 +140,4 @@ docs-reference: setup
 	$(BIN)/python -m scripts.docs_reference
 
 clean:
-	rm -rf $(VENV) $(ALFWORLD_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .cache dist site
+	rm -rf $(VENV) $(ALFWORLD_VENV) $(LOGGERS_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .cache dist site

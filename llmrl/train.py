@@ -9,6 +9,8 @@ from omegaconf import DictConfig
 
 from llmrl.config.compose import as_checked
 from llmrl.lm.serve import serve_for_block
+from llmrl.loggers.live import sent_live
+from llmrl.loggers.logger import chosen_loggers
 from llmrl.report.progress import Reporter, Silent
 from llmrl.run.folder import RunFolder, is_complete, read_object, read_summary
 from llmrl.run.identity import RunIdentity, identify_run
@@ -60,7 +62,9 @@ def _compute(
         if folder.note:
             reporter.note(folder.note)
         if not folder.finished:
-            _training(cfg)(cfg, identity, folder, reporter, allow_drift).run()
+            training = _training(cfg)(cfg, identity, folder, reporter, allow_drift)
+            with sent_live(chosen_loggers(cfg.logger), folder.path, training.note, reporter.doing):
+                training.run()
         reporter.done(folder.summary, folder.cost, list_files(folder.path))
         if (wrong := describe_misfit(folder.summary.get("fit", {}), cfg)) is not None:
             reporter.note(wrong)
@@ -69,6 +73,8 @@ def _compute(
 
 def _show_finished(path: Path, cfg: DictConfig, reporter: Reporter) -> dict[str, Any]:
     reporter.note(f"{path} is complete: nothing to compute{_made_by(path)}")
+    for name in chosen_loggers(cfg.logger):
+        reporter.note(f"nothing is sent to {name} now: `llmrl runs push {path.name} --to {name}` sends a finished run")
     summary = read_summary(path)
     reporter.done(summary, read_object(path / "cost.json"), list_files(path))
     if (wrong := describe_misfit(summary.get("fit", {}), cfg)) is not None:

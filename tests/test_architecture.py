@@ -49,6 +49,7 @@ PARTS = {
     "launch": {"core"},
     "rollout": {"core", "schema", "envs", "data", "learners", "prompts", "priors"},
     "run": {"core", "schema", "config", "lm", "models", "answers", "data"},
+    "loggers": {"core", "schema", "run"},
     "report": {"core", "config", "run", "data", "answers", "lm"},
     "build": {
         "core", "schema", "config", "envs", "lm", "answers", "encoders", "prompts", "priors", "learners", "data",
@@ -56,7 +57,7 @@ PARTS = {
     },
     "training": {
         "core", "schema", "config", "envs", "lm", "answers", "encoders", "prompts", "priors", "learners", "data",
-        "rollout", "run", "report", "build",
+        "rollout", "run", "loggers", "report", "build",
     },
 }  # fmt: skip
 VERBS = {"train", "evaluate", "collect", "play", "query", "sweep", "reproduce", "doctor"}

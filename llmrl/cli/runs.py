@@ -10,7 +10,7 @@ import typer
 from llmrl.cli.completion import run_names
 from llmrl.cli.shell import RUN, Runs, explain_errors, show
 
-app = typer.Typer(help="Look at runs, and remove them.", no_args_is_help=True)
+app = typer.Typer(help="Look at runs, send them to dashboards, and remove them.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -80,6 +80,56 @@ def runs_rm(
             raise typer.Exit(1)
         remove(found, runs)
         typer.echo(f"removed {len(found)} run{'' if one else 's'}")
+
+
+@app.command("push")
+def runs_push(
+    words: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN... [KEY=VALUE]...", help="Runs: folders, globs, parts of names, settings."),
+    ],
+    to: Annotated[list[str], typer.Option("--to", metavar="LOGGER", help="tensorboard, wandb or trackio; repeatable.")],
+    folder: Annotated[str | None, typer.Option(help="TensorBoard's, with a folder for each run.")] = None,
+    project: Annotated[str | None, typer.Option(help="The project, of wandb or Trackio.")] = None,
+    entity: Annotated[str | None, typer.Option(help="A user or a team of wandb.")] = None,
+    mode: Annotated[str | None, typer.Option(help="The mode of wandb: online or offline.")] = None,
+    wandb_dir: Annotated[str | None, typer.Option("--dir", help="Holds wandb's own files.")] = None,
+    space_id: Annotated[str | None, typer.Option(help="A Hugging Face Space of Trackio, USER/NAME.")] = None,
+    runs: Runs = Path("runs"),
+) -> None:
+    """Send runs to dashboards: what is there of them, and what the dashboard has not got yet.
+
+    An option that is not typed is as the run had it (`logger.wandb.project`), or as `llmrl configs logger` lists it.
+    """
+    with explain_errors():
+        from llmrl.core.overrides import ConfigError, one_of
+        from llmrl.loggers.live import push
+        from llmrl.loggers.logger import LOGGERS, LoggerError, refuse_missing_package, settings_of
+        from llmrl.report.select import select
+
+        typed = {"folder": folder, "project": project, "entity": entity, "mode": mode}
+        typed |= {"dir": wandb_dir, "space_id": space_id}
+        names = list(dict.fromkeys(to))
+        for name in names:
+            if name not in LOGGERS:
+                raise ConfigError(one_of("--to", name, LOGGERS))
+            refuse_missing_package(name, f"--to {name}")
+        chosen = [
+            (run, name, settings_of(name, run.config, typed, names)) for run in select(words, runs) for name in names
+        ]
+        failed = False
+        for run, name, settings in chosen:
+            try:
+                done = push(run.path, name, settings)
+            except LoggerError as error:
+                failed = True
+                typer.echo(f"{run.name}: {name} does not have all rows ({error})", err=True)
+            else:
+                sent = f"{done['new']:,} of {done['rows']:,} rows sent to {name}"
+                there = f"all {done['rows']:,} rows are in {name} already"
+                typer.echo(f"{run.name}: {sent if done['new'] else there}: {done['where']}")
+        if failed:
+            raise typer.Exit(1)
 
 
 @app.command("show")

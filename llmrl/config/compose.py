@@ -249,6 +249,9 @@ def _explain(error: Exception, overrides: Sequence[str], folders: ConfigFolders)
                 options = [option for option in folders.groups[part] if option != "none"]
                 return f"{key}: this run has no {part}; choose one with {part}={' or '.join(options)}"
             if key not in everything:
+                unset = key.rpartition(".")[0]
+                if part == "logger" and unset in known and not any(k.startswith(f"{unset}.") for k in known):
+                    return f"{key}: nothing is sent there; add logger={unset.rpartition('.')[2]}"
                 holds_settings = any(k.startswith(f"{o.key_or_group}.") for k in known)
                 if isinstance(o.value(), dict) and o.key_or_group in known and not holds_settings:
                     return f"{o.input_line}: {o.key_or_group} has no settings; {as_text(str(o.input_line))}"

@@ -24,10 +24,11 @@ from llmrl.core.files import flatten
 from llmrl.core.overrides import ConfigFolders, one_of, unknown_key
 from llmrl.schema.fields import Allowed, read_allowed
 from llmrl.schema.kinds import PARTS, schema_of
+from llmrl.schema.loggers import LoggerConfig
 from llmrl.schema.priors import PriorConfig, PromptConfig
 from llmrl.schema.run import TrainConfig
 
-OF_GROUP = {"prior": PriorConfig, "prompt": PromptConfig}  # the schemas of groups that have one, whatever the option
+OF_GROUP = {"prior": PriorConfig, "prompt": PromptConfig, "logger": LoggerConfig}  # schemas, whatever the option
 
 
 @dataclass(frozen=True)

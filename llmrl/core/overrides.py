@@ -275,8 +275,13 @@ def _refuse_option(override: Override, folders: ConfigFolders) -> None:
     if override.package is None and (override.is_add() or override.is_force_add()) and (folders.own / group).is_dir():
         raise ConfigError(f"{text}: {group} has a choice already; to make another, leave out the +")
     found = list(override.sweep_string_iterator()) if override.is_choice_sweep() else [override.value()]
-    for option in found:
-        if not isinstance(option, dict | list) and option not in options:
+    for option in found if group != "logger" and (folders.own / group).is_dir() else []:
+        if isinstance(option, list):
+            raise ConfigError(
+                f"{text}: {group} is one option; for a run with each: -m {group}={','.join(map(str, option))}"
+            )
+    for option in [name for one in found for name in (one if isinstance(one, list) else [one])]:
+        if not isinstance(option, dict) and option not in options:
             raise ConfigError(one_of(group, "null" if option is None else option, options))
 
 

@@ -19,7 +19,7 @@ from llmrl.core.overrides import ConfigFolders
 
 GROUPS = ("learner", "env", "prior", "lm", "prompt", "encoder")  # a learner chooses for others, so it comes first
 TRIED = 3  # options of a group that look alike
-_NEVER_TYPED = ("numerics", "paths.config_dir")
+_NEVER_TYPED = ("numerics", "paths.config_dir", "logger.")  # where rows are sent is for who types the command
 _MISSING = object()
 
 
@@ -120,7 +120,9 @@ def _differing(
         found = flatten(_plain(compose(typed, folders.extra)))
     except ConfigError:
         return [*wanted, *wanted], {}
-    return [key for key in wanted if key not in _NEVER_TYPED and found.get(key, _MISSING) != wanted[key]], found
+    return [
+        key for key in wanted if not key.startswith(_NEVER_TYPED) and found.get(key, _MISSING) != wanted[key]
+    ], found
 
 
 def _plain(cfg: Any) -> dict[str, Any]:

@@ -237,14 +237,16 @@ def _leave_out(settings: dict[str, Any], path: Sequence[str]) -> None:
         del settings[first]
 
 
-def _free(schema: type, path: str, parts: Mapping[str, type]) -> set[str]:
-    free: set[str] = set()
+def _free(schema: type, path: str, parts: Mapping[str, type], free: bool = False) -> set[str]:
+    """`free`: the section is, with all that is in it."""
+    found: set[str] = set()
     hints = get_type_hints(schema)
     for f in fields(schema):
+        is_free = free or not f.metadata.get("affects_result", True)
         inner = parts.get(f.name) if not path else None
         inner = inner or dataclass_in(hints[f.name])
-        if not f.metadata.get("affects_result", True):
-            free |= {f"{path}{f.name}"} | ({f"{path}{f.name}.{g.name}" for g in fields(inner)} if inner else set())
-        elif inner is not None:
-            free |= _free(inner, f"{path}{f.name}.", {})
-    return free
+        if is_free:
+            found.add(f"{path}{f.name}")
+        if inner is not None:
+            found |= _free(inner, f"{path}{f.name}.", {}, is_free)
+    return found

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmrl.schema.fields import Schema, setting
+from llmrl.schema.loggers import LoggerConfig
 from llmrl.schema.priors import PriorConfig, PromptConfig
 
 
@@ -80,4 +81,5 @@ class TrainConfig(Schema):
     progress: bool = setting(True, free=True)  # a moving bar, on a terminal
     strict: bool = setting(False, free=True)  # data or a prior that do not fit the world end the run before it learns
     cached_only: bool = setting(False, free=True)  # use cached answers alone; a missing one ends the run
+    logger: LoggerConfig = setting(LoggerConfig, free=True)
     paths: PathsConfig = setting(PathsConfig, free=True)

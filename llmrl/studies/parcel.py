@@ -148,8 +148,9 @@ def _write(parcel: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> No
 
 def _repeat(run: RunInfo, root: Path) -> Verdict:
     paths = {"runs": str(root / "again"), "cache": str(root / ANSWERS), "config_dir": None}
+    here = {"paths": paths, "logger": {}, "cached_only": True, "progress": False}  # nothing is sent anywhere
     try:
-        cfg = check(OmegaConf.create({**run.config, "paths": paths, "cached_only": True, "progress": False}))
+        cfg = check(OmegaConf.create({**run.config, **here}))
         # A part of llmrl's has a kind by now, and no `_target_`. Looked at here, since a config may refer to itself.
         if own := [part for part in PARTS if cfg[part] is not None and cfg[part].get("_target_") is not None]:
             return Verdict(run.name, None, f"{', '.join(own)} names code that does not come with llmrl")

@@ -16,6 +16,7 @@ from llmrl.core.files import unwritable
 from llmrl.core.overrides import ConfigError, format_value
 from llmrl.core.suggestions import did_you_mean
 from llmrl.core.targets import import_target
+from llmrl.loggers.logger import chosen_loggers, refuse_missing_package
 from llmrl.run.identity import data_rows
 from llmrl.schema.envs import AlfworldConfig
 from llmrl.schema.kinds import OLD_TARGETS, PARTS, has_schema, kind_of, schema_of
@@ -33,6 +34,8 @@ def refuse_unready(cfg: DictConfig) -> None:
     if cfg.prior._target_ is not None:
         _refuse_foreign("prior", cfg.prior)
     _refuse_weights(cfg)
+    for name in chosen_loggers(cfg.logger):
+        refuse_missing_package(name, f"logger={name}")
     if has_schema("env", cfg.env, AlfworldConfig):
         _refuse_without_alfworld()
     if cfg.data is None:

@@ -18,6 +18,7 @@ from llmrl.config.compose import ConfigError, check, compose, config_folder, exp
 from llmrl.config.settings import Catalogue
 from llmrl.core.files import flatten
 from llmrl.core.overrides import ConfigFolders
+from llmrl.loggers.logger import LOGGERS
 from llmrl.run.identity import identify_run
 from llmrl.schema.envs import KitchenConfig
 from llmrl.schema.fields import read_allowed
@@ -118,6 +119,10 @@ def _yaml_parts() -> list[tuple[str, DictConfig, type]]:
     for group, options in FOLDERS.groups.items():
         for option in options:
             node = FOLDERS.read(group, option).settings[group]
+            if group == "logger":  # several may be chosen, and each option has a section of its own
+                sections = ((name, section) for name, section in node.items() if section is not None)
+                parts += [(f"{group}/{option}", section, LOGGERS[name][0]) for name, section in sections]
+                continue
             schema = schema_of(group, node) if group in PARTS else {"prior": PriorConfig, "prompt": PromptConfig}[group]
             if schema is not None:
                 parts.append((f"{group}/{option}", node, schema))
@@ -204,7 +209,7 @@ def test_every_component_file_has_a_schema() -> None:
     names = {f.relative_to(OWN).with_suffix("").as_posix() for group in OWN.glob("*/") for f in group.rglob("*.yaml")}
     # Search spaces: tests/tune/test_tune.py; models that can be had: tests/models/test_entry.py; studies: tests/studies
     names = {name for name in names if not name.startswith(("tune/", "models/", "study/", "paper/"))}
-    assert names - parted == {"lm/none", "encoder/none"}
+    assert names - parted == {"lm/none", "encoder/none", "logger/none"}
 
 
 @pytest.mark.parametrize("schema", sorted(schemas(), key=str))

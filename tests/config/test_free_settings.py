@@ -72,6 +72,7 @@ CASES = {
     ("TrainConfig", "progress"): Case("prior", "progress", False),
     ("TrainConfig", "strict"): Case("cql", "strict", True),
     ("TrainConfig", "cached_only"): Case("prior", "cached_only", True, warm=True),
+    ("TrainConfig", "logger"): Case("prior", "logger", {"tensorboard": {"folder": "events"}}),
     ("TrainConfig", "paths"): Case("prior", "paths", {"runs": "elsewhere", "cache": None}),
     ("PathsConfig", "runs"): Case("random", "paths.runs", "elsewhere"),
     ("PathsConfig", "config_dir"): Case("random", "paths.config_dir", "elsewhere"),

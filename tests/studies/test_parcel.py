@@ -133,6 +133,18 @@ def test_a_config_that_refers_to_itself_hides_no_code(parcel: Path) -> None:
     assert not Path("trace").exists()
 
 
+def test_a_run_that_is_repeated_is_sent_nowhere(parcel: Path) -> None:
+    def choose(members: dict[str, bytes]) -> None:
+        name = a_run(members, "config.yaml")
+        config = yaml.safe_load(members[name])
+        config["logger"] = {"tensorboard": {"folder": "trace"}}
+        resealed(members, name, yaml.safe_dump(config).encode())
+
+    (verdict,) = verify(changed(parcel, choose), ["-random-"])
+    assert verdict.agree
+    assert not Path("trace").exists()
+
+
 def flip(members: dict[str, bytes]) -> None:
     name = a_run(members, "metrics.jsonl")
     members[name] = members[name].replace(b"1", b"2", 1)
