@@ -207,6 +207,7 @@ def test_a_table_is_written_in_the_form_of_its_file(paper: Path, suffix: str) ->
         ({"tables": {"one": {"study": "small.yaml", "against": "nobody"}}}, "tables.one: nobody is none of random"),
         ({"tables": {"one": {"study": "small.yaml", "kind": "pie"}}}, "tables.one.kind: pie is none of curves"),
         ({"published": [{"of": "a", "source": "b", "kind": "hearsay"}]}, "hearsay is none of paper, code"),
+        ({"scales": {"laptop": {"without": ["two"]}}}, "laptop.without: unknown keys two; there are one"),
     ],
 )
 def test_a_paper_with_a_mistake_says_where(paper: Path, changes: dict[str, object], said: str) -> None:
