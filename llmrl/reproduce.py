@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -18,6 +18,7 @@ from rich.filesize import decimal
 from llmrl.collect import parse_order
 from llmrl.core.overrides import ConfigError
 from llmrl.report import markdown
+from llmrl.report.alfworld import MixedCells, Played, check_played
 from llmrl.report.html import Figure, Report
 from llmrl.report.result import ResultTable, write_results
 from llmrl.run.load import RunInfo
@@ -136,11 +137,13 @@ def read_results(paper: Paper, runs: Path) -> dict[str, Results]:
 
 
 def make_tables(paper: Paper, results: Mapping[str, Results], runs: Path, tell: Tell) -> list[ResultTable]:
-    """The tables that finished runs allow. `tell` hears which cannot be made, and why."""
+    """The tables that finished runs allow. `tell` hears which cannot be made, and why. Raises MixedCells."""
     tables = []
     for spec in paper.tables:
         try:
             table = _table(spec, results[spec.study], runs / spec.study, tell)
+        except MixedCells as error:
+            raise MixedCells(f"no table of {spec.name}: {error}") from None
         except ValueError as error:  # too few runs, or made by uncommitted code
             tell(f"no table of {spec.name}: {error}")
             continue
@@ -226,7 +229,8 @@ def report_on_runs(found: Sequence[RunInfo], command: str) -> Report:
     done = [run for run in found if run.status == "complete"]
     if not done:
         raise ConfigError("none of these runs is complete: there is nothing to report")
-    table = ResultTable("groups", "Groups of runs", COLUMNS, [figures_of(arm) for arm in arms(done)])
+    notes = check_played(map(Played.of, done), same_games=False)
+    table = ResultTable("groups", "Groups of runs", COLUMNS, [figures_of(arm) for arm in arms(done)], notes=notes)
     figures = []
     with TemporaryDirectory() as folder, suppress(ValueError):  # a single evaluation is no curve
         figures.append(Figure("Success", curve(done, Path(folder) / "curve.svg").read_text()))
@@ -235,18 +239,29 @@ def report_on_runs(found: Sequence[RunInfo], command: str) -> Report:
 
 
 def _table(spec: TableSpec, results: Results, folder: Path, tell: Tell) -> ResultTable:
+    alone = [results.study.arms[arm].get("alone") for arm in spec.arms]  # said beside an arm
+    shown = {*spec.arms, spec.against, *alone}
+    cells = [Played.of(run, f"{cell.arm} seed {cell.seed}") for cell, run in results.cells if cell.arm in shown]
+    judgement = Judgement(results.study, folder, tell) if spec.kind in ("games", "matrix") else None
+    if judgement is not None:
+        cells += judgement.played()
+    notes = check_played(cells, same_games=judgement is None)
+    table = _fill(spec, results, judgement)
+    return replace(table, notes=list(dict.fromkeys([*table.notes, *notes])))
+
+
+def _fill(spec: TableSpec, results: Results, judgement: Judgement | None) -> ResultTable:
+    if judgement is not None:
+        make = judgement.table if spec.kind == "games" else judgement.matrix_table
+        return make(spec.name, spec.title)
     if spec.kind == "curves":
         return curve_table(
             spec.name, spec.title, results, spec.against or next(iter(results.arms(spec.arms)), ""), spec.arms
         )
-    if spec.kind == "transitions":
-        from llmrl.studies import transitions
+    from llmrl.studies import transitions
 
-        arms = transitions.find_arms(results, spec.arms)
-        return transitions.transition_table(spec.name, spec.title, arms, spec.against or spec.arms[0])
-    judgement = Judgement(results.study, folder, tell)
-    make = judgement.table if spec.kind == "games" else judgement.matrix_table
-    return make(spec.name, spec.title)
+    arms = transitions.find_arms(results, spec.arms)
+    return transitions.transition_table(spec.name, spec.title, arms, spec.against or spec.arms[0])
 
 
 def head(paper: Paper) -> str:
