@@ -161,11 +161,18 @@ def write_tables(paper: Paper, runs: Path, tell: Tell) -> list[Path]:
     tables = make_tables(paper, results, runs, tell)
     if not tables:
         return []
-    return [write_results(tables, out / "tables.md", head(paper)), *(path for _, path in _draw(paper, results, out))]
+    forms: list[tuple[str, int | None]] = [(".png", None), (".pdf", 2), (".svg", 2)]
+    figures = [path for suffix, columns in forms for _, path in _draw(paper, results, out, suffix, columns)]
+    return [write_results(tables, out / "tables.md", head(paper)), *figures]
 
 
-def _draw(paper: Paper, results: Mapping[str, Results], out: Path, suffix: str = ".png") -> Iterator[tuple[str, Path]]:
-    """Draws the figures that finished runs allow, named by their tables. Each with its title."""
+def _draw(
+    paper: Paper, results: Mapping[str, Results], out: Path, suffix: str, columns: int | None = None
+) -> Iterator[tuple[str, Path]]:
+    """Draws the figures that finished runs allow, named by their tables. Each with its title.
+
+    `columns`: of a paper, as in `llmrl plot`; None: for a screen.
+    """
     from llmrl.report.plots import curve
     from llmrl.studies import transitions
     from llmrl.studies.quality import draw_quality
@@ -174,12 +181,12 @@ def _draw(paper: Paper, results: Mapping[str, Results], out: Path, suffix: str =
         own, file = results[spec.study], out / f"{spec.name}{suffix}"
         with suppress(ValueError):  # `make_tables` has said why
             if spec.kind == "transitions" and (arms := transitions.find_arms(own, spec.arms)):
-                yield spec.title, transitions.draw({own.study.title: arms}, file)
+                yield spec.title, transitions.draw({own.study.title: arms}, file, columns)
             elif spec.kind == "curves":
                 if done := [run for group in own.arms(spec.arms).values() for run in group]:
-                    yield spec.title, curve(done, file, "eval/success", "env_steps")
+                    yield spec.title, curve(done, file, "eval/success", "env_steps", columns)
                 if own.study.figure == "quality":
-                    figure = draw_quality(own, spec.arms, out / f"{spec.name}_quality{suffix}")
+                    figure = draw_quality(own, spec.arms, out / f"{spec.name}_quality{suffix}", columns=columns)
                     if figure is not None:
                         yield "Sample efficiency against the quality of the prior", figure
 
