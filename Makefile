@@ -1,4 +1,4 @@
-# make setup | train | test | check | docs | test-models | test-alfworld | test-llamacpp. PYTHON is only used to make .venv.
+# make setup | train | test | smoke | check | docs | test-models | test-alfworld | test-llamacpp. PYTHON is only used to make .venv.
 # On Linux without a GPU: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make setup
 PYTHON ?= python3
 VENV ?= .venv
@@ -19,7 +19,7 @@ DOCS_STAMP := $(VENV)/.made-with-docs
 ALFWORLD_VENV ?= .venv-alfworld
 ALFWORLD_STAMP := $(ALFWORLD_VENV)/.made-from-pyproject
 
-.PHONY: setup train test test-slow test-portable test-names test-models check format docs docs-reference clean vllm-env test-vllm llamacpp test-llamacpp test-alfworld
+.PHONY: setup train test test-slow smoke test-portable test-names test-models check format docs docs-reference clean vllm-env test-vllm llamacpp test-llamacpp test-alfworld
 
 setup: $(STAMP)
 
@@ -47,6 +47,13 @@ test-portable: setup
 		$(BIN)/python -m pytest -n 2 $(PORTABLE) tests/cli/test_resume.py $(ARGS)
 	OMP_NUM_THREADS=2 ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 \
 		OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 $(PORTABLE) $(ARGS)
+
+# Every paper at its smallest scale, from plan to report: minutes. SMOKE is where the runs go.
+SMOKE ?= runs/smoke
+PAPERS := online offline transfer ablation priors
+smoke: setup
+	OMP_NUM_THREADS=1 $(BIN)/llmrl reproduce $(PAPERS) --scale smoke --jobs 2 --runs $(SMOKE)
+	for paper in $(PAPERS); do $(BIN)/llmrl report $$paper --scale smoke --runs $(SMOKE) --out $(SMOKE)/$$paper.html || exit 1; done
 
 # make test-names: every setting of every preset is changed on a tiny run, and names are held against bytes (minutes)
 test-names: setup

@@ -52,7 +52,7 @@ HASHED = EncoderConfig("hash", "hash")  # of prior.head=hash
 
 @dataclass
 class Parts:
-    """What a run is made of."""
+    """The parts of a run."""
 
     prior: Prior
     learner: Learner
@@ -110,7 +110,7 @@ def build(cfg: DictConfig, identity: RunIdentity | None = None) -> Parts:
 def _head(
     cfg: DictConfig, run: TrainConfig, prompt: Prompt | None, cache: AnswerCache | None, model: ModelIdentity | None
 ) -> Head | None:
-    """What the prior is fitted with; None where no use is told what it says."""
+    """The head that is fitted to labels; None where no use of the prior is informed."""
     prior = run.prior
     if prior.behaviour.uniform and prior.target.uniform and prior.evaluation.uniform:
         return None
@@ -233,7 +233,7 @@ def build_copied(run: TrainConfig) -> Examples:
 
 
 def _examples(run: TrainConfig, shots: int, steps: int, select: str) -> Examples:
-    """Of the run's world. Raises ValueError where it has none."""
+    """The examples of the run's world. Raises ValueError where it has none."""
     given = to_json(_plain(run.env)), shots, steps, select
     return _load_examples(*given) if kind_of("env", _plain(run.env)) else _load_examples.__wrapped__(*given)
 

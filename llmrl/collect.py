@@ -1,7 +1,7 @@
-"""`llmrl collect`: whole episodes into a data set, by whoever is to act in them.
+"""`llmrl collect`: whole episodes into a data set, played by chosen policies.
 
-Episode i is a function of (seed, i) alone: who acts, its task, its reset and every choice come from streams of its own,
-so that how many run at once, and how often the command was stopped, change nothing.
+Episode i is a function of (seed, i) alone. Its policy, its task, its reset and every choice come from its own random
+streams. So neither the number of episodes at once nor stops of the command change anything.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Experts = Sequence[frozenset[str] | None]
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be collected."""
+    """The data set to collect."""
 
     out: Path
     size: int  # transitions
@@ -70,7 +70,7 @@ def collect(cfg: DictConfig, order: Order, runs: Path, tell: Callable[[str], Non
         there = read_about(order.out)
         if all(there.get(key) == value for key, value in _plain(about).items()):
             return f"{order.out} is there already: nothing to collect"
-        raise ConfigError(f"{order.out} holds what was collected otherwise: name another out=FILE, or move it away")
+        raise ConfigError(f"{order.out} holds data of another command: name another out=FILE, or move it away")
     with ExitStack() as opened:
         speaker = opened.enter_context(Speaker(tell))
         to_build = [agent for agent in agents.values() if isinstance(agent, _ByParts)]
@@ -95,7 +95,7 @@ def _fill(writer: FrameWriter, episodes: _Episodes, order: Order, speaker: Speak
     tried = 1 + max((note["tried"] for _, note in writer.kept), default=-1)
     left_out = 0
     if have:
-        speaker.note(f"{writer.path}: goes on after {have:,} transitions")
+        speaker.note(f"{writer.path}: resumes after {have:,} transitions")
     if have >= order.size:
         return tried
     speaker.doing("transitions", have, order.size)
@@ -108,7 +108,7 @@ def _fill(writer: FrameWriter, episodes: _Episodes, order: Order, speaker: Speak
                 what = "succeeded" if order.success else "failed"
                 raise ValueError(
                     f"success={order.success:g}: none of the last {PATIENCE:,} episodes {what} where one was wanted, "
-                    f"after {have:,} transitions; choose who acts with mix=... and noise=..., or another success="
+                    f"after {have:,} transitions; choose other policies with mix=... and noise=..., or another success="
                 )
             continue
         left_out = 0
@@ -122,7 +122,7 @@ def _fill(writer: FrameWriter, episodes: _Episodes, order: Order, speaker: Speak
 
 
 def _is_wanted(success: bool, succeeded: int, episodes: int, share: float | None) -> bool:
-    """Whether one more such episode keeps the share within one episode of what it is to be."""
+    """Whether one more such episode keeps the share within one episode of its target."""
     if share is None:
         return True
     of_kind = succeeded if success else episodes - succeeded
@@ -272,7 +272,9 @@ def _agent(name: str, cfg: DictConfig, runs: Path) -> Agent:
         return _Expert()
     if name == "prior":
         if cfg.prior.source == "uniform":
-            raise ConfigError("mix=prior: prior=uniform is nobody's; choose one, as in prior=scored, or mix=random")
+            raise ConfigError(
+                "mix=prior: prior=uniform comes from no model; choose one, as in prior=scored, or mix=random"
+            )
         if cfg.prior.mix == "auto":
             raise ConfigError("mix=prior: prior.mix=auto is learned, and here nothing is; say a number: prior.mix=0.05")
         settings = identify_run(cfg).settings
@@ -316,7 +318,9 @@ def _row(s: TextState, action: str, o: Outcome) -> dict[str, Any]:
 
 
 def parse_order(words: Sequence[str]) -> tuple[Order, list[str]]:
-    """What was typed: out=, size=, mix=, success= and noise=, and the overrides that are left. Raises ConfigError."""
+    """The order, from the words typed: out=, size=, mix=, success= and noise=, and the overrides that are left. Raises
+    ConfigError.
+    """
     own = ("out", "size", "mix", "success", "noise")
     given = {word.partition("=")[0]: word.partition("=")[2] for word in words if word.partition("=")[0] in own}
     overrides = [word for word in words if word.partition("=")[0] not in own]
@@ -330,7 +334,7 @@ def parse_order(words: Sequence[str]) -> tuple[Order, list[str]]:
     for part in given["mix"].split(","):
         name, _, weight = part.rpartition(":") if ":" in part else (part, "", "1")
         if not name:
-            raise ConfigError(f"mix={given['mix']}: it names nobody between two commas; say mix=expert,random:0.3")
+            raise ConfigError(f"mix={given['mix']}: it names no policy between two commas; say mix=expert,random:0.3")
         mix[name] = _number("mix", weight, part)
         if mix[name] <= 0:
             raise ConfigError(f"mix={given['mix']}: {part}: how often it acts has to be above 0")

@@ -1,4 +1,4 @@
-"""What is installed, where things are kept, and what is missing: `llmrl doctor`."""
+"""`llmrl doctor`: the packages installed, the folders used, and the parts that are missing."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def findings(runs: Path) -> Iterator[Finding]:
 
 
 def version() -> str:
-    """Of llmrl, and of its checkout where it is in one."""
+    """The version of llmrl, and the commit of its checkout where it is in one."""
     from llmrl.run.versions import git_state
 
     git = git_state()
@@ -140,7 +140,7 @@ def _extras() -> Iterator[Finding]:
 
 
 def _alfworld() -> Iterator[Finding]:
-    """Whether ALFWorld can be played; nothing where its extra is not installed, which `_extras` says."""
+    """Whether ALFWorld can be played. Empty where its extra is not installed, which `_extras` says."""
     from llmrl.envs.alfworld.games import NoGames, data_root
     from llmrl.envs.alfworld.packages import MissingPackages, require, versions
 
@@ -149,7 +149,7 @@ def _alfworld() -> Iterator[Finding]:
     try:
         found = require()
         root = data_root()
-        text = f"games in {root}; what there is: llmrl worlds check alfworld"
+        text = f"games in {root}; to count them: llmrl worlds check alfworld"
         yield Finding("alfworld", "ok", f"{', '.join(f'{name} {version}' for name, version in found.items())}; {text}")
     except (MissingPackages, NoGames) as missing:
         yield Finding("alfworld", "note", str(missing))

@@ -48,7 +48,7 @@ ENOUGH = 100  # episodes, where nothing is computed
 
 @dataclass(frozen=True)
 class Asked:
-    """How a run is to be evaluated."""
+    """The request for an evaluation of a run."""
 
     overrides: tuple[str, ...] = ()
     per_task: int | None = None  # episodes of each task; None: computed, or at least ENOUGH episodes in all
@@ -71,7 +71,7 @@ class Planned:
         return self.run.path / FOLDER / f"{self.cfg.env.name}-{self.asked.policy}-{self.id[:8]}"
 
     def find_known(self) -> Judged | None:
-        """What it came to, where it was played before."""
+        """The result of an earlier evaluation, where there is one."""
         summary = read_object(self.path / "summary.json")
         return Judged(self.run, self.path, summary) if summary.get("evaluation_id") == self.id else None
 

@@ -34,10 +34,10 @@ def open_game(
     greedy: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> Game:
-    """What `llmrl play ARGUMENTS` plays: a run with its last weights, or a config with an untrained learner.
+    """The game of `llmrl play ARGUMENTS`: a run with its last weights, or a config with an untrained learner.
 
-    The run is the one argument without "=". `say` is told of what is waited for.
-    Raises ConfigError for settings, ValueError for the run and its weights.
+    The run is the one argument without "=". `say` is told of each wait. Raises ConfigError for settings, ValueError for
+    the run and its weights.
     """
     overrides = [text for text in arguments if "=" in text or text.startswith("~")]
     names = [text for text in arguments if text not in overrides]
@@ -78,7 +78,7 @@ class Decision:
     chosen: int  # what the policy drew: an index into state.actions
 
     def shares(self) -> list[float]:
-        """How likely each admissible action is to be taken; 0 for what is no candidate."""
+        """The probability that each admissible action is taken; 0 for an action that is no candidate."""
         pi = dict(zip(self.candidates.actions.tolist(), self.posterior.tolist(), strict=True))
         return [pi.get(a, 0.0) for a in range(len(self.state.actions))]
 

@@ -142,7 +142,7 @@ def _template(cfg: DictConfig) -> Prompt:
 def _make_asked(
     cfg: DictConfig, template: Prompt, model: LanguageModel, question: Question, n: int
 ) -> tuple[Asked, list[Text]]:
-    """What to ask for n answers, as a prior asks; and the thoughts before them, which are none of most prompts."""
+    """The questions for n answers, as a prior asks them, and the thoughts before them; most prompts have none."""
     answers = Answers(AnswerCache(":memory:"), model.identity, model.engine, lambda: model)
     answers.tell(_say, lambda what, done, total: None, cfg.lm.name)
     ask = asked_first(template, cfg.prior, cfg.seed, answers)

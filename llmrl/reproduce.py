@@ -75,7 +75,7 @@ def find_work(
 
 
 def plan(paper: Paper, runs: Path, only: Sequence[str] | None = None, seeds: int | None = None) -> list[Work]:
-    """What is left of each study. `only`: names of tables and arms. Raises ConfigError for one that there is not."""
+    """The work left of each study. `only`: names of tables and arms. Raises ConfigError for one that does not exist."""
     tables = [t.name for t in paper.tables]
     arms = {arm for name in paper.studies for arm in paper.arms(name)}
     for name in only or []:
@@ -272,7 +272,7 @@ def _fill(spec: TableSpec, results: Results, judgement: Judgement | None) -> Res
 
 
 def head(paper: Paper) -> str:
-    """What is repeated, what differs from the paper, and its published figures, in Markdown."""
+    """The paper's reference, the differences from it, and its published figures, in Markdown."""
     parts = [f"# {paper.title}", paper.about.strip()]
     if paper.changes:
         parts.append(f"Every run has also: `{' '.join(paper.changes)}`.")

@@ -31,7 +31,7 @@ class Cell:
     identity: RunIdentity
 
     def folder(self) -> Path:
-        """Where its run is, or would be."""
+        """The folder of its run, whether it exists or not."""
         return self.identity.folder(Path(self.cfg.paths.runs))
 
     @property

@@ -101,8 +101,11 @@ class Replay:
 
 
 def observation_vector(kitchen: Kitchen, s: KitchenState, number: int) -> list[int]:
-    """The original's observation: foods (row, column, chops), bowl, boards, delivery and cook (row, column), and the
-    task, one-hot. What is out of view reads zero."""
+    """The original's observation as a vector.
+
+    It holds foods (row, column, chops), bowl, boards, delivery and cook (row, column), and the task, one-hot. A thing
+    out of view reads zero.
+    """
     vector: list[int] = []
     for food in range(len(kitchen.foods)):
         place = kitchen.place_of(s, food)
@@ -134,7 +137,7 @@ def read_episodes(path: Path, num_actions: dict[str, int]) -> Iterator[dict[str,
 
 
 def _problem(episode: Any, num_actions: dict[str, int]) -> str | None:
-    """What keeps this from being an episode."""
+    """The fault that keeps a record from being an episode."""
     if not isinstance(episode, dict):
         return "is not a JSON object"
     task, world_map = episode.get("task"), episode.get("map")

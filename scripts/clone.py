@@ -227,7 +227,7 @@ def main() -> None:
 
 
 def _tokens(episodes: Sequence[Walked], history_turns: int) -> int:
-    """Of each state as the network reads it, with the action taken, in the tokens of the embedded model."""
+    """The tokens of each state as the network reads it, with the action taken, by the embedded model's tokenizer."""
     tokenizer = Tokenizer.from_file(str(TINY / "tokenizer.json"))
     told = [f"{render(t.state, history_turns)}\n{t.state.actions[t.action]}" for e in episodes for t in e.transitions]
     return sum(len(encoding.ids) for encoding in tokenizer.encode_batch(told))

@@ -136,9 +136,10 @@ exec "{sys.executable}" "$@"
 
 
 def named_tokens() -> None:
-    """Of vLLM 0.25: `logprob_token_ids` of a completion is given to the engine, and all that it found is answered.
+    """vLLM 0.25: `logprob_token_ids` of a completion is given to the engine, and all its log-probabilities are
+    answered.
 
-    An unknown field of a request is kept beside the known ones. Called by vLLM in each of its processes.
+    vLLM keeps an unknown field of a request beside the known ones. vLLM calls this function in each of its processes.
     """
     from vllm.entrypoints.openai.completion.protocol import CompletionRequest  # type: ignore[import-not-found]
     from vllm.entrypoints.openai.completion.serving import OpenAIServingCompletion  # type: ignore[import-not-found]

@@ -93,7 +93,7 @@ def test_the_same_command_does_nothing_twice_and_another_one_is_refused(tmp_path
     told = collect(compose(TOMATO), order(out), tmp_path, lambda _: None)
     assert told.endswith("is there already: nothing to collect")
     assert out.stat().st_mtime_ns == before
-    with pytest.raises(ConfigError, match="holds what was collected otherwise"):
+    with pytest.raises(ConfigError, match="holds data of another command"):
         collected(out, "size=99")
 
 
@@ -141,7 +141,7 @@ def test_the_prior_and_a_run_act(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         (["out=a.parquet", "size=9", "mix=random", "success=many"], "success=many: 'many' is no number"),
         (["out=a.parquet", "size=inf", "mix=random"], "size=inf: 'inf' is no number"),
         (["out=a.parquet", "size=9", "mix=random:nan"], "mix=random:nan: 'nan' is no number"),
-        (["out=a.parquet", "size=9", "mix=expert,,random"], "it names nobody between two commas"),
+        (["out=a.parquet", "size=9", "mix=expert,,random"], "it names no policy between two commas"),
     ],
 )
 def test_orders_that_are_none(words: list[str], said: str) -> None:

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
+from llmrl.cli.main import app
 from llmrl.core.processes import PAUSED
-from scripts import docs_reference
+from scripts import docs_reference, docs_results
 from scripts.docs_reference import REFERENCE
 
 REPOSITORY = Path(__file__).parent.parent
@@ -103,6 +105,28 @@ def test_a_long_sentence_is_found_and_code_and_tables_are_not() -> None:
     found = list(sentences(text))
     assert [words(s) > LONGEST for s in found] == [False, True, False, False]
     assert found[0] == "Short."
+
+
+RESULTS = [
+    (page, section) for page in sorted(docs_results.RESULTS.glob("*.md")) for section in docs_results.sections(page)
+]
+
+
+@pytest.mark.parametrize(
+    "section", [pytest.param(s, id=f"{page.stem}: {s.title}") for page, s in RESULTS if s.has_results]
+)
+def test_every_result_names_the_commands_that_make_it(section: docs_results.Section) -> None:
+    assert section.commands
+    for command in section.commands:
+        words = command.split()
+        if words[0] == "llmrl":
+            assert words[1] in get_command(app).commands
+        else:
+            assert (REPOSITORY / f"{words[2].replace('.', '/')}.py").is_file()
+    studies = list(section.studies())  # raises for a name that there is not
+    known = {arm for study in studies for arm in study.arms}
+    assert {arm for table in section.tables for arm in docs_results.arms_of(table)} <= known
+    assert not studies or any(command.startswith("llmrl reproduce ") for command in section.commands)
 
 
 @pytest.mark.parametrize("file", docs_reference.PAGES)

@@ -118,7 +118,7 @@ def test_a_prior_and_an_encoder_that_change_go_on_exactly(folder: Path, tmp_path
             assert done.returncode == -signal.SIGKILL, done.stderr
         done = run(tmp_path / "elsewhere", *command, f"paths.runs={name}")
         assert done.returncode == 0, done.stderr
-        assert ("goes on from its checkpoint" in done.stdout) == bool(stops)
+        assert ("resumes from its checkpoint" in done.stdout) == bool(stops)
         (path,) = (tmp_path / "elsewhere").glob(f"{name}/*-*")
         kept.append(
             [

@@ -286,7 +286,7 @@ def test_a_run_that_was_stopped_again_and_again(
     others = [text for text in others if text != judged]  # said once more
     assert all("with max_decisions=31, and the run is evaluated with max_decisions=12" in text for text in others)
     assert len(others) == (cfg.data is not None)  # the file's world has another limit
-    assert told == f"{the_run(tmp_path / 'stopped')} goes on from its checkpoint at {end}"
+    assert told == f"{the_run(tmp_path / 'stopped')} resumes from its checkpoint at {end}"
 
     continued(configured(tmp_path / "whole", *overrides, cache=cache))  # which replays what the other one was told
     assert results(tmp_path / "stopped") == results(tmp_path / "whole")
@@ -441,7 +441,7 @@ def test_a_torn_checkpoint_falls_back_to_the_one_before(
     passed_over, goes_on = continued(configured(tmp_path, *SMALL))
     assert f"a checkpoint was passed over: {run / 'checkpoints' / '72'}: " in passed_over
     assert (Path(name).name in passed_over) == name.startswith("checkpoints")
-    assert goes_on == f"{run} goes on from its checkpoint at 48 decisions"
+    assert goes_on == f"{run} resumes from its checkpoint at 48 decisions"
     assert "passed over" in (run / "log.txt").read_text()
     assert results(tmp_path) == whole
 
@@ -567,11 +567,11 @@ def test_fresh_starts_anew_and_keeps_the_old_folder(
     old = {p.relative_to(run): data for p, data in contents(run).items()}
     cfg = configured(tmp_path, *SMALL)
     aside = run.with_name(f"{run.name}.aside-1")
-    assert continued(cfg, fresh=True) == [f"what was there is kept aside as {aside}"]
+    assert continued(cfg, fresh=True) == [f"the old folder is set aside as {aside}"]
     assert {p.relative_to(aside): data for p, data in contents(aside).items()} == old
     assert results(tmp_path) == whole
     assert continued(cfg) == [text for text in continued(cfg) if "is complete: nothing to compute" in text]
     second = aside.with_name(f"{run.name}.aside-2")
-    assert continued(cfg, fresh=True) == [f"what was there is kept aside as {second}"]  # a finished one, too
+    assert continued(cfg, fresh=True) == [f"the old folder is set aside as {second}"]  # a finished one, too
     assert results(tmp_path) == whole
     assert (second / "summary.json").read_bytes() == whole["summary.json"]

@@ -181,7 +181,7 @@ def test_the_command_ends_with_75_says_how_to_go_on_and_shows_no_key(
     away = llmrl("lm.patience_s=0.01")
     assert away.exit_code == 75
     assert "The run is paused at its beginning" in away.stderr
-    assert "the same command goes on" in away.stderr
+    assert "the same command resumes" in away.stderr
     server.start()
     server.key = "another-key-of-theirs"
     wrong = llmrl()
@@ -275,7 +275,7 @@ def test_a_model_that_never_comes_to_its_answer_ends_the_command_and_one_answer_
     ended = CliRunner().invoke(app, ["train", *CHAT, *places])
     assert ended.exit_code == 2, ended.output
     assert "prior.max_tokens=N" in ended.stderr
-    assert "same command goes on" not in ended.stderr
+    assert "same command resumes" not in ended.stderr
     cost = read_object(run_of(tmp_path).path / "cost.json")
     assert (cost["lm/computed"], cost["lm/outages"], time.waits) == (0, 0, [])
     assert cost["lm/cut_short"] >= 4

@@ -56,7 +56,7 @@ COMMIT_EVERY = 64  # prompts: what a kill can lose of one call; a commit costs l
 
 @dataclass
 class AnswerCounts:
-    """What one `Answers` did. An answer is one continuation's score or one generation."""
+    """The counts of one `Answers`. An answer is one continuation's score or one generation."""
 
     calls: int = 0  # of the model, each for up to COMMIT_EVERY prompts
     computed: int = 0  # answers the model gave
@@ -73,10 +73,11 @@ class _Begun(NamedTuple):
 
 
 class Answers:
-    """What priors ask: kept answers where there are any, the model's where not, and those kept before they are used.
+    """Answers for priors: from the cache where it has them, else from the model.
 
-    identity, engine: of the model, known without it; `load` is called at the first question that needs it, and must
-    give that very model. Equal prompts in a call are asked once. `cached_only`: what is missing is an error.
+    New answers are cached before they are used. identity, engine: of the model, known without it. `load` is called at
+    the first question that needs the model, and must give that very model. Equal prompts in a call are asked once.
+    `cached_only`: a missing answer is an error.
     """
 
     def __init__(
@@ -108,7 +109,7 @@ class Answers:
 
     @property
     def note(self) -> str | None:
-        """What a person should be told about the opening of the cache, or None."""
+        """The note for a person about the opening of the cache, or None."""
         return self._cache.note
 
     def scores(self, prompts: Sequence[str], continuations: Sequence[Sequence[str]]) -> list[list[Score]]:
@@ -141,15 +142,15 @@ class Answers:
         self._begin("score", None, _by_prompt(prompts, continuations))
 
     def begin_generations(self, prompts: Sequence[str], n: int, sampling: Sampling) -> None:
-        """As `begin_scores`."""
+        """Begins to ask for generations, as `begin_scores` does for scores."""
         self._begin("generate", sampling, dict.fromkeys(prompts, dict.fromkeys(map(str, range(n))).keys()))
 
     def counters(self) -> Mapping[str, float]:
-        """What asking took besides `counts`: of a model behind a server."""
+        """The costs of asking besides `counts`, for a model behind a server."""
         return self._model.counters() if isinstance(self._model, Counting) else {}
 
     def server(self) -> dict[str, str]:
-        """What was found about the server that was asked; nothing where none was."""
+        """The facts found about the server that was asked; empty where none was."""
         model = self._model
         return dict(model.provenance) if model is not None and isinstance(model, Served) else {}
 
@@ -170,7 +171,7 @@ class Answers:
         self.counts.hits += asked - left - self._read_first(sampling, wanted)
         if missing and self._cached_only:
             raise AnswerCacheError(
-                f"only what is kept may be used, and {len(missing):,} of {len(wanted):,} prompts ({left:,} of "
+                f"only cached answers may be used, and {len(missing):,} of {len(wanted):,} prompts ({left:,} of "
                 f"{asked:,} answers, mode {mode}) of {self._identity.model}, revision {self._identity.revision[:12]}, "
                 f"are not kept in {self._cache.path}; the first begins {_beginning(next(iter(missing)))}: {_HOW_TO_GET}"
             )
@@ -211,7 +212,7 @@ class Answers:
                 self._unread.setdefault((sampling, prompt), set()).update(names)
 
     def _read_first(self, sampling: Sampling | None, wanted: Mapping[str, KeysView[str]]) -> int:
-        """How many of these answers were asked for ahead and are read for the first time: the model gave them."""
+        """The number of these answers that are read for the first time after the model gave them ahead."""
         count = 0
         for prompt, names in wanted.items() if self._unread else ():
             unread = self._unread.get((sampling, prompt), set())
@@ -250,7 +251,7 @@ class Answers:
     def _missing(
         self, questions: Questions, wanted: Mapping[str, KeysView[str]]
     ) -> tuple[dict[str, dict[str, Any]], dict[str, list[str]]]:
-        """What is known of each prompt, and the names that are not."""
+        """The known answers of each prompt, and the names of the missing ones."""
         known = dict(zip(wanted, self._cache.read(questions.keys(wanted)), strict=True))
         return known, {
             prompt: [name for name in names if name not in record]
@@ -303,9 +304,10 @@ class Answers:
 
 
 class KeptRows:
-    """What encoders with a model behind them ask: kept feature rows where there are any, computed ones where not.
+    """Feature rows for encoders with a model: from the cache where it has them, else computed.
 
-    A row is the bytes of little-endian float32, and depends on `encoder`, all that names it, and one text.
+    A row is the bytes of little-endian float32. It depends on `encoder`, which names all the encoder's settings, and on
+    one text.
     """
 
     def __init__(self, cache: AnswerCache, cached_only: bool = False) -> None:
@@ -319,7 +321,7 @@ class KeptRows:
         dim = self._cache.row_length(canonical(encoder))
         if dim is None and self._cached_only:
             raise AnswerCacheError(
-                f"only what is kept may be used, and no feature row of {_encoder_name(encoder)} is kept in "
+                f"only cached rows may be used, and no feature row of {_encoder_name(encoder)} is kept in "
                 f"{self._cache.path}: {_HOW_TO_GET}"
             )
         return dim
@@ -338,7 +340,7 @@ class KeptRows:
         missing = [text for text, key in keys.items() if key not in known]
         if missing and self._cached_only:
             raise AnswerCacheError(
-                f"only what is kept may be used, and {len(missing):,} of {len(keys):,} feature rows of "
+                f"only cached answers may be used, and {len(missing):,} of {len(keys):,} feature rows of "
                 f"{_encoder_name(encoder)} are not kept in {self._cache.path}, the first of the text "
                 f"{_beginning(missing[0])}: {_HOW_TO_GET}"
             )
@@ -358,7 +360,7 @@ def _by_prompt(prompts: Sequence[str], names: Sequence[Sequence[str]]) -> dict[s
 
 
 _HOW_TO_GET = (
-    "leave --cached-only (cached_only=true) out to compute what is missing, or bring it in from an export with "
+    "leave --cached-only (cached_only=true) out to compute the missing ones, or bring them in from an export with "
     "`llmrl cache import FILE`"
 )
 

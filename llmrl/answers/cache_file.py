@@ -1,8 +1,8 @@
-"""The file behind the kept answers: how it is made, opened, brought to this schema, and set aside when it will not do.
+"""The file behind the cached answers: how it is made, opened, brought to this schema, and set aside when damaged.
 
-Whoever opens the file to write holds a lock file beside it, for as long as opening takes, so that nobody opens what
-another is about to move. A connection that was open before stays with the file that was moved: SQLite notices, and
-leaves the new file's log alone.
+A process that opens the file to write holds a lock file beside it while it opens. So no process opens a file that
+another is about to move. A connection that was open before stays with the moved file: SQLite notices, and leaves the
+new file's log alone.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Opened(NamedTuple):
 
 
 def cache_path(chosen: str | Path | None = None) -> Path:
-    """Where answers are kept: what was chosen, else $LLMRL_CACHE, else the user's cache folder."""
+    """The path of the cache: the one chosen, else $LLMRL_CACHE, else the one in the user's cache folder."""
     chosen = chosen or os.environ.get("LLMRL_CACHE")
     return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("llmrl")) / "answers.sqlite3"
 
@@ -151,7 +151,7 @@ def set_aside(path: Path, file: tuple[int, int] | None) -> str:
             if not path.exists() or _identity(path) != file:
                 return f"{path} was damaged, and another process has set it aside: type the same command again"
             moved = _move_aside(path, damaged=True)
-            return f"{moved}. Type the same command again: it goes on, and asks for what is missing"
+            return f"{moved}. Type the same command again: it resumes, and asks for the missing answers"
     except OSError as error:
         return f"{path} is damaged, and cannot be set aside ({error.strerror}); {_OTHER_FILE}"
 
@@ -193,7 +193,7 @@ def patiently(work: Callable[[], T]) -> T:
 
 @contextmanager
 def transaction(db: sqlite3.Connection) -> Iterator[None]:
-    """All that is written inside, or nothing. What is read inside cannot be changed by others before that."""
+    """A transaction: all its writes are stored, or none. Other processes do not change the data that it reads."""
     patiently(lambda: db.execute("BEGIN IMMEDIATE"))
     try:
         yield
@@ -206,7 +206,7 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
 
 @contextmanager
 def explain_errors(path: object) -> Iterator[None]:
-    """What SQLite and the disk say, in words a person can act on."""
+    """Errors of SQLite and of the disk, in words a person can act on."""
     try:
         yield
     except (sqlite3.Error, OSError) as error:
@@ -289,7 +289,7 @@ def _move_aside(path: Path, damaged: bool) -> str:
     if damaged:
         return (
             f"{path} was damaged: set aside as {aside}, a new one takes its place; "
-            f"`llmrl cache import {aside}` brings back what can be read"
+            f"`llmrl cache import {aside}` brings back the readable entries"
         )
     return f"{path} was no answer cache: set aside as {aside}, a new one takes its place"
 
@@ -314,7 +314,7 @@ def _identity(path: Path) -> tuple[int, int]:
 
 
 def _has_our_header(path: object) -> bool:
-    """Of a file that is damaged already: closing a healthy one here would drop SQLite's locks on it."""
+    """Whether a damaged file has our header. Closing a healthy file here would drop SQLite's locks on it."""
     if not isinstance(path, Path):
         return True
     with path.open("rb") as file:
@@ -326,12 +326,12 @@ def _advice(name: str) -> str:
     if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_FORMAT")):
         return "the file is damaged; `llmrl cache verify` says where"
     if name.startswith("SQLITE_FULL"):
-        return "the disk is full; free some space and type the same command again, what was kept is safe"
+        return "the disk is full; free some space and type the same command again; stored answers are safe"
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return f"another process has held the file for {BUSY_SECONDS:.0f} s; end it and type the same command again"
     if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")) or "SQLITE" not in name:
         return f"the file cannot be opened for writing; make it writable, or {_OTHER_FILE}"
     return (
-        "storing or reading failed; check the disk and its free space, then type the same command again, what was "
-        "kept is safe"
+        "storing or reading failed; check the disk and its free space, then type the same command again; stored "
+        "answers are safe"
     )

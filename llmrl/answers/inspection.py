@@ -42,7 +42,7 @@ class Info:
 
 
 def info(path: Path) -> Info:
-    """What a cache holds. Raises AnswerCacheError where it cannot be read."""
+    """The contents of a cache, counted. Raises AnswerCacheError where it cannot be read."""
     with closing(open_to_look(path)) as db, explain_errors(path):
         db.text_factory = decode_leniently
         schema = schema_of(db, path)
@@ -78,7 +78,7 @@ def info(path: Path) -> Info:
 
 
 def find_identities(path: Path, model: str, revision: str | None, dtype: str) -> list[dict[str, str]]:
-    """Of the models whose answers or rows are kept: those of this name (of a folder: its own), revision and dtype.
+    """The models with answers or rows in the cache that have this name (a folder: its own), revision and dtype.
 
     Raises AnswerCacheError where the cache cannot be read.
     """
@@ -100,7 +100,7 @@ def find_identities(path: Path, model: str, revision: str | None, dtype: str) ->
 
 @dataclass
 class Verified:
-    """What was looked at, and what is wrong."""
+    """The entries that were checked, and the faults found."""
 
     prompts: int = 0
     answers: int = 0

@@ -25,7 +25,7 @@ class Pruned:
 
 @dataclass(frozen=True)
 class Selection:
-    """What is to be removed: what all conditions hold for. At least one is given."""
+    """The entries to remove: those that match every condition. At least one condition is given."""
 
     models: Collection[str] = ()
     mode: str | None = None
@@ -34,7 +34,7 @@ class Selection:
 
     def __post_init__(self) -> None:
         if not (self.models or self.mode or self.before or self.damaged):
-            raise ValueError("say what is to be removed: --model NAME, --mode, --before DATE or --damaged")
+            raise ValueError("name the entries to remove: --model NAME, --mode, --before DATE or --damaged")
         if self.mode is not None and self.mode not in MODES:
             raise ValueError(f"--mode {self.mode}: use one of {', '.join(MODES)}")
 
@@ -53,7 +53,7 @@ def prune(path: Path, selection: Selection, really: bool) -> Pruned:
         if selection.damaged and (wrong := check_integrity(db)):
             raise AnswerCacheError(
                 f"{path} is damaged as a file ({wrong[0]}), and nothing is written to it: move it away, then type "
-                "`llmrl cache import FILE` with its new name to take over what can be read"
+                "`llmrl cache import FILE` with its new name to take over the readable entries"
             )
         counted, _, _ = _select(db, selection)
     if not really:

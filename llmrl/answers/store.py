@@ -1,4 +1,4 @@
-"""Where answers are kept: one file of records, their names, and what is kept beside them."""
+"""The store of answers: one SQLite file of records, their names, and the provenance beside them."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class AnswerCache:
                 self.put_row(row_key(encoder, text), encoder, text, floats, source, at)
 
     def row_length(self, encoder: str) -> int | None:
-        """Of the rows of one encoder, in numbers; None for an unknown one."""
+        """The length of one encoder's rows, in numbers; None for an unknown encoder."""
         with self._explain_errors():
             select = "SELECT dim FROM encoders WHERE body = ?"
             found = patiently(lambda: self._db.execute(select, (encoder,)).fetchone())
@@ -130,7 +130,7 @@ class AnswerCache:
         return len(new), [(stored[n], answer) for n, answer in found.items() if n in stored and stored[n] != answer]
 
     def put_row(self, key: bytes, encoder: str, text: str, floats: bytes, source: int, at: str) -> bool:
-        """Whether the row is new."""
+        """Stores a row. Returns whether it is new."""
         self._db.execute("INSERT OR IGNORE INTO encoders (body, dim) VALUES (?, ?)", (encoder, len(floats) // 4))
         number, dim = self._db.execute("SELECT id, dim FROM encoders WHERE body = ?", (encoder,)).fetchone()
         assert len(floats) == 4 * dim
@@ -195,7 +195,7 @@ class Questions:
         return keys
 
     def seeds(self, indices: Mapping[str, Iterable[str]]) -> list[list[int]]:
-        """Of the generations with these indices of each text: the first 48 bits of its key, plus the index."""
+        """The seeds of the generations with these indices, per text: the first 48 bits of its key, plus the index."""
         keys = self.keys(indices)
         return [
             [int.from_bytes(key[:6]) + int(i) for i in some] for key, some in zip(keys, indices.values(), strict=True)
@@ -208,7 +208,7 @@ def row_key(encoder: str, text: str) -> bytes:
 
 
 def with_version(provenance: Mapping[str, str]) -> dict[str, str]:
-    """What is kept beside an answer: where it was computed, and by what."""
+    """The provenance stored beside an answer: the machine that computed it, and the software."""
     try:
         version = metadata.version("llmrl")
     except metadata.PackageNotFoundError:

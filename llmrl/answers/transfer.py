@@ -19,7 +19,7 @@ from llmrl.core.files import sync_folder
 
 @dataclass
 class Merged:
-    """What came of reading one cache into another."""
+    """The counts of reading one cache into another."""
 
     prompts: int = 0  # read, and sound
     answers: int = 0  # new

@@ -9,7 +9,7 @@ import typer
 
 from llmrl.cli.shell import RUN, Runs, explain_errors, show
 
-app = typer.Typer(help="Look after what language models said, and share it.", no_args_is_help=True)
+app = typer.Typer(help="Look after the cache of answers and feature rows, and share it.", no_args_is_help=True)
 
 
 Cache = Annotated[
@@ -20,7 +20,7 @@ Cache = Annotated[
 
 @app.command("info")
 def cache_info(cache: Cache = None) -> None:
-    """What is kept: of which models, how much, since when."""
+    """Show the models whose answers the cache holds, how many, and since when."""
     with explain_errors():
         from llmrl.answers.cache_file import cache_path
         from llmrl.answers.inspection import info
@@ -32,7 +32,7 @@ def cache_info(cache: Cache = None) -> None:
 
 @app.command("verify")
 def cache_verify(cache: Cache = None) -> None:
-    """Hold everything that is kept to what it should be; exit code 1 where something is wrong. Changes nothing."""
+    """Check every entry of the cache, and change nothing. The exit code is 1 where an entry is wrong."""
     with explain_errors():
         from llmrl.answers.cache_file import cache_path
         from llmrl.answers.inspection import verify
@@ -48,13 +48,15 @@ def cache_verify(cache: Cache = None) -> None:
 @app.command("prune")
 def cache_prune(
     cache: Cache = None,
-    model: Annotated[list[str] | None, typer.Option(help="What this model said; may be given more than once.")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="Entries of this model; may be given more than once.")] = None,
     mode: Annotated[str | None, typer.Option(help="score, generate, or rows: feature rows.")] = None,
-    before: Annotated[str | None, typer.Option(help="What was stored before 2026-01-31, or 2026-01-31T12:00.")] = None,
-    damaged: Annotated[bool, typer.Option("--damaged", help="What `llmrl cache verify` finds wrong.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it; without, only say what would go.")] = False,
+    before: Annotated[
+        str | None, typer.Option(help="Entries stored before a time: 2026-01-31, or 2026-01-31T12:00.")
+    ] = None,
+    damaged: Annotated[bool, typer.Option("--damaged", help="Entries that `llmrl cache verify` finds wrong.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove them; without it, only count them.")] = False,
 ) -> None:
-    """Remove what all the options given hold for."""
+    """Remove the entries that match every option given."""
     with explain_errors():
         from llmrl.answers.cache_file import cache_path
         from llmrl.answers.pruning import Selection, prune
@@ -69,11 +71,11 @@ def cache_prune(
 def cache_export(
     out: Annotated[Path, typer.Argument(help="The file to write; it must not exist.")],
     cache: Cache = None,
-    model: Annotated[list[str] | None, typer.Option(help="What this model said; may be given more than once.")] = None,
-    run: Annotated[list[str] | None, typer.Option(help=f"What the models of this run said. {RUN}")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="Entries of this model; may be given more than once.")] = None,
+    run: Annotated[list[str] | None, typer.Option(help=f"Entries of this run's models. {RUN}")] = None,
     runs: Runs = Path("runs"),
 ) -> None:
-    """Write answers and feature rows to a file of their own: to share, or to publish with a run."""
+    """Write answers and feature rows to a new file, to share or to publish with a run."""
     with explain_errors():
         from llmrl.answers.cache_file import cache_path
         from llmrl.answers.transfer import export
@@ -90,7 +92,7 @@ def cache_import(
     file: Annotated[Path, typer.Argument(help="An export, another cache, or one that was set aside.")],
     cache: Cache = None,
 ) -> None:
-    """Add what is missing here; what is kept already stays. Of a damaged file, what can be read."""
+    """Add the entries that this cache lacks, and keep those it has. From a damaged file, add those that can be read."""
     with explain_errors():
         from llmrl.answers.answers import AnswerCache
         from llmrl.answers.cache_file import cache_path

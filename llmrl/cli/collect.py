@@ -15,15 +15,16 @@ def collect(
     arguments: Annotated[
         list[str],
         typer.Argument(
-            metavar="out=FILE size=N mix=WHO[:SHARE],... [success=PERCENT] [noise=SHARE] [KEY=VALUE]...",
-            help="WHO: expert, random, prior, or a run's name. noise: of uniform actions, or a range as in 0.2:0.6.",
+            metavar="out=FILE size=N mix=POLICY[:SHARE],... [success=PERCENT] [noise=SHARE] [KEY=VALUE]...",
+            help="POLICY: expert, random, prior, or a run's name. noise: the share of uniform actions, or a range "
+            "such as 0.2:0.6.",
             show_default=False,
         ),
     ],
     runs: Runs = Path("runs"),
     config_dir: ConfigDir = None,
 ) -> None:
-    """Collect episodes into a data set. The same command goes on where it stopped, and gives the same bytes."""
+    """Collect episodes into a data set. The same command resumes where it stopped, and writes the same bytes."""
     with explain_errors():
         from llmrl.collect import collect as collect_episodes
         from llmrl.collect import parse_order

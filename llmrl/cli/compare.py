@@ -25,13 +25,13 @@ def plot(
             autocompletion=completion.run_names,
         ),
     ],
-    metric: Annotated[str, typer.Option(help="What is drawn: a metric's name.")] = "eval/success",
-    x: Annotated[str, typer.Option(help="Over what: another metric's name.")] = "env_steps",
+    metric: Annotated[str, typer.Option(help="The metric to draw, by its name.")] = "eval/success",
+    x: Annotated[str, typer.Option(help="The metric of the horizontal axis.")] = "env_steps",
     out: Annotated[Path, typer.Option(help="The file to write: .png, .svg or .pdf.")] = Path("curve.png"),
     columns: Columns = None,
     runs: Runs = Path("runs"),
 ) -> None:
-    """Draw learning curves; runs that differ only in their seed become one line with its interval."""
+    """Draw learning curves. Runs that differ only in their seed become one line with its interval."""
     with explain_errors():
         from llmrl.report.compare_tables import PICTURES, check_suffix
         from llmrl.report.select import select
@@ -55,12 +55,16 @@ def compare(
         ),
     ],
     at: Annotated[str, typer.Option(help="Thresholds of success, in percent.")] = "50,80,95",
-    x: Annotated[str, typer.Option(help="What is counted: env_steps, lm/distinct_prompts, seconds, ...")] = "env_steps",
+    x: Annotated[
+        str, typer.Option(help="The cost to count: env_steps, lm/distinct_prompts, seconds, ...")
+    ] = "env_steps",
     metric: Annotated[str, typer.Option(help="eval/success or eval_greedy/success.")] = "eval/success",
-    with_training: Annotated[bool, typer.Option("--with-training", help="Count the training of models, too.")] = False,
-    allow_dirty: Annotated[bool, typer.Option("--allow-dirty", help="Runs of uncommitted code, marked.")] = False,
+    with_training: Annotated[bool, typer.Option("--with-training", help="Count the training of models too.")] = False,
+    allow_dirty: Annotated[
+        bool, typer.Option("--allow-dirty", help="Take runs of uncommitted code, and mark them.")
+    ] = False,
     allow_different: Annotated[
-        bool, typer.Option("--allow-different", help="Groups of different worlds or evaluations, marked.")
+        bool, typer.Option("--allow-different", help="Take groups of different worlds or evaluations, and mark them.")
     ] = False,
     out: Annotated[
         list[Path] | None, typer.Option(help="A file to write: .md, .json, or a picture (.png, .svg, .pdf).")
@@ -68,7 +72,7 @@ def compare(
     columns: Columns = None,
     runs: Runs = Path("runs"),
 ) -> None:
-    """Compare groups of runs with another group: how many times fewer decisions, and how sure that is."""
+    """Compare groups of runs with another group: the ratio of decisions to a success, with its interval."""
     with explain_errors():
         from llmrl.report.comparable import Refused
         from llmrl.report.compare import compare as compare_runs

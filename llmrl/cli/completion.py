@@ -1,4 +1,4 @@
-"""What a shell proposes for a word that is being typed. It reads names of files and folders, and nothing else."""
+"""Completion of a word in a shell. It reads names of files and folders, and nothing else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from llmrl.schema.run import TrainConfig
 
 
 def overrides(context: typer.Context, incomplete: str) -> list[str]:
-    """`learner=`, and `learner=dqn`. Bash splits words at `=`, other shells do not."""
+    """`learner=`, and `learner=dqn`. Bash splits words at `=`; other shells do not."""
     words = [word for value in context.params.values() if isinstance(value, list | tuple) for word in value]
     groups = _groups(context)
     if words and not incomplete and words[-1] in groups:  # after `learner=`, whose `=` is taken away by now
@@ -40,7 +40,7 @@ def groups(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def options(context: typer.Context, incomplete: str) -> list[str]:
-    """Of the group that was typed before."""
+    """The options of the group that was typed before."""
     found = _groups(context).get(str(context.params.get("name")), ())
     return [option for option in found if option.startswith(incomplete)]
 

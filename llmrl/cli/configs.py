@@ -32,15 +32,15 @@ def configs(
         str | None,
         typer.Argument(
             metavar="[OPTION]",
-            help="One of the group's, as in learner dqn",
+            help="An option of the group, as in learner dqn",
             show_default=False,
             autocompletion=completion.options,
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for a program.")] = False,
     config_dir: ConfigDir = None,
 ) -> None:
-    """What may be typed after `llmrl train`: groups, their options, and settings with meaning and range."""
+    """Show the words that `llmrl train` takes: groups, their options, and settings with meaning and range."""
     with explain_errors():
         from llmrl.config.settings import Catalogue
 
@@ -104,7 +104,7 @@ def _option(catalogue: Catalogue, group: str, name: str, settings: Sequence[Sett
 
 
 def _setting(setting: Setting, values: dict[str, object] | None = None) -> Iterator[RenderableType]:
-    """With what it is in each option of its group, where it is not the same in all."""
+    """A setting, and its values in the options of its group where they differ."""
     from llmrl.core.overrides import format_value
 
     several = {option: format_value(value) for option, value in (values or {}).items()}

@@ -19,7 +19,7 @@ DataFile = Annotated[
 
 @app.command("info")
 def data_info(file: DataFile) -> None:
-    """How much there is, of what, how good it is, and where it comes from."""
+    """Show the size of a data set, its contents, its success, and its provenance."""
     with explain_errors():
         from llmrl.data.files import read
         from llmrl.report.datasets import info
@@ -29,8 +29,10 @@ def data_info(file: DataFile) -> None:
 
 
 @app.command("head")
-def data_head(file: DataFile, rows: Annotated[int, typer.Option("--rows", "-n", min=1, help="How many.")] = 5) -> None:
-    """The first transitions."""
+def data_head(
+    file: DataFile, rows: Annotated[int, typer.Option("--rows", "-n", min=1, help="The number of transitions.")] = 5
+) -> None:
+    """Show the first transitions."""
     with explain_errors():
         from llmrl.data.files import read
         from llmrl.report.datasets import head
@@ -41,7 +43,7 @@ def data_head(file: DataFile, rows: Annotated[int, typer.Option("--rows", "-n", 
 
 @app.command("verify")
 def data_verify(file: DataFile) -> None:
-    """Hold every row to what a data set is; the first thing that is wrong is named, and the exit code is 1."""
+    """Check every row of a data set. The first fault is named, and the exit code is then 1."""
     with explain_errors():
         from llmrl.data.dataset import DataError
         from llmrl.data.files import exists, read

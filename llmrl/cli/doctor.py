@@ -10,7 +10,7 @@ from llmrl.cli.shell import Runs, explain_errors, show
 
 
 def doctor(runs: Runs = Path("runs")) -> None:
-    """What is installed, where things are kept, and what is missing."""
+    """Show the packages installed, the folders used, and the parts that are missing."""
     with explain_errors():
         from llmrl.doctor import findings, findings_table
 

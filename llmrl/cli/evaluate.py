@@ -24,7 +24,7 @@ def evaluate(
         list[str],
         typer.Argument(
             metavar="RUN... [KEY=VALUE]...",
-            help="Runs: folders, globs, parts of names. Then what is to be other: env.split=valid_unseen env.count=50",
+            help="Runs: folders, globs, parts of names. Then settings to change: env.split=valid_unseen env.count=50",
             autocompletion=completion.run_names,
             show_default=False,
         ),
@@ -33,18 +33,18 @@ def evaluate(
         int | None,
         typer.Option(
             min=1,
-            help="Of each task. By default success is computed where a run computes it, else there are 100 in all.",
+            help="Episodes of each task. By default success is computed where a run computes it; else 100 in all.",
             show_default=False,
         ),
     ] = None,
     policy: Annotated[
-        Played, typer.Option(help="expert: who knows the way plays the best of what the prior proposes.")
+        Played, typer.Option(help="expert: the best action that the prior proposes, by the world's expert.")
     ] = Played.behaviour,
     runs: Runs = Path("runs"),
     config_dir: ConfigDir = None,
 ) -> None:
     """Evaluate trained agents in other games, or with another model. They learn nothing there."""
-    with explain_errors("stopped; the same command goes on with the runs that are left"):
+    with explain_errors("stopped; the same command resumes with the runs that are left"):
         from llmrl.config.compose import ConfigError
         from llmrl.evaluate import Asked, evaluate_all, plan_all
         from llmrl.report.games import evaluations_table
@@ -54,7 +54,7 @@ def evaluate(
         names = [word for word in arguments if word not in overrides]
         if not names:
             raise ConfigError(
-                "which run? llmrl evaluate RUN... [KEY=VALUE]..., where KEY=VALUE is what is to be other than in "
+                "which run? llmrl evaluate RUN... [KEY=VALUE]..., where KEY=VALUE is a setting to change after "
                 "training; `llmrl runs list` shows the runs there are"
             )
         say = partial(typer.echo, err=True)

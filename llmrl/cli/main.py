@@ -1,4 +1,4 @@
-"""The `llmrl` command: its commands, one file each. What is heavy is imported by the command that needs it."""
+"""The `llmrl` command: its commands, one file each. A command imports its own heavy packages, when it runs."""
 
 from __future__ import annotations
 
@@ -63,21 +63,21 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version, and the commit.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and the commit.")
     ] = False,
 ) -> None:
-    """How much faster does an agent learn when a language model tells it which actions make sense?"""
+    """Run experiments with RL agents that use a language model as a prior over actions."""
 
 
 def main() -> None:
     drop_what_nobody_reads()
     signal.signal(signal.SIGTERM, stop)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is to be ignored
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else SIGINT is ignored
         signal.signal(signal.SIGINT, stop)
     try:
         app(prog_name="llmrl")
     except (KeyboardInterrupt, SystemExit) as end:
-        # Typer, and modules that are being imported, make something else of it where no command has begun.
+        # Before a command begins, Typer and imports turn the signal into another exception.
         failed = not isinstance(end, SystemExit) or bool(end.code)
         if signals and failed:
             raise SystemExit(128 + signals[0]) from None

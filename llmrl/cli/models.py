@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from llmrl.core.overrides import ConfigFolders
     from llmrl.models.entry import Entry
 
-app = typer.Typer(help="Small real models: which there are, and how to get one.", no_args_is_help=True)
+app = typer.Typer(help="List small real models, and get one.", no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(help="As `llmrl models list` shows it.")]
+Name = Annotated[str, typer.Argument(help="A name that `llmrl models list` shows.")]
 
 
 @app.command("list")
 def models_list(config_dir: ConfigDir = None) -> None:
-    """The models that can be had by name, and which of them are on this machine."""
+    """List the models that have a name, and whether each is on this machine."""
     with explain_errors():
         from rich.filesize import decimal
 
@@ -41,12 +41,13 @@ def models_list(config_dir: ConfigDir = None) -> None:
 def models_get(
     name: Name,
     accept_terms: Annotated[
-        bool, typer.Option("--accept-terms", help="Of a model that is had under terms; without it they are shown.")
+        bool,
+        typer.Option("--accept-terms", help="Accept the terms of a model that has some; without it they are shown."),
     ] = False,
     config_dir: ConfigDir = None,
 ) -> None:
-    """Download a model and make a folder of it that `llmrl train` reads. Done before, it is done at once."""
-    with explain_errors("stopped; the same command goes on"):
+    """Download a model and make a folder of it that `llmrl train` reads. A model already here is not fetched again."""
+    with explain_errors("stopped; the same command resumes"):
         from llmrl.models.entry import read_entry
         from llmrl.models.get import get
 
@@ -58,7 +59,7 @@ def models_get(
 
 @app.command("info")
 def models_info(name: Name, config_dir: ConfigDir = None) -> None:
-    """All about one model: licence, origin, hash, where it lies, what is recommended with it."""
+    """Show one model: its licence, origin, hash and folder, and the settings recommended with it."""
     with explain_errors():
         from rich.filesize import decimal
 
@@ -99,7 +100,10 @@ def _folders(config_dir: Path | None) -> ConfigFolders:
 
 
 def _train_line(entry: Entry, folders: ConfigFolders) -> str:
-    """With the option of this name, which sets what is recommended; else with all of it typed."""
+    """The command that trains with a model.
+
+    An option of the model's name sets the recommended settings. Without one, the command names each of them.
+    """
     group = "lm" if entry.kind == "lm" else "encoder"
     if entry.name in folders.groups.get(group, {}):
         words = [f"{group}={entry.name}"]

@@ -18,18 +18,20 @@ def play(
         list[str] | None,
         typer.Argument(
             metavar="RUN|OVERRIDE",
-            help="A run, to play with its last weights; without one, an untrained agent. Then KEY=VALUE.",
+            help="A run, to play with its last weights. Without one, an untrained agent plays. Then KEY=VALUE.",
             autocompletion=completion.runs_and_overrides,
             show_default=False,
         ),
     ] = None,
     greedy: Annotated[bool, typer.Option("--greedy", help="Play the greedy policy.")] = False,
-    auto: Annotated[bool, typer.Option("--auto", help="Play one episode, or --steps, without asking.")] = False,
-    steps: Annotated[int | None, typer.Option(min=1, help="End after so many decisions.")] = None,
+    auto: Annotated[
+        bool, typer.Option("--auto", help="Play one episode, or --steps decisions, without asking.")
+    ] = False,
+    steps: Annotated[int | None, typer.Option(min=1, help="End after this many decisions.")] = None,
     runs: Runs = Path("runs"),
     config_dir: ConfigDir = None,
 ) -> None:
-    """Watch an agent decide: what the model says, what Q adds, and what comes of it."""
+    """Watch an agent decide: the model's answers, the prior, Q, the posterior, and the outcome."""
     with explain_errors():
         from rich.console import Console
 

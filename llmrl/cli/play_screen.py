@@ -1,5 +1,5 @@
-"""What a person sees of `llmrl play`. A screen a decision: the state, what the model answered, what the prior made of
-it, Q, and the posterior; then the agent's choice, or a person's.
+"""The screens of `llmrl play`, one for each decision. A screen shows the state, the model's answers and the prior.
+Then it shows Q, the posterior, and the choice of the agent or of a person.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ posterior  probability that the agent takes the action: w exp(Q/alpha) / Z"""
 def ask_at_terminal(console: Console) -> Callable[[Text], str]:
     """An `ask` at a terminal.
 
-    A signal that comes just before `input` reads would only be answered at the next line that is typed. So what is
-    waited for is a line or a signal, which writes to a socket of its own.
+    A signal that comes just before `input` reads would wait for the next line. So a signal writes to a socket, and
+    `ask` waits for either.
     """
     hears, told = socket.socketpair()
     for end in (hears, told):
@@ -57,7 +57,7 @@ def ask_at_terminal(console: Console) -> Callable[[Text], str]:
     def ask(prompt: Text) -> str:
         console.print(prompt, end="")
         while sys.stdin not in select.select([sys.stdin, hears], [], [])[0]:
-            hears.recv(1024)  # one that does not end the command, such as that the window has another size
+            hears.recv(1024)  # a signal that does not end the command, such as a change of the window's size
         return input()
 
     return ask
@@ -138,7 +138,7 @@ def screen_of(game: Game, decision: Decision | None, console: Console, view: str
 
 
 def _menu(game: Game, decision: Decision | None, lines: int | None = None) -> list[RenderableType]:
-    """The table of actions; the likeliest ones where only so many lines are left, and how many others there are."""
+    """The table of actions. With `lines`, it has the likeliest actions, and the number of the others."""
     if decision is None:
         return []
     expert = game.outcome.info.get("expert_actions") or ()
@@ -200,7 +200,7 @@ def _legend(game: Game, decision: Decision) -> Text:
 
 
 def _show_answers(d: Decision) -> list[RenderableType]:
-    """The model's thoughts and free answers, where it was asked for some."""
+    """The model's thoughts and free answers, if the prior asked for some."""
     thoughts = d.explanation.thoughts
     parts: list[RenderableType] = []
     for i, thought in enumerate(thoughts):
@@ -210,7 +210,7 @@ def _show_answers(d: Decision) -> list[RenderableType]:
 
 
 def _crop(console: Console, parts: Sequence[RenderableType], lines: int) -> RenderableType:
-    """The first `lines` lines; the last of them says that there are more."""
+    """The first `lines` lines. The last of them says that the text is longer."""
     rendered = console.render_lines(Group(*parts), pad=False)
     if len(rendered) <= lines:
         return Group(*parts)
@@ -260,7 +260,7 @@ def _actions_table(
 
 
 def _answers_table(d: Decision) -> Table:
-    """What the model wrote, one answer a row, and the action it names."""
+    """The model's answers, one a row, and the action that each names."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("the model's answers", overflow="fold")
     table.add_column("", no_wrap=True)

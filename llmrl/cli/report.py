@@ -25,7 +25,7 @@ def report(
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
     scale: Annotated[Scale, typer.Option(help="The scale that a paper's runs were made at.")] = Scale.laptop,
     runs: Annotated[
-        Path, typer.Option("--runs", help="Holds runs; of a paper, a folder of runs for each study.")
+        Path, typer.Option("--runs", help="The folder of runs; for a paper, it holds a folder for each study.")
     ] = Path("runs"),
 ) -> None:
     """Write one HTML page that needs no other file: claims, tables, figures, costs, commands and provenance."""

@@ -33,26 +33,32 @@ def reproduce(
     only: Annotated[
         list[str] | None, typer.Option(metavar="TABLE|ARM", help="Only this table or arm; may be repeated.")
     ] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="Only the first so many seeds.")] = None,
-    list_: Annotated[bool, typer.Option("--list", help="Say what is complete and left, and do nothing.")] = False,
-    tables: Annotated[bool, typer.Option("--tables", help="Only write the tables that finished runs allow.")] = False,
+    seeds: Annotated[int | None, typer.Option(min=1, help="The number of seeds to run, from the first.")] = None,
+    list_: Annotated[
+        bool, typer.Option("--list", help="List the runs that are complete and those left, and run nothing.")
+    ] = False,
+    tables: Annotated[
+        bool, typer.Option("--tables", help="Write the tables of the runs that are complete, and run nothing.")
+    ] = False,
     export: Annotated[
         Path | None,
         typer.Option(metavar="FILE.zip", help="Pack complete runs, answers and report; run nothing."),
     ] = None,
     from_: Annotated[
-        Path | None, typer.Option("--from", metavar="FILE.zip", help="Repeat the runs of an export: say --verify.")
+        Path | None, typer.Option("--from", metavar="FILE.zip", help="The export to repeat, with --verify.")
     ] = None,
     verify: Annotated[
-        bool, typer.Option("--verify", help="With --from: repeat its runs from its answers, and compare bytes.")
+        bool, typer.Option("--verify", help="Repeat the runs of --from with its answers, and compare bytes.")
     ] = False,
-    runs: Annotated[Path, typer.Option("--runs", help="Holds a folder for each study, and tables/.")] = Path("runs"),
+    runs: Annotated[
+        Path, typer.Option("--runs", help="The folder that holds a folder for each study, and tables/.")
+    ] = Path("runs"),
 ) -> None:
     """Repeat a paper: its runs, its evaluations, and its tables beside the published figures.
 
-    Complete runs are not run again, and the same command goes on where it stopped. Without a NAME: the names there are.
+    Complete runs are not run again. The same command resumes where it stopped. Without a NAME, it lists the names.
     """
-    with explain_errors("stopped; the same command goes on"):
+    with explain_errors("stopped; the same command resumes"):
         from llmrl.report.select import filters_of
 
         settings = filters_of(arguments or [])

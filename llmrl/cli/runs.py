@@ -19,12 +19,12 @@ def runs_list(
         list[str] | None, typer.Option("--filter", metavar="KEY=VALUE", help="Only runs with this setting; repeatable.")
     ] = None,
     sort: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="By a column; -COLUMN in descending order.")
+        str | None, typer.Option(metavar="COLUMN", help="Sort by a column; -COLUMN in descending order.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For a program.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for a program.")] = False,
     runs: Runs = Path("runs"),
 ) -> None:
-    """All runs: what tells them apart, how far they are, and how well they do."""
+    """List all runs: the settings that differ, their progress, and their success."""
     with explain_errors():
         from rich.console import Console
 
@@ -61,11 +61,11 @@ def runs_rm(
         list[str],
         typer.Argument(metavar="RUN... [KEY=VALUE]...", help="Runs: folders, globs, parts of names, settings."),
     ],
-    aside: Annotated[bool, typer.Option("--aside", help="Also what was set aside of them.")] = False,
+    aside: Annotated[bool, typer.Option("--aside", help="Also remove their folders that were set aside.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     runs: Runs = Path("runs"),
 ) -> None:
-    """Remove runs. They are named first; nothing outside the folder of runs is touched."""
+    """Remove runs, after a question that names them. Files outside the folder of runs stay."""
     with explain_errors():
         from rich.filesize import decimal
 
@@ -88,7 +88,7 @@ def runs_rm(
 def runs_show(
     run: Annotated[str, typer.Argument(help=RUN, autocompletion=run_names)], runs: Runs = Path("runs")
 ) -> None:
-    """One run: its results, its cost, where it comes from, and the command that makes it."""
+    """Show one run: its results, its cost, its provenance, and the command that makes it."""
     with explain_errors():
         from llmrl.report.command import shell_line
         from llmrl.report.tables import run_table

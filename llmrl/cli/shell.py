@@ -1,4 +1,4 @@
-"""What all commands share: options that several have, errors in one line, signals, printing."""
+"""The shared parts of commands: common options, errors in one line, signals, printing."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ ConfigDir = Annotated[
         help="A folder with config groups of your own (env/mine.yaml, learner/mine.yaml, ...).", callback=_importable
     ),
 ]
-Runs = Annotated[Path, typer.Option("--runs", help="Where runs are kept.")]
+Runs = Annotated[Path, typer.Option("--runs", help="The folder of runs.")]
 RUN = "A run's folder, or a part of its name that no other has."
-GOES_ON = "stopped; the same command goes on from the last checkpoint, where there is one"
+GOES_ON = "stopped; the same command resumes from the last checkpoint, where there is one"
 MISTAKES = (
     ValueError, ModuleNotFoundError, FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError,
     NotADirectoryError,
@@ -44,8 +44,11 @@ MISTAKES = (
 
 @contextmanager
 def explain_errors(stopped: str = "stopped") -> Iterator[None]:
-    """Errors in one line; exit codes: 2 for what was typed, 1 for what failed, 75 for what is out of reach for now and
-    may be typed again, 130 for Ctrl-C, 143 for SIGTERM."""
+    """Prints an error in one line, and ends with its exit code.
+
+    2: the words typed are wrong. 1: the command failed. 75: a server is out of reach for now, and the same command may
+    be typed again. 130: Ctrl-C. 143: SIGTERM.
+    """
     try:
         yield
     except KeyboardInterrupt as stop:
@@ -78,7 +81,7 @@ def show(shown: RenderableType) -> None:
 
 
 def drop_what_nobody_reads() -> None:
-    """Where the reader of standard output or error goes away (`| head`), what is said is dropped and work goes on."""
+    """Makes a command go on when the reader of its output ends (`| head`). Later output is dropped."""
     for name, number in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
         if stream is None:  # it was closed before: `>&-`
@@ -98,16 +101,16 @@ class _Unread(io.FileIO):
             return super().write(data)
         except BrokenPipeError:
             null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, self.fileno())  # for all that comes, and for processes that are begun from here
+            os.dup2(null, self.fileno())  # for later output, and for processes started from here
             os.close(null)
             return memoryview(data).nbytes
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM: what a batch system sends before it kills."""
+    """SIGTERM: a batch system sends it before it kills."""
 
 
-signals: list[int] = []  # that asked this process to stop
+signals: list[int] = []  # received, that ask this process to stop
 
 
 def stop(number: int, frame: object) -> None:
@@ -116,7 +119,7 @@ def stop(number: int, frame: object) -> None:
 
 
 def _exit_code(error: Exception) -> int:
-    """What a person can mend by typing something else is told as a ValueError, or as a file that cannot be had."""
+    """The exit code of an error. 2 is a mistake in the words typed: a ValueError, or a file that cannot be opened."""
     from llmrl.core.overrides import ConfigError
 
     mistaken = isinstance(error, (ConfigError, *MISTAKES)) or getattr(error, "errno", None) == errno.EROFS
@@ -124,7 +127,7 @@ def _exit_code(error: Exception) -> int:
 
 
 def _one_line(error: Exception) -> str:
-    """A ValueError's message, and that of an error of ours, is for a person; else the type, and where to look."""
+    """An error as one line. Messages of ValueErrors and of llmrl's errors stand alone; others follow their type."""
     notes = getattr(error, "__notes__", [])
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return "; ".join([f"{error.filename}: {error.strerror}", *notes])

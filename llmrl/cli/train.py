@@ -39,17 +39,17 @@ def train(
         bool,
         typer.Option("--multirun", "-m", help="One run for each combination: seed='range(0,5)' learner=dqn,dqn_prior"),
     ] = False,
-    jobs: Annotated[int, typer.Option(min=1, help="Runs of a sweep at the same time.")] = 1,
-    cfg: Annotated[Shown | None, typer.Option(help="Print the resolved config, and do nothing.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="The number of runs of a sweep at the same time.")] = 1,
+    cfg: Annotated[Shown | None, typer.Option(help="Print the resolved config, and run nothing.")] = None,
     config_dir: ConfigDir = None,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Begin anew; what there is of this run is kept aside.")
+        bool, typer.Option("--fresh", help="Begin anew. The old folder of this run is set aside.")
     ] = False,
     allow_drift: Annotated[
-        bool, typer.Option("--allow-drift", help="Go on though numbers may differ on this machine; the run is marked.")
+        bool, typer.Option("--allow-drift", help="Resume though numbers may differ on this machine; the run is marked.")
     ] = False,
     cached_only: Annotated[
-        bool, typer.Option("--cached-only", help="Compute no answer: use kept ones, and say which are missing.")
+        bool, typer.Option("--cached-only", help="Compute no answer: use cached ones, and name those missing.")
     ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="End before training where data or prior do not fit the world.")
@@ -57,7 +57,7 @@ def train(
 ) -> None:
     """Train an agent. Without arguments: DQN-Prior in a text kitchen, with the embedded model.
 
-    The same command is the same run: it goes on where it stopped, and is shown when it is done.
+    The same command is the same run. It resumes where it stopped. A complete run is shown and not run again.
     """
     flags = {"cached_only": cached_only, "strict": strict}
     overrides = (overrides or []) + [f"{name}=true" for name, on in flags.items() if on]
@@ -79,7 +79,7 @@ def train(
 
 
 def _die_with_the_sweep() -> bool:
-    """Whether this is a cell of a sweep; one that was killed would otherwise let it go on, and hold its run."""
+    """Whether this is a cell of a sweep. It then ends with the sweep's process, and releases its run."""
     sweep = os.environ.pop("LLMRL_SWEEP", None)
     if sweep is None:
         return False
@@ -87,7 +87,7 @@ def _die_with_the_sweep() -> bool:
         from llmrl.core.processes import terminate_with_parent
 
         terminate_with_parent()
-    if sweep != str(os.getppid()):  # it was killed before this process got here
+    if sweep != str(os.getppid()):  # the sweep was killed before this line
         raise typer.Exit(128 + signal.SIGTERM)
     return True
 
@@ -132,7 +132,7 @@ def _sweep(overrides: list[str], config_dir: Path | None, jobs: int, only_print:
 
 
 def _show_end(planned: Sequence[Cell], codes: Sequence[int]) -> None:
-    """What became of the cells of a sweep, and the table over seeds, which is kept."""
+    """Shows the state of each cell of a sweep. Shows and writes the table over seeds."""
     from llmrl.report import sweeps
     from llmrl.report.tables import sweep_table
 

@@ -12,7 +12,7 @@ from llmrl.cli.shell import GOES_ON, ConfigDir, explain_errors
 
 
 def tune(
-    space: Annotated[str, typer.Option(help="What is searched: a name in configs/tune/, or a YAML file.")],
+    space: Annotated[str, typer.Option(help="The search space: a name in configs/tune/, or a YAML file.")],
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
@@ -21,8 +21,8 @@ def tune(
             autocompletion=completion.overrides,
         ),
     ] = None,
-    trials: Annotated[int | None, typer.Option(min=1, help="The budget; by default the space's.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Where log and runs are kept; by default tune/SPACE.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="The budget in trials; by default the space's.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder of log and runs; by default tune/SPACE.")] = None,
     task: Annotated[
         list[str] | None, typer.Option(help="A development world, instead of the space's: 'env=... env.index=3'.")
     ] = None,
@@ -31,7 +31,7 @@ def tune(
     jobs: Annotated[int, typer.Option(min=1, help="Runs at the same time.")] = 1,
     config_dir: ConfigDir = None,
 ) -> None:
-    """Search settings with a fixed budget, on development tasks. The same command continues a search that stopped."""
+    """Search settings with a fixed budget, on development tasks. The same command resumes a search that stopped."""
     with explain_errors(GOES_ON):
         from llmrl.tune.plan import plan
 

@@ -10,7 +10,7 @@ import typer
 
 from llmrl.cli.shell import explain_errors
 
-app = typer.Typer(help="Look at the data of worlds, and make some.", no_args_is_help=True)
+app = typer.Typer(help="Check the data of worlds, and make some.", no_args_is_help=True)
 
 
 class WorldWithData(StrEnum):
@@ -21,10 +21,10 @@ class WorldWithData(StrEnum):
 def worlds_generate(
     world: Annotated[WorldWithData, typer.Argument(help="alfworld: homes of ours in ALFWorld's layout.")],
     out: Annotated[Path, typer.Argument(help="The folder to write to; ALFWORLD_DATA then names it.")],
-    split: Annotated[list[str] | None, typer.Option(help="Of this split; all three without.")] = None,
-    task: Annotated[list[str] | None, typer.Option(help="Of this type of task; all six without.")] = None,
-    count: Annotated[int, typer.Option(min=1, help="Games of each type in each split.")] = 10,
-    index: Annotated[int, typer.Option(min=0, help="The first one's number.")] = 0,
+    split: Annotated[list[str] | None, typer.Option(help="Only this split; by default all three.")] = None,
+    task: Annotated[list[str] | None, typer.Option(help="Only this type of task; by default all six.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="The number of games of each type in each split.")] = 10,
+    index: Annotated[int, typer.Option(min=0, help="The number of the first game.")] = 0,
 ) -> None:
     """Write games that another engine can play. The same command writes the same files."""
     with explain_errors():
@@ -38,7 +38,7 @@ def worlds_generate(
 def worlds_check(
     world: Annotated[WorldWithData, typer.Argument(help="alfworld: the games in $ALFWORLD_DATA.")],
 ) -> None:
-    """How many games there are to play, and which are left out and why; exit code 1 where there is none."""
+    """Count the games that can be played, and name those left out with the reason. The exit code is 1 without games."""
     with explain_errors():
         from llmrl.envs.alfworld.check import check_games
 

@@ -1,4 +1,4 @@
-"""What a typed config may not be: values out of range, parts that do not fit together, settings that nothing reads."""
+"""Checks of a typed config: values out of range, parts that do not fit together, settings that nothing reads."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def plain_settings(cfg: DictConfig) -> dict[str, Any]:
 
 
 def refuse_keyless(cfg: DictConfig) -> None:
-    """Raises ConfigError where a run that may ask a server could not show it a key. What is finished needs none."""
+    """Raises ConfigError where a run may ask a server and has no key for it. A finished run needs none."""
     if has_schema("lm", cfg.lm, OpenAILMConfig) and not cfg.cached_only:
         _raise_as_config_error(lambda: read_key(cfg.lm.api_key_env))
 
 
 def _raise_as_config_error(look: Callable[[], object]) -> None:
-    """What a part of llmrl finds wrong with its settings is wrong with what was typed."""
+    """Raises the faults that a part of llmrl finds in its settings as ConfigErrors."""
     try:
         look()
     except ValueError as error:
@@ -146,7 +146,7 @@ def _refuse_combinations(cfg: DictConfig, folders: ConfigFolders) -> None:
 
 
 def _problems(settings: object, has_data: bool) -> Iterator[str]:
-    """Of each schema in the config, from the innermost out; a part that is somebody else's has none."""
+    """The problems of each schema in the config, from the innermost out. A part from another package has no schema."""
     if isinstance(settings, Schema) and is_dataclass(settings):
         for f in fields(settings):
             yield from _problems(getattr(settings, f.name), has_data)
@@ -186,7 +186,7 @@ def _refuse_nothing_left(cfg: DictConfig) -> None:
     if prior.calibrate == "pmi" and prior.calibrate_weight == 1 and (prior.control == "marginal" or not shows):
         what = f"prior={prior.name}" if prior.control == "marginal" else f"the template of prompt {prompt.id!r}"
         raise ConfigError(
-            f"prior.calibrate=pmi: {what} shows no observation, so that nothing is left once all of it is taken off; "
+            f"prior.calibrate=pmi: {what} shows no observation, so that no difference is left; "
             "say prior.calibrate=none, or a prior.calibrate_weight other than 1"
         )
 
@@ -198,8 +198,8 @@ def _refuse_trust(cfg: DictConfig, informed_uses: list[str]) -> None:
         return
     wrong = (
         (cfg.data is not None, "it learns from the run's episodes, and with data there are none"),
-        (prior.behaviour.uniform, "with prior.behaviour.uniform=true no episode shows what the prior is worth"),
-        (prior.uniform_after is not None, "with prior.uniform_after later episodes do not show what it is worth"),
+        (prior.behaviour.uniform, "with prior.behaviour.uniform=true no episode shows the prior's effect"),
+        (prior.uniform_after is not None, "with prior.uniform_after later episodes do not show its effect"),
     )
     for holds, why in wrong:
         if holds:
@@ -249,7 +249,7 @@ def _refuse_misnamed(prior: DictConfig, folders: ConfigFolders) -> None:
 
 
 def _refuse_data(cfg: DictConfig, folders: ConfigFolders) -> None:
-    """What learns by acting takes no data, and what learns from data is told in time what the prior says."""
+    """Raises ConfigError for data that the learner or the prior cannot use."""
     learner, prior = OmegaConf.to_object(cfg.learner), cfg.prior
     if not isinstance(learner, LearnerConfig) or not learner.learns_from_data:
         schemas = {name: schema_of("learner", node) for name, node in _learners(folders).items()}
@@ -270,7 +270,7 @@ def _refuse_data(cfg: DictConfig, folders: ConfigFolders) -> None:
     draws = any(prior[use].k is not None for use in weighed)
     if draws or (weighed and prior.source != "uniform" and prior.mix == 0):
         raise ConfigError(
-            f"learner={learner.name} multiplies with what the prior says of every action: use prior=scored, or "
+            f"learner={learner.name} multiplies by the prior's weight of every action: use prior=scored, or "
             "prior.target.k=null prior.evaluation.k=null, with prior.mix above 0"
         )
 

@@ -1,6 +1,6 @@
-"""From what a person typed to a checked config.
+"""Composes overrides to a checked config.
 
-Hydra composes the YAML files under `configs/`; the dataclasses of `llmrl.schema` check the result. What stays is typed,
+Hydra composes the YAML files under `configs/`; the dataclasses of `llmrl.schema` check the result. The config is typed,
 resolved and read-only. Nothing heavy is imported.
 """
 
@@ -187,7 +187,7 @@ def _by_kind(part: str, node: Any) -> Any:
     old = OLD_TARGETS[part].get(str(target))
     if kind is not None and target is not None and (old is not None or kind in ours):
         raise ConfigError(
-            f"{part}.kind={format_value(kind)} and {part}._target_={target}: both say what {part} is; leave one out, "
+            f"{part}.kind={format_value(kind)} and {part}._target_={target}: both choose {part}; leave one out, "
             "or say null for one that is inherited"
         )
     if target is not None and old is None:  # somebody else's; a `kind` is a setting of theirs

@@ -54,7 +54,7 @@ class Option:
 
 
 class Catalogue:
-    """What may be typed, with the groups of a person's own folder."""
+    """The groups, options and settings that may be typed, with those of a person's own folder."""
 
     def __init__(self, config_dir: Path | None = None) -> None:
         self._folders = ConfigFolders(config_folder(), config_dir)
@@ -90,7 +90,7 @@ class Catalogue:
         return found
 
     def values(self, key: str) -> dict[str, Any]:
-        """What a setting is in each option that has it."""
+        """The value of a setting in each option that has it."""
         group = key.partition(".")[0]
         found = {}
         for option in self._files(group):

@@ -39,7 +39,7 @@ class Settings(dict[str, Any]):
         return None
 
     def kind(self, part: str) -> str | None:
-        """Of one of `PARTS`; None for somebody else's."""
+        """The kind of one of `PARTS`; None for a part of another package."""
         return kind_of(part, {key: self[f"{part}.{key}"] for key in ("kind", "_target_")})
 
 
@@ -98,7 +98,7 @@ def _learns_from_data(s: Settings) -> bool:
 
 
 def _has_no_target(s: Settings) -> bool:
-    """Whether it learns nothing: what it does next in a state it comes to is then nobody's target."""
+    """Whether the learner learns nothing, so that no target uses the next state's candidates."""
     schema = _schema("learner", s)
     return _is_a(schema, NoLearnerConfig) or (_is_a(schema, BCConfig) and not _learns_from_data(s))
 
@@ -126,7 +126,7 @@ def _is_never_computed(s: Settings) -> bool:
 
 
 def _takes_one_step(s: Settings) -> bool:
-    """Whether every decision that it learns from is one primitive step."""
+    """Whether every decision that the run learns from is one primitive step."""
     world = _collected_in(s["data.file"]) if _learns_from_data(s) else _schema("env", s)
     return getattr(world, "takes_one_step", False)
 
@@ -142,7 +142,7 @@ def _collected_in(file: str) -> type | None:
 
 
 def _shows_no_history(s: Settings) -> bool:
-    """Whether no prompt has any, and no draw depends on it."""
+    """Whether no prompt shows history, and no draw depends on it."""
     from llmrl.prompts.prompt import names_in
 
     drawn_anew = all(s[f"prior.{use}.redraw"] == "visit" for use in find_informed_uses(s))
@@ -189,13 +189,15 @@ def _has_decisions_to_spare(s: Settings) -> bool:
 
 
 def _of_episodes(s: Settings) -> float:
-    """How many decisions a run's episodes take at most; infinity where nobody knows: of a world that is not ours."""
+    """The decisions that a run's episodes take at most; infinity where that is unknown, as in a world of another
+    package.
+    """
     cap = s["env.max_decisions"] if _schema("env", s) is not None else None
     return inf if s["episodes"] is None or cap is None else (s["episodes"] - 1 + s["rollout.num_envs"]) * cap
 
 
 def _decisions(s: Settings) -> Any:
-    """How many a run takes at most."""
+    """The number of decisions that a run takes at most."""
     return s["env_steps"] if (least := _of_episodes(s)) == inf else min(s["env_steps"], least)
 
 
@@ -255,7 +257,7 @@ UNREAD: tuple[Rule, ...] = (
     Rule(_keys("prior", "mix"), "prior={prior} is uniform anyway", lambda s: s["prior.source"] == "uniform"),
     Rule(_keys("prior", _KNOWN), "no use of the prior is left that knows it", lambda s: not find_informed_uses(s)),
     Rule(_keys("prior", "head"), "prior.labels=0 fits nothing", lambda s: s["prior.labels"] == 0),
-    Rule(_keys("prior.behaviour", "k redraw uniform"), "nobody acts while it learns from data", _learns_from_data),
+    Rule(_keys("prior.behaviour", "k redraw uniform"), "a run that learns from data does not act", _learns_from_data),
     Rule(_keys("prior.target", "k redraw uniform"), "learner={learner} has no targets in this run", _has_no_target),
     *(Rule(_keys(f"prior.{use}", "k redraw"), f"prior.{use}.uniform=true considers all actions", _knows_nothing(use))
       for use in USES),
@@ -275,7 +277,7 @@ UNREAD: tuple[Rule, ...] = (
     Rule(_keys("prompt", "end"), "prior.stop takes its place", _stops_elsewhere),
     Rule(_keys("prompt", "history_turns"), "no prompt of this run shows history", _shows_no_history),
     # the schedule
-    Rule(("env_steps", "episodes", *_keys("rollout", _ROLLOUT)), "nobody acts while it learns from data",
+    Rule(("env_steps", "episodes", *_keys("rollout", _ROLLOUT)), "a run that learns from data does not act",
          _learns_from_data),
     Rule(("episodes",), "each takes a decision or more, and env_steps ends the run before", _has_episodes_to_spare),
     Rule(("env_steps",), "the run's episodes take no more decisions", _has_decisions_to_spare),

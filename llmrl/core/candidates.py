@@ -1,4 +1,4 @@
-"""What a learner is given at a state: a support and its weights, whatever stands behind them."""
+"""The candidates of a state, as a learner is given them: a support and its weights, from any source."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Proposal:
-    """How a state's candidates come about, where each visit draws anew: what `Candidates` are drawn from."""
+    """The distribution that a state's `Candidates` are drawn from, where each visit draws anew."""
 
     weights: np.ndarray  # float64 [actions]; they sum to 1
     k: int | None  # candidates are k draws with replacement, weighted by their counts; None: all of positive weight

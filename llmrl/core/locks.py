@@ -19,7 +19,7 @@ from typing import IO, Any
 
 
 def held(file: IO[Any]) -> bool:
-    """Whether this open file is now ours, until it is closed; else another holder has it.
+    """Takes the lock of this open file until it is closed. Returns False where another holder has it.
 
     Raises OSError where the file system has no locks.
     """
@@ -37,7 +37,7 @@ def holding(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[
 
 
 def is_held(path: Path) -> bool:
-    """Whether some process, or this one, holds the file. Who asks keeps others from it for a moment."""
+    """Whether some process, or this one, holds the file. The check itself holds it for a moment."""
     try:
         with path.open("rb") as file:
             return not _flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

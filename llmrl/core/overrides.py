@@ -1,4 +1,4 @@
-"""What a person types, checked before Hydra sees it, and Hydra's complaints in words a person can act on."""
+"""Overrides of a person, checked before Hydra sees them, and Hydra's complaints in words a person can act on."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class ConfigFolders:
         self.models = self.groups.pop("models", {})  # what `llmrl models get` can get, by name
 
     def read(self, group: str, option: str, heirs: tuple[str, ...] = ()) -> Preset:
-        """What an option sets, with what it inherits from others of its group, as Hydra composes it.
+        """The settings of an option, with those inherited from others of its group, as Hydra composes them.
 
         `heirs` inherit from it. Raises ConfigError for an option that inherits from itself.
         """
@@ -158,13 +158,13 @@ def refuse_secrets(settings: Any, path: str = "") -> None:
 
 
 def as_text(override: str) -> str:
-    """What to type in a POSIX shell, so that the whole value of `key=value` is one text."""
+    """The words to type in a POSIX shell, so that the whole value of `key=value` is one text."""
     key, _, value = override.partition("=")
     return f"if it is one text, type {key}={_in_shell(value)}"
 
 
 def unknown_key(key: str, value: str | None, known: Iterable[str]) -> str:
-    """What to say about a setting that does not exist; `known` are dotted keys and groups."""
+    """The message about a setting that does not exist; `known` are dotted keys and groups."""
     known = list(known)
     section, _, last = key.rpartition(".")
     siblings = _inside(section, known)
@@ -182,7 +182,7 @@ def unknown_key(key: str, value: str | None, known: Iterable[str]) -> str:
 
 
 def one_of(key: str, found: object, choices: Iterable[str]) -> str:
-    """What to say about a value that is none of the choices."""
+    """The message about a value that is none of the choices."""
     choices = list(choices)
     near = nearest(str(found), choices)
     hint = f"did you mean {key}={near[0]}? " if near else ""
@@ -226,7 +226,7 @@ def _reason(error: BaseException, text: str) -> str:
 
 
 def _instead(text: str, parser: OverridesParser) -> str:
-    """How to write an override that does not parse: its value in quotes, unless it is the key that is wrong."""
+    """The words to type for an override that does not parse: its value in quotes, unless the key is wrong."""
     from hydra.errors import HydraException
 
     key, _, value = text.partition("=")
@@ -290,7 +290,7 @@ def _refuse_secret(text: str) -> None:
             raise ConfigError(_secret(f"{name if inner == key else inner} looks like a secret"))
     if names_variable_of_secret(key):
         _refuse_no_variable(name, value)
-    _refuse_value("what was typed" if found_in(key) else name, text)
+    _refuse_value("the text typed" if found_in(key) else name, text)
 
 
 def _refuse_value(where: str, text: str) -> None:

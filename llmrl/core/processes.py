@@ -11,7 +11,7 @@ PAUSED = 75  # exit code (EX_TEMPFAIL): what a run needs is out of reach for now
 
 
 def end_with_parent() -> None:
-    """To be called in a worker: it never outlives its parent, however that ends."""
+    """Makes a worker process end with its parent, however the parent ends. A worker calls it."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 

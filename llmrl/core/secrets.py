@@ -1,4 +1,4 @@
-"""What looks like a secret: it is named by an environment variable, and is in no config, message or log."""
+"""Secrets: an environment variable holds each, and no config, message or log does."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def names_variable_of_secret(key: str) -> bool:
 
 
 def found_in(text: str) -> str | None:
-    """What kind of secret a text holds, in words that do not show it; None where it seems to hold none."""
+    """The kind of secret that a text holds, in words that do not show it; None where it seems to hold none."""
     for kind, shape in _SHAPES.items():
         if re.search(shape, text):
             return kind
@@ -61,7 +61,7 @@ def found_in(text: str) -> str | None:
 
 
 def hide(name: str) -> None:
-    """From here on the value of the environment variable `name` is a secret, whatever its name says."""
+    """Makes the value of the environment variable `name` a secret from here on, also where its name does not say so."""
     _hidden.add(name)
 
 

@@ -1,4 +1,4 @@
-"""What the agent knows when it chooses: the one observation type that priors, encoders and learners see."""
+"""The state of an agent's choice: the one observation type that priors, encoders and learners see."""
 
 from __future__ import annotations
 

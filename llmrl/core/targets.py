@@ -24,7 +24,7 @@ def add_search_folder(config_dir: Path) -> None:
 
 
 def import_target(path: str) -> Any:
-    """What `_target_` names. Raises ValueError where it cannot be had, whatever its module raises."""
+    """The object that `_target_` names. Raises ValueError where it cannot be imported, whatever its module raises."""
     from hydra.utils import get_object
 
     logging.getLogger("hydra").addHandler(logging.NullHandler())  # it logs what it raises

@@ -1,4 +1,4 @@
-"""What a rollout hands to a learner."""
+"""Transitions, as a rollout hands them to a learner."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ class DataSet:
         return digest.hexdigest()
 
     def states(self, rows: np.ndarray, history_turns: int) -> tuple[list[TextState], list[TextState]]:
-        """What the agent knew at each row, and after it, with that many turns of its episode."""
+        """The agent's state before and after each row, with this many turns of its episode as history."""
         start_of = np.repeat(self.starts, np.diff(np.append(self.starts, len(self))))
         tasks, seen, after = (self[name].tolist() for name in ("task", "observation", "next_observation"))
         menus, later, taken = (self[name].tolist() for name in ("actions", "next_actions", "action"))
@@ -229,7 +229,7 @@ def check(data: DataSet, where: str) -> DataSet:
         ),
         (_find_misnumbered(episode), "episodes are not numbered 0, 1, 2, ... in order"),
         (last & ~ended, "its episode stops here without an end: neither terminated nor truncated"),
-        (ended & ~last, "its episode goes on after its end"),
+        (ended & ~last, "its episode continues after its end"),
         *(
             (follows & (data[name] != before(name)), f"{name} changes within an episode, which has only one")
             for name in OF_EPISODE
@@ -247,7 +247,7 @@ def check(data: DataSet, where: str) -> DataSet:
 
 
 def _find_misnumbered(episode: np.ndarray) -> np.ndarray:
-    """Where the number is neither that of the row before nor the one after it; the first one is 0."""
+    """The rows with a number that is neither that of the row before nor the next one. The first number is 0."""
     step = np.diff(episode.astype(np.int64), prepend=0)
     return (step < 0) | (step > 1) | (np.append(episode[0] != 0, np.zeros(len(episode) - 1, dtype=bool)))
 

@@ -109,7 +109,7 @@ def world_of(path: Path) -> dict[str, Any] | None:
 
 
 def rows_of(path: Path) -> int:
-    """How many rows a .parquet file has, as the file tells it. Raises DataError."""
+    """The number of rows of a .parquet file, from its header. Raises DataError."""
     _refuse_ending(path, (".parquet",))
     return read_rows(path)
 

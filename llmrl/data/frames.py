@@ -50,7 +50,7 @@ class FrameWriter:
             self._append(about)
 
     def _read(self, about: Mapping[str, Any]) -> int:
-        """What is there already. Returns where its last whole record ends."""
+        """Reads the records in the file. Returns where the last whole one ends."""
         end = 0
         for payload, after in _frames(self.path) if self.path.stat().st_size else ():
             end = after
@@ -100,7 +100,7 @@ class FrameWriter:
 
 
 def read_frames(path: Path) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
-    """How the set came about, and its rows. Raises DataError for a file that is damaged or was not finished."""
+    """The provenance of the set, and its rows. Raises DataError for a file that is damaged or was not finished."""
     size = path.stat().st_size
     frames = [payload for payload, end in _frames(path, whole=size)]
     if not frames:
@@ -141,7 +141,7 @@ def _frames(path: Path, whole: int | None = None) -> Iterator[tuple[dict[str, An
                 if whole is not None and at < whole:
                     raise DataError(
                         f"{path}, record {number}: it is torn or damaged, from byte {at:,} of {whole:,} on; the "
-                        "command that collected it goes on from the record before"
+                        "command that collected it resumes from the record before"
                     )
                 return
             at += _HEAD.size + length

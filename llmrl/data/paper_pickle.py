@@ -54,7 +54,7 @@ def _split(tuples: list[tuple[Any, ...]], cut: int | None) -> list[list[tuple[An
 
 
 def _rows(episodes: Iterable[tuple[list[tuple[Any, ...]], bool]]) -> Iterator[dict[str, Any]]:
-    """Of episodes, and whether each is known to be there to its end."""
+    """The rows of episodes. Each episode comes with whether its end is known."""
     for number, (episode, is_whole) in enumerate(episodes):
         won: bool | None = bool(episode[-1][5]) and sum(row[4] for row in episode) > SUCCEEDED
         if not episode[-1][5] and not is_whole:

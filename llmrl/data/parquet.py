@@ -56,12 +56,12 @@ def write_parquet(path: Path, data: DataSet) -> None:
 
 
 def read_about(path: Path) -> dict[str, Any]:
-    """How a data set came about, without a look at its rows. Raises DataError."""
+    """The provenance of a data set, without a look at its rows. Raises DataError."""
     return _read_head(path)[0]
 
 
 def read_rows(path: Path) -> int:
-    """How many rows a data set has, without a look at them. Raises DataError."""
+    """The number of rows of a data set, without a look at them. Raises DataError."""
     return _read_head(path)[1]
 
 
@@ -110,7 +110,7 @@ def read_parquet(path: Path) -> DataSet:
 
 
 def _encode(pa: Any, ids: np.ndarray, texts: pyarrow.Array) -> pyarrow.Array:
-    """Of the texts only those that appear, as they appear."""
+    """A dictionary column of the texts that appear, in order of appearance."""
     kept, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
     order = np.argsort(first)
     rank = np.empty(len(order), dtype=np.int32)
@@ -161,7 +161,7 @@ def _from_table(pa: Any, table: pyarrow.Table, about: dict[str, Any]) -> DataSet
 
 
 def _places(menu_N: np.ndarray, text_N: np.ndarray, menus: list[tuple[int, ...]]) -> np.ndarray:
-    """Where each text stands on its menu; UNKNOWN where it does not."""
+    """The place of each text on its menu; UNKNOWN where the menu lacks it."""
     place = {(m, text): i for m, menu in enumerate(menus) for i, text in reversed(list(enumerate(menu)))}
     pairs = zip(menu_N.tolist(), text_N.tolist(), strict=True)
     return np.array([place.get(pair, UNKNOWN) for pair in pairs], dtype=np.int32)

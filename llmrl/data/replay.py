@@ -53,7 +53,7 @@ class NStepWindow:
             window.popleft()
 
     def forget(self, envs: Collection[int]) -> None:
-        """What these environments were in the middle of is lost: their next transition begins another episode."""
+        """Drops the unfinished transitions of these environments. Their next transition begins another episode."""
         for env in envs:
             self._open.pop(env, None)
 
@@ -90,8 +90,8 @@ class Batch:
 class Replay:
     """A ring of `capacity` transitions; the support's width grows to the widest one seen.
 
-    `priority`: 0 draws uniformly. What is new has the largest priority there has been. `taken`: of so many decisions of
-    a return it is remembered which they were.
+    `priority`: 0 draws uniformly. A new transition has the largest priority so far. `taken`: the number of a return's
+    decisions whose feature rows are kept.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class Replay:
             self._largest = max(self._largest, float(chances.max()))
 
     def save(self) -> dict[str, Any]:
-        """Of the ring only what is filled."""
+        """Saves the filled part of the ring."""
         arrays = {name: getattr(self, f"_{name}")[: self.size] for name in _ARRAYS}
         return {
             **arrays,

@@ -1,4 +1,4 @@
-"""What an offline learner is given: drawn rows as integers and small arrays, and the candidates of their states.
+"""The training set of an offline learner: drawn rows as integers and small arrays, and the candidates of their states.
 
 Shapes: N rows, S distinct states, A actions of the widest menu, B a batch.
 """

@@ -1,4 +1,4 @@
-"""What Q sees of a state and an action: text to vector, each distinct text once."""
+"""Encoders: a state and an action as a vector for Q, each distinct text once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Encoder(Protocol):
 
 
 class RowStore(Protocol):
-    """Where rows that a model computed are kept, as bytes of little-endian float32."""
+    """A store of rows that a model computed, as bytes of little-endian float32."""
 
     def dim(self, encoder: Mapping[str, Any]) -> int | None:
         """The length of the rows of `encoder`, all that names it; None where none was kept yet."""

@@ -171,5 +171,5 @@ class BertEncoder(ModelEncoder):
 
 
 def pair_text(state: str, action: str) -> str:
-    """What the model reads of a state and an action."""
+    """The text of a state and an action, as the model reads it."""
     return f"{state}\nAction: {action}"

@@ -208,10 +208,10 @@ class MenuSpace(gymnasium.spaces.Text):
         return super().seed(seed)
 
     def sample(self, mask: Any = None, probability: Any = None) -> str:
-        """One of the menu, each as likely as another.
+        """Draws one action of the menu, each as likely as another.
 
-        The first sample after `seed` is one that the opening menu holds too, where there is such an action: who seeds
-        and samples before a reset, as gymnasium's checker does, can take it in the new episode.
+        The first sample after `seed` is also an action of the opening menu, where there is such an action. So a caller
+        that seeds and samples before a reset, as gymnasium's checker does, can take it in the new episode.
         """
         if mask is not None or probability is not None:
             raise ValueError("a menu takes no mask: choose among observation['actions'] instead")

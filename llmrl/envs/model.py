@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 
 class Shown(NamedTuple):
-    """What a state shows: a `Turn` without its consequences."""
+    """The visible part of a state: a `Turn` without its consequences."""
 
     observation: str
     actions: tuple[str, ...]
@@ -40,9 +40,9 @@ class WorldModel(Protocol):
         ...
 
     def show(self, state: Hashable) -> Shown:
-        """What the agent is shown in a state that has not terminated."""
+        """The texts shown in a state that has not terminated."""
         ...
 
     def outcomes(self, state: Hashable, action: int) -> list[Outcome]:
-        """What may come of the action at index `action` of what is shown; `state` has not terminated."""
+        """The possible outcomes of the action at index `action` of the menu; `state` has not terminated."""
         ...

@@ -157,7 +157,7 @@ class DQN:
         return [q_BC + more_BC for q_BC in values]
 
     def _temperature(self, greedy: bool) -> float:
-        """Of an evaluation."""
+        """The temperature of an evaluation."""
         if greedy and self.cfg.combine == "posterior":  # a product is greedy as it is, and still needs its alpha
             return 0.0
         return self.cfg.alpha if self.cfg.alpha_eval is None else self.cfg.alpha_eval
@@ -226,7 +226,7 @@ class DQN:
         return loss.item()
 
     def _bonuses(self, b: Batch) -> np.ndarray:
-        """What count bonuses add to the returns, by the visits up to now: float32 [B]."""
+        """The count bonuses that are added to the returns, by the visits up to now: float32 [B]."""
         n_BN = np.maximum(self.visits.of(b.taken_rows), 1)
         bonuses_B: np.ndarray = self.cfg.count_bonus * (b.taken_shares / np.sqrt(n_BN)).sum(-1)
         return bonuses_B.astype(np.float32)

@@ -284,7 +284,7 @@ class _Memory:
         self._next = (self._next + 1) % self.capacity
 
     def save(self) -> dict[str, Any]:
-        """What follows a transition is of different sizes: all of it lies end to end; no action where nothing does."""
+        """Saves the next states, of different sizes, end to end; a terminal one has no action."""
         after = [k.after or _Read((0,) * len(k.parts), np.zeros(0, dtype=np.int64)) for k in self.kept]
         return {
             "parts": np.array([k.parts for k in self.kept], dtype=np.int64),

@@ -16,7 +16,7 @@ LARGEST = 1e30  # Q divided by the smallest alpha is still a float32
 
 
 class Diverged(RuntimeError):
-    """What is learned is no number any more. The message says which setting to lower."""
+    """A learned value is no finite number any more. The message says which setting to lower."""
 
 
 @runtime_checkable
@@ -26,7 +26,8 @@ class HasPolicy(Protocol):
     def policy(
         self, states: Sequence[TextState], proposals: Sequence[Proposal], greedy: bool
     ) -> list[np.ndarray] | None:
-        """How likely `evaluate` takes each action: float64 [actions] per state, its draws of candidates included.
+        """The probability that `evaluate` takes each action: float64 [actions] per state, its draws of candidates
+        included.
 
         None where there is no formula; success is then sampled.
         """
@@ -43,7 +44,7 @@ class Learner(HasPolicy, Protocol):
     def evaluate(
         self, states: Sequence[TextState], candidates: Sequence[Candidates], rng: np.random.Generator, greedy: bool
     ) -> np.ndarray:
-        """As `act`, from the stream given and without exploration; `greedy` takes the mode."""
+        """Acts as `act` does, from the stream given and without exploration; `greedy` takes the mode."""
         ...
 
     def observe(self, transitions: Sequence[Transition]) -> None:
@@ -81,6 +82,6 @@ def refuse_divergence(what: str, values: torch.Tensor, lr: float) -> None:
     """Raises Diverged where one of the values is NaN or beyond LARGEST, before anything acts on it."""
     if not (values.abs() <= LARGEST).all():  # no comparison holds of a NaN
         raise Diverged(
-            f"learning diverged: {what} is no number, or an absurd one, and nothing was done with it; lower "
+            f"learning diverged: {what} is not a finite number, or far out of range, and was not used; lower "
             f"learner.lr (now {lr:g}) or learner.grad_clip, or look for very large rewards in the world"
         )

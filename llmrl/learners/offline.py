@@ -28,7 +28,7 @@ class OfflineLearner(Protocol):
     """Besides what a `Learner` has."""
 
     def study(self, data: OfflineData) -> None:
-        """What it is to learn from; once, before the first step, and again when a run goes on."""
+        """Takes the data to learn from: once before the first step, and again when a run resumes."""
         ...
 
     def step(self) -> dict[str, float]:
@@ -96,7 +96,7 @@ class FromData:
         return [v_A.numpy() for v_A in v.split(sizes)]
 
     def observe(self, transitions: Sequence[Transition]) -> None:
-        """What it is told by acting, it does not learn from."""
+        """Ignores transitions: it does not learn by acting."""
 
     def update(self) -> dict[str, float]:
         return {}
@@ -110,7 +110,7 @@ class FromData:
         self._asked, self._number = np.zeros(self.table.size, dtype=bool), np.zeros(self.table.size, dtype=np.int64)
 
     def loss(self, rows: np.ndarray) -> tuple[Tensor, dict[str, Tensor]]:
-        """Of a batch of the data's rows; and what is to be told of it."""
+        """The loss of a batch of the data's rows, and the metrics of it."""
         raise NotImplementedError
 
     def step(self) -> dict[str, float]:
@@ -154,7 +154,7 @@ class FromData:
     # ---- what is kept ------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Of the net it acts by, under the names of a network alone."""
+        """The state of the network that it acts by, under the names of a network alone."""
         return self.nets[self.acting].state_dict()
 
     def load_state_dict(self, tensors: dict[str, Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""How often each action was taken in each state, as far as texts tell states apart: by feature row."""
+"""Counts of each action in each state. The feature row of the pair's text tells states apart."""
 
 from __future__ import annotations
 

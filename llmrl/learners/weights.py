@@ -30,7 +30,7 @@ def read_weights(path: str | Path, what: What, encoder: Encoder, hidden: Sequenc
     """
     about = read_about(path)
     if about.get("what") not in get_args(What):
-        raise ValueError(f"{path} does not say what it holds; it is no {what} of llmrl's")
+        raise ValueError(f"{path} does not name its contents; it is no {what} of llmrl's")
     if about["what"] != what:
         raise ValueError(f"{path} holds a cloned {about['what']} and a {what} is needed: give one of a {what}")
     here = encoder_settings(encoder)
@@ -82,7 +82,7 @@ def network(dim: int, hidden: Sequence[int]) -> nn.Sequential:
 
 
 def encoder_settings(encoder: Encoder) -> dict[str, Any]:
-    """What makes an encoder's features what they are: its class, and its settings that can change a result."""
+    """The settings that determine an encoder's features: its class, and its settings that can change a result."""
     settings: dict[str, Any] = {"class": type(encoder).__name__, "dim": encoder.dim}
     cfg = getattr(encoder, "cfg", None)
     if cfg is not None and is_dataclass(cfg):

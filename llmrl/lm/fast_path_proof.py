@@ -42,7 +42,7 @@ _Asked = tuple[State, list[list[float]]]  # and the log-probabilities that the e
 
 @dataclass(frozen=True)
 class Proof:
-    """What was found about one architecture.
+    """The findings about one architecture.
 
     tree, blocks, cache: "beyond", "within" or "no". alone: whether only one state may be computed at a time.
     attention: the implementation that these hold for, "sdpa" or "eager". limit: of the real model, in tokens.
@@ -123,7 +123,7 @@ def prove_copy(copy: PreTrainedModel, device: str, attention: str, reads_on: boo
     if truth["within"] is None:
         raise LanguageModelError(f"{type(copy).__name__} failed on a short text")
     causal = looks_back_only(exact, states["within"][0].prompt)
-    best = Proof(causal=causal, reason="no other way gives what its exact way does")
+    best = Proof(causal=causal, reason="no other way gives the numbers of its exact way")
     if not causal:
         return best
     for implementation in dict.fromkeys((attention, "eager")):

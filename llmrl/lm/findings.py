@@ -1,4 +1,4 @@
-"""What is found out once and kept in the user's cache folder. It only saves time: a torn or lost file is made anew."""
+"""Findings kept in the user's cache folder. They only save time: a torn or lost file is made anew."""
 
 from __future__ import annotations
 

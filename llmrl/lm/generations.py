@@ -54,8 +54,8 @@ class Generations:
     async def _generate(self, server: Server, prompt: str, seed: int, n: int, sampling: Sampling) -> list[Said]:
         """The prompt goes as text: the server makes of it the same tokens that scoring starts from.
 
-        A conversation goes as its tokens; where the server does not say what they are, to its chat API. What a server
-        refuses is left out from then on, if the answers do not depend on it.
+        A conversation goes as its tokens. Where the server does not say which they are, it goes to the chat API. A
+        parameter that the server refuses is left out from then on, if the answers do not depend on it.
         """
         is_chat = False
         try:
@@ -88,7 +88,10 @@ class Generations:
         return found
 
     async def _stop(self, server: Server, sampling: Sampling) -> dict[str, Any]:
-        """Where an answer stops. vLLM leaves special tokens out before it looks for a stop text, which may be one."""
+        """The texts that stop an answer.
+
+        vLLM removes special tokens before it looks for them, and one may be such a text.
+        """
         if not (texts := stops(sampling.stop)):
             return {}
         tokens = [await self._api.ids(server, text) for text in texts] if server.tokenizes else []

@@ -1,4 +1,4 @@
-"""From a GGUF file, as llama.cpp reads it, to a plain folder that `transformers` reads without further packages."""
+"""Converts a GGUF file, as llama.cpp reads it, to a plain folder that `transformers` reads without further packages."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def convert(file: Path, folder: Path, bos: bool | None = None) -> None:
 
 
 def _asks_for_bos(file: Path) -> bool | None:
-    """What the file says of the beginning-of-text token; None where it says nothing."""
+    """The file's setting of the beginning-of-text token; None where it has none."""
     from gguf import GGUFReader
 
     found = GGUFReader(file).get_field("tokenizer.ggml.add_bos_token")

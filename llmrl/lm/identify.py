@@ -73,14 +73,14 @@ def identify_served(
         if dtype not in DTYPES:
             raise
         raise ValueError(
-            f"{error}. If only the server has it, declare who it is: lm.revision=COMMIT and lm.tokenizer=NAME"
+            f"{error}. If only the server has it, declare its identity: lm.revision=COMMIT and lm.tokenizer=NAME"
         ) from error
 
 
 def chat_template(model: str, revision: str | None = None, tokenizer: str | None = None) -> str:
-    """What names the template that conversations with `model` are put into: its SHA-256.
+    """The name of the chat template of `model`: its SHA-256.
 
-    tokenizer: the name declared for that of a model which cannot be looked at from here; it names the template, too.
+    tokenizer: the name declared for the tokenizer of a model that is not on this machine; it names the template too.
     Raises ValueError where the model has none.
     """
     if tokenizer is not None:
@@ -101,7 +101,7 @@ def chat_template(model: str, revision: str | None = None, tokenizer: str | None
 
 
 def local_folder(model: str, part: str = "lm") -> Path | None:
-    """Where `model` lies on this machine, or None for a hub id. A GGUF file is converted the first time.
+    """The folder of `model` on this machine, or None for a hub id. A GGUF file is converted the first time.
 
     Raises ValueError for a path that is no folder, and a GGUF file that cannot be converted.
     """
@@ -124,7 +124,7 @@ def local_folder(model: str, part: str = "lm") -> Path | None:
 
 
 def unavailable(model: str, revision: str | None, cause: Exception, part: str = "lm") -> ValueError:
-    """What to tell a person whose hub model cannot be had."""
+    """The message about a hub model that cannot be downloaded."""
     at = f" at revision {revision!r}" if revision else ""
     reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
     return ValueError(

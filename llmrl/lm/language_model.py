@@ -36,7 +36,7 @@ class Score(NamedTuple):
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """What makes two models the same model: answers of one stand for answers of the other. Known without a server."""
+    """The identity of a model, known without a server. Models with equal identities share their answers."""
 
     model: str  # "tiny-1", "Qwen/Qwen2.5-7B", a folder's name
     revision: str  # a hub commit, or a hash of all that an answer of a local folder depends on
@@ -76,7 +76,7 @@ def stops(stop: str | tuple[str, ...]) -> tuple[str, ...]:
 
 
 def stopping(texts: Sequence[str]) -> str | tuple[str, ...]:
-    """What `Sampling.stop` is for these texts: of one it is the text, of none it is ""."""
+    """The value of `Sampling.stop` for these texts: one text is itself, and none is ""."""
     return tuple(texts) if len(texts) > 1 else "".join(texts)
 
 
@@ -127,7 +127,7 @@ class Conversation(str):
         return self
 
     def and_then(self, answer: str, reply: str) -> Conversation:
-        """With what the model said, and what is said to it next."""
+        """The conversation with the model's answer and the next message added."""
         more = [{"role": "assistant", "content": answer}, {"role": "user", "content": reply}]
         return Conversation([*self.messages, *more], self.template)
 
@@ -135,8 +135,8 @@ class Conversation(str):
 def last_line(prompt: str) -> str:
     """The end of a prompt, with the line break before it: its last line that is not blank.
 
-    Of a line of more than LINE characters it is the last words. Tokens of a continuation depend on no more of the
-    prompt. Nothing of a conversation, whose text a template writes.
+    A line of more than LINE characters is cut to its last words. Tokens of a continuation depend on no more of the
+    prompt. A conversation has none, since a template writes its text.
     """
     if isinstance(prompt, Conversation):
         return ""
@@ -208,7 +208,7 @@ class Served(Speaking, Counting, Closing, Protocol):
         ...
 
     def at_once(self) -> tuple[int, int]:
-        """How many requests were under way at most, and how many would be sent now."""
+        """The largest number of requests under way so far, and the number that would be sent now."""
         ...
 
 
@@ -221,7 +221,7 @@ def distance(a: Sequence[Sequence[Score]], b: Sequence[Sequence[Score]]) -> floa
 
 
 def another_model(model: str, where: str, apart: float, tolerance: float) -> str:
-    """What to say about a server that answers the probes otherwise."""
+    """The message about a server that answers the probes otherwise."""
     return (
         f"{where} answers as another model than {model} did before: a probe is {apart:.3g} nats apart, and "
         f"{tolerance:g} are allowed. Nothing it said was kept: start the server with the model and the dtype that the "

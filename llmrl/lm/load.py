@@ -74,7 +74,7 @@ def choose_device(wanted: str, part: str = "lm") -> str:
 
 
 def describe_device(device: str) -> str:
-    """What sums are rounded by: the GPU's name, or the CPU's instruction set."""
+    """The device that determines how sums are rounded: the GPU's name, or the CPU's instruction set."""
     return torch.cuda.get_device_name() if device == "cuda" else torch.backends.cpu.get_cpu_capability()
 
 

@@ -95,7 +95,7 @@ class OpenAILM:
 
     @property
     def provenance(self) -> Mapping[str, str]:
-        """What answers, and how it is asked."""
+        """The server that answers, and how it is asked."""
         server = self._server
         if server is None:
             return {"httpx2": httpx2.__version__}
@@ -129,7 +129,7 @@ class OpenAILM:
         return self._start(work())
 
     def score_reference(self, prompts: Sequence[str], continuations: Sequence[Sequence[str]]) -> list[list[Score]]:
-        """What `score` returns, by `prompt_logprobs`: for tests and benchmarks."""
+        """The result of `score`, by `prompt_logprobs`: for tests and benchmarks."""
 
         async def work() -> list[list[Score]]:
             server = await self._connect()
@@ -239,7 +239,7 @@ class OpenAILM:
         return await self._api.scores(server, prompts, continuations, way, patient)
 
     async def _discover(self) -> Server:
-        """What is served, and what it can do."""
+        """Finds out which model is served, and which requests the server can answer."""
         name = await self._served_name()
         version = await self._optional("/version", None, lambda raw: str(raw["version"]))
         room = await self._optional("/tokenize", {"model": name, "prompt": "a"}, lambda raw: int(raw["max_model_len"]))
@@ -292,7 +292,7 @@ class OpenAILM:
         )
 
     async def _optional(self, path: str, body: Any, read: Callable[[Any], T]) -> T | None:
-        """What not every server has."""
+        """Asks a question that not every server can answer; None where it cannot."""
 
         def lenient(raw: Any) -> T | None:
             try:
@@ -341,11 +341,13 @@ def _kind(server: Server) -> str:
 
 
 def _props(raw: Any) -> tuple[str, int, int]:
-    """Of llama.cpp: its build, the tokens that one answer has room for, and how many answers are computed at once."""
+    """llama.cpp's properties: its build, the tokens that one answer has room for, and how many answers are computed at
+    once.
+    """
     room, slots = int(raw["default_generation_settings"]["n_ctx"]), int(raw["total_slots"])
     return str(raw["build_info"]), room, max(1, slots)
 
 
 def _names(raw: Any) -> list[str]:
-    """Of the models in a server's list, which some give bare, and some as null where there are none."""
+    """The names of the models in a server's list. Some servers give them bare, and some null where there are none."""
     return [str(model["id"]) for model in (raw if isinstance(raw, list) else raw["data"] or [])]

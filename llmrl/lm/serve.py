@@ -1,7 +1,6 @@
 """`lm.serve=MODEL`: vLLM runs for as long as the run, or the several runs, that ask it.
 
-Whatever asks a model does so within `serve_for_block`. Several runs, in this process or others, share a server in
-`served_for`.
+A run asks its model within `serve_for_block`. Several runs, in this process or others, share a server in `served_for`.
 """
 
 from __future__ import annotations

@@ -14,10 +14,10 @@ from llmrl.lm.language_model import Conversation, before_stop, last_line, stops
 
 
 class Texts:
-    """What a tokenizer makes of prompts and answers.
+    """The tokens of prompts and answers.
 
     bos: whether a text begins with the beginning-of-text token; None: as the tokenizer has it.
-    notes: what a person should be told, each once.
+    notes: messages for a person, each once.
 
     Raises ValueError where bos=True and there is no such token.
     """
@@ -55,10 +55,11 @@ class Texts:
         return tokens
 
     def continuations(self, prompt: str, tokens: list[int], texts: Sequence[str]) -> list[list[int]]:
-        """What prompt and continuation, tokenised as one text, have after the prompt's own `tokens`.
+        """The tokens of each continuation: those of prompt and continuation as one text, after the prompt's own
+        `tokens`.
 
-        So a continuation has the tokens that the model was taught, also where a tokenizer puts a space before whatever
-        it is given. Where the two texts share a token, the continuation is tokenised apart, and `notes` says so.
+        So a continuation has the tokens that the model was taught, also where a tokenizer puts a space before any text.
+        Where the two texts share a token, the continuation is tokenised apart, and `notes` says so.
 
         Raises ValueError for a continuation without tokens.
         """

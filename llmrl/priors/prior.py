@@ -121,10 +121,10 @@ class Prior:
         count: bool = False,
         visits: bool = False,
     ) -> list[Proposal] | None:
-        """What a use's candidates are drawn from, wherever that is the same at every visit; else None.
+        """The distributions that a use's candidates are drawn from, where they are the same at every visit; else None.
 
-        None: a support that grows (union), and free answers, of which each visit reads others; but with `visits` these
-        states are visits, each with answers of its own. Nothing else is drawn, though a model may be asked; with
+        None: a support that grows (union), and free answers, of which each visit reads others. With `visits` these
+        states are visits, each with answers of its own. Nothing else is drawn, though a model may be asked. With
         `count`, the states are counted as those it was asked about. Raises ValueError as `candidates`.
         """
         if self._uses[use].uniform or self._is_distrusted(use):
@@ -145,23 +145,26 @@ class Prior:
         self._draws.restart("evaluation", *name)
 
     def explain(self, state: TextState, use: Use, expert: frozenset[str] | None = None) -> Explanation:
-        """Of the candidates that were last given for this state and use; draws nothing, and asks for nothing new."""
+        """The origin of the candidates last given for this state and use. It draws nothing, and asks nothing new."""
         if self._knows_nothing(use) or self._is_distrusted(use):
             return Explanation(np.full(len(state.actions), 1 / len(state.actions)), [], None)
         (key,) = self._keys([state], [expert])
         return self._supports.explain(key, use)
 
     def informs(self, use: Use) -> bool:
-        """Whether this use is told what the prior says."""
+        """Whether this use has the prior's weights."""
         return not self._knows_nothing(use)
 
     def says(self, state: TextState) -> dict[str, float] | None:
-        """How likely each action is by what was heard of this state so far; None where nothing was. Asks nothing."""
+        """The probability of each action by the answers so far for this state; None where there are none.
+
+        Asks nothing.
+        """
         p = self._supports.says(self._key(state))
         return None if p is None else dict(zip(state.actions, p.tolist(), strict=True))
 
     def count_named(self) -> tuple[int, int] | None:
-        """Of the free answers read so far, how many named an action, and how many there are; None: it reads none."""
+        """The number of free answers read so far that named an action, and the number read; None: it reads none."""
         return self._supports.count_named()
 
     def lm_metrics(self) -> dict[str, float | None]:
@@ -174,21 +177,24 @@ class Prior:
         }
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """What was learned: from the run's episodes, and from labels."""
+        """The learned state: from the run's episodes, and from labels."""
         learned = {}
         if self.head is not None:
             learned["theta"] = np.zeros(0) if self.head.theta is None else self.head.theta  # empty: not fitted yet
         return learned | ({} if self.trust is None else self.trust.state_dict())
 
     def load_state_dict(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """What a prior with other settings learned is left; KeyError where something is missing."""
+        """Loads a learned state.
+
+        It ignores that of a prior with other settings. Raises KeyError where a part is missing.
+        """
         if self.head is not None:
             self.head.theta = np.array(arrays["theta"]) if arrays["theta"].size else None
         if self.trust is not None:
             self.trust.load_state_dict(arrays)
 
     def save(self) -> dict[str, Any]:
-        """What a run needs to go on as if it had not stopped; answers and distributions are kept elsewhere."""
+        """The state that an exact resume needs; answers and distributions are kept elsewhere."""
         return {
             "prompts": np.frombuffer(b"".join(sorted(self._prompts)), dtype=np.uint8).reshape(-1, 32).copy(),
             "decisions": self._decisions,

@@ -38,7 +38,7 @@ Experts = Sequence[frozenset[str] | None]
 
 
 class Key(NamedTuple):
-    """What a state's weights and its frozen draws depend on."""
+    """The values that a state's weights and its frozen draws depend on."""
 
     text: str  # the rendered prompt; the observation where nothing is rendered
     actions: tuple[str, ...]
@@ -53,7 +53,7 @@ class Key(NamedTuple):
 
     @property
     def digest(self) -> str:
-        """What stands for the key where it is remembered for the length of a run, and in its checkpoints."""
+        """A hash that stands for the key during a run, and in its checkpoints."""
         parts = [self.text, self.actions, self.asked, sorted(self.experts)]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
@@ -86,7 +86,7 @@ class Keys:
 
 
 class Source(Protocol):
-    """Where weights come from. A subclass has its `weights`, and overrides what it needs of the rest."""
+    """A source of weights. A subclass has its `weights`, and overrides other methods where it needs to."""
 
     asks: bool = False  # whether a language model is asked
     is_informed: bool = True  # False: it knows no better than the uniform distribution
@@ -104,11 +104,11 @@ class Source(Protocol):
         return
 
     def thoughts(self, key: Key) -> tuple[str, ...]:
-        """What the model thought before it was asked."""
+        """The model's thoughts before it was asked."""
         return ()
 
     def save(self) -> dict[str, Any]:
-        """What a run needs to go on as if it had not stopped."""
+        """The state that an exact resume needs."""
         return {}
 
     def restore(self, saved: Mapping[str, Any]) -> None:
@@ -197,7 +197,7 @@ class Scored(Source):
         return thoughts_before(self._ask, key.asked, 1)
 
     def _questions(self, keys: Sequence[Key]) -> tuple[list[str], list[list[str]]]:
-        """What the model is to score: each state's menu, and then, where that is taken off, each without the state."""
+        """The questions for the model: each state's menu, and then, for pmi, each menu without the state."""
         menus = [self._prompt.continuations(key.actions) for key in keys]
         blank = [key.blank for key in keys if key.blank is not None]
         return [*(key.asked for key in keys), *blank], menus * 2 if blank else menus
@@ -299,7 +299,7 @@ def make_source(
     examples: Examples | None,
     key: Callable[[TextState], Key],
 ) -> Source:
-    """Of a config. Without a model to ask it is uniform: no use is told what it says."""
+    """The source that a config names. Without a model to ask it is uniform: then no use is informed."""
     source: Source = Uniform()
     if own is not None:
         source = Own(own)

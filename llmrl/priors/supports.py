@@ -27,7 +27,7 @@ class PriorCounts:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What stands behind a state's candidates, for a person to look at."""
+    """The origin of a state's candidates, for a person to look at."""
 
     weights: np.ndarray | None  # float64 [actions]: the distribution that is drawn from, mixed; None where answers are
     answers: list[tuple[str, Projection]]  # the free answers that were used, and what each names
@@ -58,7 +58,7 @@ class Draws:
         return self._union[at]
 
     def so_far(self, use: Use, key: Key) -> int | None:
-        """How many draws add up to the state's support; None where none do."""
+        """The number of draws that add up to the state's support; None where none do."""
         union = self._union.get((use, key.digest))
         return None if union is None else int(union.sum())
 
@@ -99,7 +99,7 @@ class Drawn:
         return support.k is None or support.redraw == "never"
 
     def has_formula(self, use: Use, visits: bool) -> bool:
-        """Whether `proposals` can say what candidates are drawn from."""
+        """Whether `proposals` has the distributions that candidates are drawn from."""
         support = self._draws.supports[use]
         return support.redraw != "union" or not support.k
 
@@ -206,5 +206,5 @@ def on_all(c: Candidates, size: int) -> np.ndarray:
 
 
 def as_proposals(given: Sequence[Candidates], keys: Sequence[Key]) -> list[Proposal]:
-    """Of candidates that are the same at every visit."""
+    """Candidates that are the same at every visit, as proposals."""
     return [Proposal(on_all(c, len(key.actions)), None) for c, key in zip(given, keys, strict=True)]

@@ -46,14 +46,14 @@ class Trust:
         self._targets = stream(seed, "trust", "target")
 
     def draw(self, *episode: str | int) -> bool:
-        """Whether an episode uses the prior, by its name and what was heard so far: drawn again, it is the same."""
+        """Whether an episode uses the prior. It depends on the episode's name and on the outcomes so far alone."""
         return self._draw(stream(self.seed, "trust", *episode), 1)[0]
 
     def draw_for_targets(self, n: int) -> list[bool]:
         return self._draw(self._targets, n)
 
     def hear(self, used: bool, outcome: float) -> None:
-        """What came of an episode that used the prior, or did not."""
+        """Takes the outcome of an episode, with or without the prior."""
         arm = np.array([not used, used])
         self._n = GAMMA * self._n + arm
         self._x = GAMMA * self._x + arm * outcome
@@ -61,7 +61,7 @@ class Trust:
 
     @property
     def best(self) -> bool:
-        """Of equals the prior."""
+        """The better arm; of equal ones the prior."""
         without, using = self._posterior()[0]
         return bool(using >= without)
 

@@ -1,9 +1,10 @@
-"""Examples for a prompt: what an expert does in other games of the same world, those that are for training.
+"""Examples for a prompt: an expert's decisions in other games of the same world, from the split for training.
 
 An example is a stretch of consecutive decisions of one game, played along a shortest way to success. `fixed` takes the
-first games, and from one example to the next later decisions, so that the examples together show a game from its
-beginning to its end; all states share them. `similar` takes the stretches whose last state is most like the state that
-is asked about, of each game one at most, the most similar last. Nothing is random, and nothing depends on the run.
+first games, and from one example to the next later decisions. So the examples together show a game from its beginning
+to its end; all states share them. `similar` takes the stretches whose last state is most like the state that is asked
+about. It takes one of each game at most, and puts the most similar last. Nothing is random, and nothing depends on the
+run.
 """
 
 from __future__ import annotations
@@ -79,9 +80,7 @@ def _steps(world: TextEnv) -> Iterator[Step]:
         experts = info.get("expert_actions") or frozenset()
         action = next((action for action in state.actions if action in experts), None)
         if action is None:
-            raise NoExamples(
-                f"{type(world).__name__} does not say what an expert would do (expert_actions in its info)"
-            )
+            raise NoExamples(f"{type(world).__name__} does not give an expert's actions (expert_actions in its info)")
         yield Step(state, action)
         seen, _, terminated, truncated, info = world.step(action)
         state = state.after(action, seen)

@@ -1,4 +1,4 @@
-"""project: from a free answer to an admissible action, or to none. Never a guess.
+"""Projects a free answer to an admissible action, or to none. It never guesses.
 
 The rule, in this order:
 

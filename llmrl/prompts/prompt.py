@@ -24,10 +24,10 @@ KNOWN = ("task", "observation", "actions", "history")  # what a template may use
 
 
 class Prompt:
-    """Renders states for a language model, and its actions as continuations of what was rendered.
+    """Renders states for a language model, and its actions as continuations of the rendered text.
 
-    chat_template: what names the model's, where the prompt is a conversation. examples: what is shown before the
-    question, each decision as the question itself would be, with the expert's action behind it; in a conversation, each
+    chat_template: the name of the model's template, where the prompt is a conversation. examples: decisions shown
+    before the question. Each is rendered like the question, with the expert's action behind it. In a conversation, each
     is a question and its answer.
 
     Raises ValueError for a template that does not parse or names something unknown.
@@ -94,7 +94,7 @@ class Prompt:
 
 @lru_cache
 def names_in(template: str) -> frozenset[str]:
-    """What a template uses. Raises jinja2.TemplateSyntaxError."""
+    """The names that a template uses. Raises jinja2.TemplateSyntaxError."""
     return frozenset(meta.find_undeclared_variables(jinja2.Environment().parse(template)))
 
 

@@ -1,7 +1,7 @@
-"""Think first: the model writes a thought, and is then asked with what it thought before its eyes.
+"""Think first: the model writes a thought, and is then asked again with its thought in the prompt.
 
-A thought is a generation like another, kept under the same rules; what follows it is asked as a prompt of its own, that
-ends with the thought and the prompt's `then`. Actions are projected from what follows alone.
+A thought is a generation like another, kept under the same rules. The prompt after it ends with the thought and the
+prompt's `then`. Actions are projected from the answer to that prompt alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from llmrl.schema.priors import PriorConfig
 
 
 def asked_first(prompt: Prompt, cfg: PriorConfig, seed: int, answers: Answers) -> Asked:
-    """What a prior of these settings asks: with a thought first, where the prompt wants one."""
+    """The object that a prior with these settings asks: with a thought first, where the prompt wants one."""
     if prompt.think is None:
         return answers
     temperature = cfg.temperature if cfg.source == "generated" else 1.0
@@ -54,7 +54,7 @@ class Thinking:
         return self._answers.generations(prompts, n if self._each else 1, self._sampling)
 
     def generations(self, prompts: Sequence[str], n: int, sampling: Sampling) -> list[list[str]]:
-        """As `Answers.generations`, thought first.
+        """Asks for generations as `Answers.generations`, each after a thought.
 
         Answers that follow equal thoughts are different generations of one prompt, in the order of their thoughts.
         """
@@ -76,7 +76,7 @@ class Thinking:
         return texts
 
     def scores(self, prompts: Sequence[str], continuations: Sequence[Sequence[str]]) -> list[list[Score]]:
-        """As `Answers.scores`, after the thought that all continuations share."""
+        """Asks for scores as `Answers.scores`, after the thought that all continuations share."""
         thoughts = self.thoughts(prompts, 1)
         return self._answers.scores(
             [self._after(p, t) for p, (t,) in zip(prompts, thoughts, strict=True)], continuations

@@ -1,4 +1,4 @@
-"""What `llmrl cache` prints, for a terminal of 80 columns."""
+"""The texts of `llmrl cache`, for a terminal of 80 columns."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def verify_lines(found: Verified) -> Iterator[str]:
     if not found.problems:
         yield "all is as it should be"
     else:
-        yield "`llmrl cache prune --damaged` removes records that do not hold"
-        yield "where the file itself is damaged: move it away, then `llmrl cache import` it for what can be read"
+        yield "`llmrl cache prune --damaged` removes the wrong records"
+        yield "if the file itself is damaged: move it away, then `llmrl cache import` takes over its readable entries"
 
 
 def prune_line(found: Pruned, done: bool) -> str:
@@ -59,7 +59,7 @@ def prune_line(found: Pruned, done: bool) -> str:
 def export_lines(out: Path, found: Merged) -> Iterator[str]:
     yield f"{out}: {found.prompts:,} prompts, {found.answers:,} answers, {found.rows:,} feature rows"
     yield from _problems(found.problems, "left out")
-    yield f"whoever has it: llmrl cache import {out.name}, then the run's command with --cached-only"
+    yield f"to use it: llmrl cache import {out.name}, then the run's command with --cached-only"
 
 
 def import_lines(source: Path, into: object, found: Merged) -> Iterator[str]:

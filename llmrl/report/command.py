@@ -69,7 +69,7 @@ def shell_word(word: str) -> str:
 
 
 def override(key: str, value: Any) -> str:
-    """What Hydra reads as this setting."""
+    """The setting as an override that Hydra reads."""
     return f"{key}={_type_value(value)}"
 
 
@@ -105,15 +105,17 @@ def _likely(group: str, wanted: Any, folders: ConfigFolders) -> list[list[str]]:
 
 
 def _made_of(group: str, part: Mapping[str, Any]) -> Any:
-    """What decides which settings a part has."""
+    """The choices that determine which settings a part has."""
     return (Settings.of({group: part}).kind(group) if group in PARTS else None) or part.get("_target_")
 
 
 def _differing(
     wanted: Mapping[str, Any], typed: Sequence[str], folders: ConfigFolders
 ) -> tuple[list[str], dict[str, Any]]:
-    """The settings that are other than after typing this, and those there are then; none of them, and more than all
-    that differ, where it cannot be typed."""
+    """The keys of the settings that are other than wanted after typing these words, and all settings then.
+
+    Where the words cannot be typed, the list is longer than any real difference, and there are no settings.
+    """
     try:
         found = flatten(_plain(compose(typed, folders.extra)))
     except ConfigError:

@@ -44,7 +44,7 @@ def prepare(
     allow_dirty: bool = False,
     allow_different: bool = False,
 ) -> Sides:
-    """What `compare` compares, before anything is computed. Raises Refused and MixedCells, as `compare` says."""
+    """The comparison that `compare` makes, before anything is computed. Raises Refused and MixedCells."""
     notes: list[str] = []
     reasons: list[str] = []
     runs, against = _complete(runs, against, notes)
@@ -108,7 +108,7 @@ def _code(runs: Sequence[RunInfo], allow_dirty: bool, notes: list[str], reasons:
         )
     if outside:
         reasons.append("made outside a git checkout")
-        notes.append(f"MADE OUTSIDE A GIT CHECKOUT, by code nobody can look up: {outside} of {len(runs)} runs")
+        notes.append(f"MADE OUTSIDE A GIT CHECKOUT, by code of an unknown commit: {outside} of {len(runs)} runs")
     commits = sorted({str(state.get("commit", "unknown"))[:10] for state in states})
     notes.append(f"made by commit{'s' if len(commits) > 1 else ''} {', '.join(commits)}")
 
@@ -187,10 +187,10 @@ def _no_evidence(flat: Mapping[str, Any]) -> str | None:
     if kind in ("overcooked_tomato", "frozen_lake"):
         return f"{kind} is a test of correctness"
     if flat.get("env.split") == "dev":
-        return "split dev is what was tuned on"
+        return "split dev was used for tuning"
     read = {"overcooked_random": "train", "household": "corpus"}.get(str(kind))
     if read is not None and flat.get("env.split") == read:
-        return f"split {read} is what the embedded model read"
+        return f"split {read} is the embedded model's training data"
     return None
 
 
@@ -207,7 +207,7 @@ def _axis(named: Named, x: str) -> None:
 
 
 def _knowledge(named: Named, counted: str | None, notes: list[str]) -> None:
-    """What the groups knew beforehand, which is a cost of their results too; `counted` on this axis."""
+    """The groups' knowledge before the run, which is a cost of their results too; `counted` on this axis."""
     for label, group in named:
         config = group[0].config
         suffix = f" (counted in {TITLES.get(counted, counted)})" if counted else ""
@@ -224,7 +224,7 @@ def seed_of(run: RunInfo) -> int:
 
 
 def cell_of(run: RunInfo) -> tuple[int, float]:
-    """What tells the runs of a group apart."""
+    """The settings that tell the runs of a group apart."""
     size = (run.config.get("data") or {}).get("size")
     return seed_of(run), float("inf") if size is None else float(size)
 

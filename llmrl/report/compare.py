@@ -1,4 +1,4 @@
-"""How groups of runs compare with one group: the figures of `llmrl compare`, and what may be claimed from them."""
+"""Comparison of groups of runs with one group: the figures of `llmrl compare`, and the claims they allow."""
 
 from __future__ import annotations
 
@@ -126,12 +126,12 @@ def percentages(text: str) -> tuple[float, ...]:
 
 
 def _sampling(labels: Sequence[str], curves: Sequence[Sequence[SeedCurve]]) -> str:
-    """How success was measured; by group where that differs."""
+    """The way in which success was measured; by group where that differs."""
     episodes = [sorted({int(n) for curve in group for n in curve.episodes_T}) for group in curves]
     told = [" and ".join(f"sampled, {n} episodes a point" if n else "exact" for n in found) for found in episodes]
     by_group = [f"{how} ({label})" for label, how in zip(labels, told, strict=True)]
     few = any(0 < n < FEW_EPISODES for found in episodes for n in found)
-    advice = f": what is published takes {FEW_EPISODES}, or evaluation.exact_up_to" if few else ""
+    advice = f": published results take {FEW_EPISODES}, or evaluation.exact_up_to" if few else ""
     return f"success is {told[0] if len(set(told)) == 1 else '; '.join(by_group)}{advice}"
 
 
@@ -227,10 +227,10 @@ def _pair(
 def claim(
     a: Group, b: Group, level: float, ratio: Estimate, needed: Estimate, x: str, reasons: Sequence[str] = ()
 ) -> str:
-    """What may be said about reaching `level`: the end of the interval, never the estimate.
+    """The claim about reaching `level`, from the end of the interval and never from the estimate.
 
-    `needed` is what `b` needs, and `reasons` say why nothing may be claimed at all. "Ten times fewer" is for worlds
-    that are hard without help: where `b` needs HARD decisions or more.
+    `needed` is the cost of `b`, and `reasons` say why nothing may be claimed at all. "Ten times fewer" is for worlds
+    that are hard without help: those where `b` needs HARD decisions or more.
     """
     reasons = [*reasons, *(f"{g.label} has {len(g.seeds)} of {FEW} seeds" for g in (a, b) if len(g.seeds) < FEW)]
     to = f"to {level * 100:g} %"

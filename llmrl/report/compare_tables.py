@@ -205,7 +205,7 @@ def _lists(c: Comparison) -> Iterator[tuple[str, list[str]]]:
 
 
 def _chances(c: Comparison) -> str:
-    """How many claims the comparison looks for, and how many of them chance alone would make."""
+    """The number of claims that the comparison looks for, and the number that chance alone would make."""
     looked = len(c.pairs) * len(c.levels)
     told = "1 claim is" if looked == 1 else f"{looked} claims are"
     return f"{told} looked for, each at 95 %: were there no difference, up to {looked * 0.05:.2g} would be expected"
@@ -253,7 +253,7 @@ def _interval(e: Estimate, told: Callable[[float], str]) -> str:
 
 
 def between(low: float, high: float) -> str:
-    """What is known of a figure: where bounds are printed, a lower one is rounded down and an upper one up.
+    """The interval of a figure. Where bounds are printed, a lower one is rounded down and an upper one up.
 
     NaN: no interval was given.
     """

@@ -1,4 +1,4 @@
-"""What `llmrl data` and `llmrl collect` print about data sets."""
+"""The texts of `llmrl data` and `llmrl collect` about data sets."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Success over seeds and games, with intervals over both.
 
 Seeds trained alike are one sample, games another, and all seeds play the same games: the two are crossed. So an
-interval holds what other seeds, and what other games, might have shown. What is compared is compared pair by pair: the
-same seed in the same game on both sides.
+interval covers the results of other seeds and of other games. Comparisons are made pair by pair: the same seed in the
+same game on both sides.
 
 Shapes: S seeds, G games.
 """
@@ -23,9 +23,9 @@ from llmrl.run.evaluations import Judged
 
 
 def shares(judged: Sequence[Judged]) -> tuple[list[str], np.ndarray]:
-    """Games by name, and [S, G]: of each seed's episodes in each game, the share that succeeded.
+    """The names of the games, and [S, G]: the share of each seed's episodes in each game that succeeded.
 
-    Of a single game that was played, its episodes take the place of games. Raises ValueError where the runs did not all
+    Where a single game was played, its episodes take the place of games. Raises ValueError where the runs did not all
     play the same games.
     """
     found = [each.success() for each in judged]
@@ -49,12 +49,13 @@ def difference(a_SG: np.ndarray, b_SG: np.ndarray) -> Estimate:
 
 
 def _mean(value_SG: np.ndarray, least: float, weight: float) -> Estimate:
-    """Of values from `least` to 1.
+    """The mean of values from `least` to 1, with its interval.
 
-    Student's t, with the squared errors of both samples summed, which is rather more than that of crossed ones (the
-    noise of single episodes is in both), and Satterthwaite's degrees of freedom. Each sample has pseudo-observations at
-    both ends, as `statistics.mean` has. A sample of fewer than MIN_SEEDS is not generalised from: a single run's
-    interval is over games, given this agent, and that over three games is over seeds, given these games.
+    The interval is Student's t. The squared errors of both samples are summed, which is rather more than that of
+    crossed ones (the noise of single episodes is in both). The degrees of freedom are Satterthwaite's. Each sample has
+    pseudo-observations at both ends, as `statistics.mean` has. A sample of fewer than MIN_SEEDS is not generalised
+    from: a single run's interval is over games, given this agent, and that over three games is over seeds, given these
+    games.
     """
     point = float(value_SG.mean())
     seeds, games = value_SG.shape

@@ -60,7 +60,7 @@ def settings(run: RunInfo) -> dict[str, Any]:
     accepted tells what it has. Raises ConfigError where none was written, ValueError where it cannot be read.
     """
     if not run.config:
-        raise ConfigError(f"{run.path} has no config.yaml, so nobody can tell what was run: leave it out")
+        raise ConfigError(f"{run.path} has no config.yaml, so its settings are unknown: leave it out")
     own = ("seed", "paths", "progress")  # in which runs of one group may differ; without them they share the work
     return dict(_settings(json.dumps({key: value for key, value in run.config.items() if key not in own})))
 

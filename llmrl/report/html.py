@@ -76,7 +76,7 @@ def write_report(report: Report, file: Path) -> Path:
 
 
 def _costs(runs: Mapping[str, Sequence[RunInfo]]) -> list[tuple[str, int, list[str]]]:
-    """Of each arm: its name, its seeds, and the mean of each cost over them."""
+    """The costs of each arm: its name, its seeds, and the mean of each cost over them."""
     rows = []
     for arm, group in runs.items():
         found = [{**run.cost, **(run.metrics[-1] if run.metrics else {})} for run in group]
@@ -89,7 +89,7 @@ def _costs(runs: Mapping[str, Sequence[RunInfo]]) -> list[tuple[str, int, list[s
 
 
 def _commands(runs: Mapping[str, Sequence[RunInfo]]) -> list[tuple[str, str]]:
-    """Of each arm, the command that makes its first run."""
+    """The command that makes the first run of each arm."""
     commands = []
     for arm, group in runs.items():
         with suppress(ValueError):  # a part of it is in a folder that is not there any more
@@ -105,7 +105,7 @@ def _differing(runs: Mapping[str, Sequence[RunInfo]]) -> tuple[list[str], list[t
 
 
 def _provenance(runs: Mapping[str, Sequence[RunInfo]]) -> list[tuple[str, str]]:
-    """What the runs were made of; a fact in which they differ has all its values."""
+    """The provenance of the runs; a fact in which they differ has all its values."""
     found: dict[str, dict[str, None]] = {}
     for run in (run for group in runs.values() for run in group):
         origin = run.provenance

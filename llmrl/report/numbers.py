@@ -16,7 +16,7 @@ def evaluation_line(row: dict[str, Any]) -> str:
 
 
 def end_table(summary: dict[str, Any], cost: dict[str, Any]) -> Table:
-    """What a run came to, in a few rows: its last evaluation, what was asked, what it took."""
+    """The end of a run in a few rows: its last evaluation, its questions to the model, its time."""
     from rich.table import Table
 
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))

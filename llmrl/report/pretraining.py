@@ -1,4 +1,4 @@
-"""What a run knew before its first decision: the training of its model and of the weights it starts from."""
+"""The knowledge of a run before its first decision: the training of its model and of the weights it starts from."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COUNTED = {"seconds": "seconds", "training_seconds": "seconds", "lm/tokens": "to
 
 @dataclass(frozen=True)
 class Pretraining:
-    """What something was trained on, and how long; None: it does not say."""
+    """The texts and the time of a training; None where its source does not say."""
 
     what: str
     tokens: float | None  # that a loss was taken on where it says so, else of its corpus
@@ -36,11 +36,11 @@ class Pretraining:
             )
             if value is not None
         ]  # fmt: skip
-        return f"{self.what}: {', '.join(parts)}" if parts else f"{self.what}: what it was trained on is not known"
+        return f"{self.what}: {', '.join(parts)}" if parts else f"{self.what}: its training is not known"
 
 
 def pretrainings(config: Mapping[str, Any]) -> list[Pretraining]:
-    """Of a run's resolved config: its language model, the model its encoder reads with, and the weights it starts from.
+    """The trainings behind a run's resolved config: its language model, its encoder's model, and its weights.
 
     Models tell it in the `card.json` of their folder, weights in the metadata of their file.
     """
@@ -51,7 +51,7 @@ def pretrainings(config: Mapping[str, Any]) -> list[Pretraining]:
 
 
 def cost(found: list[Pretraining], x: str) -> float:
-    """What the trainings cost on the axis `x`. Raises ValueError where it cannot be counted there or is not known."""
+    """The cost of the trainings on the axis `x`. Raises ValueError where it cannot be counted there or is not known."""
     if x not in COUNTED:
         raise ValueError(f"--with-training: no training is counted in {x}; choose --x {', '.join(COUNTED)}")
     total = 0.0

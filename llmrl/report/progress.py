@@ -1,4 +1,4 @@
-"""What a person sees while a run trains, and when it ends."""
+"""The output of a run for a person, while it trains and when it ends."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LOOK = 0.25  # seconds between two looks at what takes long
 
 @dataclass
 class Progress:
-    """Where a run stands."""
+    """The position of a run."""
 
     env_steps: int  # decisions so far; gradient steps of a run that learns from data
     episodes: int
@@ -47,7 +47,7 @@ class Reporter(Protocol):
         ...
 
     def doing(self, what: str, done: int, total: int) -> None:
-        """How far something is that may take long, such as "prompts asked"; it is over with `done` = `total`."""
+        """The position of slow work, such as "prompts asked"; the work is over with `done` = `total`."""
         ...
 
     def show_evaluation(self, row: dict[str, Any]) -> None:
@@ -82,7 +82,7 @@ class Silent:
 
 
 class UnderWay:
-    """What takes its time just now: of each thing, how far it is and since when."""
+    """The slow work under way: the position of each, and its start."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -98,7 +98,7 @@ class UnderWay:
                 self._things[what] = (done, total, first, began)
 
     def each(self, least: float) -> dict[str, str]:
-        """What is to be said of each that began at least so many seconds ago."""
+        """A line on each work that began at least this many seconds ago."""
         with self._lock:
             now, things = self._clock(), dict(self._things)
         said = {}
@@ -114,13 +114,13 @@ class UnderWay:
 
 
 class Pace:
-    """When something that takes long is told of."""
+    """The times at which slow work is told of."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock, self._said_at = clock, clock()
 
     def due(self, new: bool) -> bool:
-        """Whether it was silent long enough; `new`: what is to be told was not told of before."""
+        """Whether the run was silent long enough; `new`: the line to print is about other work than the last."""
         return self._clock() - self._said_at >= (FIRST if new else AGAIN)
 
     def restart(self) -> None:
@@ -213,7 +213,7 @@ class Plain(Speaker):
         self.note(f"{'':>17}  {text}")
 
     def _print(self, text: str) -> None:
-        """As it is, on one line: a path that is broken or coloured cannot be copied."""
+        """Prints a line as it is: a path that is broken or coloured cannot be copied."""
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -25,7 +25,7 @@ TRIMMED = 0.25  # of all runs, at either end
 
 
 def interquartile_mean(score_SK: np.ndarray) -> Estimate:
-    """Of all runs together; S K / 4 of them, rounded down, are left out at either end."""
+    """The mean of all runs without the lowest and the highest S K / 4 of them, rounded down."""
     return _bootstrap(_trimmed_mean, score_SK)
 
 

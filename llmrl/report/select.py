@@ -22,7 +22,7 @@ _PART = re.compile(r"""(?:"(?:[^"\\]|\\.)*"|\[[^\]]*\]|\{[^}]*\}|[^,])+""")  # o
 
 
 def sides(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """What was typed before `--against`, and after it. Raises ConfigError where one of them is missing."""
+    """The words before `--against`, and those after it. Raises ConfigError where one side is missing."""
     for word in words:
         if word.startswith("--") and word != "--against":
             raise ConfigError(f"no such option: {word}; `llmrl compare --help` lists them")
@@ -166,7 +166,7 @@ def _value(text: str) -> Any:
 
 
 def _type_value(value: Any) -> str:
-    """As `_value` reads it back."""
+    """A value as text that `_value` reads back."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     plain = isinstance(value, str) and _value(value) == value and _PART.fullmatch(value)
     return value if plain else text

@@ -39,7 +39,7 @@ class SeedCurve:
 
 @dataclass(frozen=True)
 class Times:
-    """What each seed spent until it reached something, as far as its evaluations tell."""
+    """The cost of each seed until it reached a level, as far as its evaluations tell."""
 
     after_S: np.ndarray  # the evaluation before: it spent more than this
     low_S: np.ndarray  # the evaluation at which it was there
@@ -81,12 +81,13 @@ def area(curves: Sequence[SeedCurve], grid: np.ndarray, log: bool) -> np.ndarray
 
 
 def find_times(curves: Sequence[SeedCurve], level: float) -> Times:
-    """What was spent until success was at or above `level`, and stayed there on average until the last evaluation.
+    """The cost until success was at or above `level`, and stayed there on average until the last evaluation.
 
-    That is where the isotonic regression of the curve, of equal weights, crosses the level: the evaluation from which
-    on the sum of (success - level) is greatest. It favours neither steep nor flat curves, nor many evaluations. The
-    seed counts as being there if at least two evaluations are left, and if the sum is positive by KEPT standard errors
-    of episodes sampled at that level; exact evaluations have none. Else it is censored there.
+    That is where the isotonic regression of the curve, of equal weights, crosses the level. From that evaluation on,
+    the sum of (success - level) is greatest. It favours neither steep nor flat curves, nor many evaluations. The seed
+    has reached the level if at least two evaluations are left, and if the sum is large enough. It must be positive by
+    KEPT standard errors of episodes sampled at that level; exact evaluations have none. Else the seed is censored
+    there.
     """
     after, low, high = [], [], []
     for curve in curves:
@@ -113,10 +114,10 @@ def after_start(times: Times, curves: Sequence[SeedCurve]) -> Times:
 
 
 def mean(share_S: np.ndarray) -> Estimate:
-    """Of shares, from 0 to 1: Student's t, with one more seed, half of it at 0 and half at 1.
+    """The mean of shares, from 0 to 1: Student's t, with one more seed, half of it at 0 and half at 1.
 
-    So an interval has a width where all seeds are alike, as when all won, and allows for a kind of seed that has not
-    occurred: one in ten that fails, say. How often intervals hold is simulated by scripts/bench/statistics.py.
+    So an interval has a width where all seeds are alike, as when all won. It allows for a kind of seed that has not
+    occurred, such as one in ten that fails. scripts/bench/statistics.py simulates how often intervals hold.
     """
     point = float(share_S.mean())
     return around(point, moments(share_S, 0.0, 1.0, PSEUDO), 0.0) if share_S.size >= MIN_SEEDS else _alone(point)
@@ -132,9 +133,10 @@ def difference(a_S: np.ndarray, b_S: np.ndarray, paired: bool) -> Estimate:
 
 
 def median(times: Times) -> Estimate:
-    """Of an even number of seeds: the mean of the two in the middle, unknown above if one of them is censored.
+    """The median over seeds. Of an even number it is the mean of the two in the middle.
 
-    The interval is that of resamples of seeds, from the evaluations before to those after.
+    It is unknown above if one of those two is censored. The interval is that of resamples of seeds, from the
+    evaluations before to those after.
     """
     (index_RS,) = _resample(times)
     low, high = (float(np.median(bound)) for bound in (times.low_S, times.high_S))
@@ -217,7 +219,7 @@ Moments = tuple[float, float, float]  # the middle of a mean, its standard error
 
 
 def moments(value_S: np.ndarray, least: float, greatest: float, weight: float) -> Moments:
-    """Of seeds, and of `weight` pseudo-observations at either end."""
+    """The mean and variance of seeds, with `weight` pseudo-observations at either end."""
     total = value_S.size + 2 * weight
     middle = (value_S.sum() + weight * (least + greatest)) / total
     squares = ((value_S - middle) ** 2).sum() + weight * ((least - middle) ** 2 + (greatest - middle) ** 2)

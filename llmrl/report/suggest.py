@@ -66,14 +66,14 @@ def _accepts(a: Sequence[RunInfo], b: Sequence[RunInfo], asked: Mapping[str, Any
 
 
 def _one_each(group: Sequence[RunInfo]) -> list[RunInfo]:
-    """Of several runs of a seed, the one that was written last."""
+    """One run of each seed: the one that was written last."""
     return list({cell_of(run): run for run in sorted(group, key=lambda run: -run.age)}.values())
 
 
 def _words(
     words: Sequence[str], named: tuple[Sequence[RunInfo], Sequence[RunInfo]], part: Part, root: Path
 ) -> list[str]:
-    """What to type for this part: what was typed, and KEY=VALUE; where none tells them apart, their folders."""
+    """The words to type for this part: those typed, and KEY=VALUE; where none tells the runs apart, their folders."""
     flats = {run: settings(run) | {"seed": cell_of(run)[0]} for side in named for run in side}
     keys = list(dict.fromkeys(key for run in (*part[0], *part[1]) for key in flats[run]))
     keys.sort(key=lambda key: FIRST.index(key) if key in FIRST else len(FIRST))

@@ -1,4 +1,4 @@
-"""What a person sees of a sweep: its cells while they run, and at the end a table over seeds, which is kept."""
+"""The output of a sweep for a person: its cells while they run, and at the end a table over seeds, which is kept."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ class _Cell:
 
 @dataclass
 class Screen:
-    """A context manager. On a terminal a table that moves, else a line for each thing that happens.
+    """A context manager. On a terminal it shows a table that moves, else a line for each event.
 
-    Of a cell of which nothing was said for long, there is a line on how far it is.
+    A cell that was silent for long gets a line on its position.
     """
 
     names: Sequence[str]  # of the cells
@@ -89,7 +89,7 @@ class Screen:
             self.say(f"{self._number(i)} {self.names[i]}")
 
     def hear(self, i: int, event: Mapping[str, Any]) -> None:
-        """What the reporter of cell `i` said (`llmrl.report.progress.Events`)."""
+        """Takes an event of cell `i`'s reporter (`llmrl.report.progress.Events`)."""
         cell = self._cells[i]
         for name in ("at", "total", "rate", "success", "doing"):
             if event.get(name) is not None:
@@ -113,7 +113,7 @@ class Screen:
             self.say(f"{self._number(i)} {self.names[i]}: {state}" + (f"\n{errors}" if errors else ""))
 
     def table(self) -> RenderableType:
-        """As many cells as the terminal is high, those under way first; below them what takes long in some."""
+        """As many cells as the terminal is high, those under way first; below them the slow work of some."""
         count = {state: sum(cell.state == state for cell in self._cells) for state in ("done", "running", "waiting")}
         head = Text(f"{len(self._cells)} runs: " + ", ".join(f"{n} {state}" for state, n in count.items()))
         table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
@@ -152,7 +152,7 @@ class Arm:
 
 
 def arms(runs: Sequence[RunInfo]) -> list[Arm]:
-    """Of the runs that are complete and were evaluated. Raises MixedCells."""
+    """The arms of the runs that are complete and were evaluated. Raises MixedCells."""
     complete = sorted((run for run in runs if run.status == "complete" and run.metrics), key=lambda run: run.name)
     check_played(map(Played.of, complete), same_games=False)
     found = []

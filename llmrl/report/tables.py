@@ -110,7 +110,7 @@ def far_titles(found: Sequence[Mapping[str, int]]) -> dict[str, str]:
 
 
 def _data_file(run: RunInfo) -> str | None:
-    """What it learns from, where it learns from data alone and its config can be read."""
+    """The file that the run learns from, where it learns from data alone and its config can be read."""
     try:
         return (run.config.get("data") or {}).get("file")
     except ValueError:

@@ -78,7 +78,7 @@ def find_crossing(sizes: np.ndarray, fit_RN: np.ndarray, level: float) -> Bounds
 
 
 def bound_crossing(sizes: np.ndarray, fit_RN: np.ndarray, level: float) -> Bounds:
-    """What is known of N* for each row: the largest size that is too small, or 0, and the next, or infinity."""
+    """The bounds of N* for each row: the largest size that is too small, or 0, and the next, or infinity."""
     above = fit_RN >= level - _SAME
     first = np.where(above.any(1), above.argmax(1), sizes.size)
     return np.append(0.0, sizes)[first], np.append(sizes, np.inf)[first]
@@ -106,13 +106,13 @@ def ratio(a: Arm, b: Arm, level: float) -> Estimate:
 
 
 def claim(a: Arm, b: Arm, found: Estimate, to: Needed, against: Needed) -> str:
-    """What may be said, from the end of the interval and never from the estimate. `to` is of `a`, `against` of `b`."""
+    """The claim, from the end of the interval and never from the estimate. `to` is of `a`, `against` of `b`."""
     level = f"to {100 * to.level:g} %"
     for arm, own in ((a, to), (b, against)):
         if own.alone:
             return f"{level}: no claim (the prior of {arm.label} alone is there without data)"
         if own.alone is None:
-            return f"{level}: no claim (what the prior of {arm.label} reaches without data was not measured)"
+            return f"{level}: no claim (the success of {arm.label}'s prior without data was not measured)"
     if len(a.seeds) < FEW:
         return f"{level}: no claim ({len(a.seeds)} of {FEW} seeds)"
     if found.interval_low > TEN:

@@ -55,7 +55,7 @@ class Exact:
         return sum(len(table.text_of) for table in self._tables)
 
     def texts(self) -> Iterator[TextState]:
-        """What the agent may be shown, everywhere."""
+        """All texts that the agent may be shown, in every state."""
         for table in self._tables:
             yield from table.texts
 
@@ -102,14 +102,14 @@ class Exact:
         return found
 
     def _follow_once(self, task: int, pi_TA: np.ndarray) -> tuple[float, float, float]:
-        """Where behaviour is greedy already, both evaluations are of the same policy."""
+        """Follows one policy where behaviour is greedy already, since both evaluations are then of it."""
         before = self._followed.get(task)
         if before is None or not np.array_equal(before[0], pi_TA):
             before = self._followed[task] = pi_TA, _follow(self._tables[task], pi_TA)
         return before[1]
 
     def ceiling(self, prior: Prior) -> float | None:
-        """The success of who knows the world and plays the best of the candidates it is given at each visit.
+        """The success of an expert that plays the best of the candidates it is given at each visit.
 
         Between 0 and 1, the mean over tasks; None where the prior has no formula. A limit on primitive steps is left
         out, so that where one binds this is an upper bound.

@@ -1,9 +1,8 @@
-"""Labelled states: what an expert would do in `train` games, for a prior that is fitted to few of them.
+"""Labelled states: an expert's actions in `train` games, for a prior that is fitted to few of them.
 
-Games of the split `train` of the run's kind of world are walked through by an agent who takes an expert's action as
-often as any other, and a share of the states on its way is labelled. No game of another split is looked at, and none
-that a prompt may show as an example. The labels are a function of the seed and the world; the first n of more are those
-of n.
+An agent walks through games of the split `train` of the run's kind of world. It takes an expert's action as often as
+any other, and a share of the states on its way is labelled. No game of another split is looked at, and none that a
+prompt may show as an example. The labels are a function of the seed and the world; the first n of more are those of n.
 """
 
 from __future__ import annotations

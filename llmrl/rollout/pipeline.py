@@ -16,7 +16,7 @@ from llmrl.rollout.rollout import Chooser, Rollout, Tick, _Taken
 
 
 class Pipeline(Rollout):
-    """As a Rollout, of which each tick is the turn of one half of the environments."""
+    """A Rollout in which each tick is the turn of one half of the environments."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -61,7 +61,7 @@ class Pipeline(Rollout):
         return {"environments": super().save(), "turn": self._turn, "waiting": waiting}
 
     def restore(self, saved: Any) -> list[int]:
-        """As `Rollout.restore`; what waits of an episode that is lost, is lost too."""
+        """Restores as `Rollout.restore`. Waiting transitions of a lost episode are lost too."""
         self._turn = saved["turn"]
         self._waiting = [
             [

@@ -117,7 +117,7 @@ class Rollout:
         return tick
 
     def rest(self) -> list[Transition]:
-        """What was done and has not been handed over: nothing, where each tick hands over all that it did."""
+        """The transitions not handed over yet: none, where each tick hands over all of its own."""
         return []
 
     def _act(self, choose: Chooser, envs: Sequence[int]) -> tuple[Tick, list[_Taken]]:
@@ -151,7 +151,7 @@ class Rollout:
         return tick, taken
 
     def _learned_from(self, taken: Sequence[_Taken]) -> list[Transition]:
-        """With the target's candidates at the states that were come to."""
+        """The transitions, with the target's candidates at their next states."""
         alive = [t for t in taken if not t.transition.terminated]
         states, experts = [t.transition.next_state for t in alive], [t.expert for t in alive]
         target = iter(self.prior.candidates(states, "target", experts) if alive else [])

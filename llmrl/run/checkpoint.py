@@ -47,12 +47,12 @@ def write_checkpoint(path: Path, weights: Mapping[str, Tensor], state: Any, abou
 
 
 def read_about(path: Path) -> dict[str, Any]:
-    """As `read_manifest`, without a look at the files."""
+    """The `about` of a checkpoint, as `read_manifest` gives it, without a look at the files."""
     return _manifest(path)
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """What was `about` the checkpoint, and its `files`. Raises TornCheckpoint unless all is as it was written."""
+    """The checkpoint's `about`, and its `files`. Raises TornCheckpoint unless every file is as it was written."""
     manifest = _manifest(path)
     for name in manifest["files"]:
         _read_verified(path, manifest, name)
@@ -96,7 +96,7 @@ def _read_verified(path: Path, manifest: Mapping[str, Any], name: str) -> bytes:
     except OSError as error:
         raise TornCheckpoint(f"{path}: its {name} cannot be read ({error.strerror})") from None
     if hashlib.sha256(data).hexdigest() != manifest["files"][name]["sha256"]:
-        raise TornCheckpoint(f"{path}: its {name} is not what was written")
+        raise TornCheckpoint(f"{path}: its {name} differs from the file written")
     return data
 
 
@@ -113,7 +113,7 @@ def _split(value: Any, arrays: dict[str, Tensor]) -> Any:
         return {f"__{kind}__": name}
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
-            raise ValueError(f"only texts can name what a checkpoint holds, not {list(value)[:3]}")
+            raise ValueError(f"only texts can name the parts of a checkpoint, not {list(value)[:3]}")
         return {key: _split(value[key], arrays) for key in sorted(value)}  # equal states are equal bytes
     if isinstance(value, list | tuple):
         return [_split(inner, arrays) for inner in value]

@@ -50,7 +50,7 @@ class CannotResume(NotBegun):
 
 
 class Paused(RuntimeError):
-    """What the run needs is out of reach for now. It has not failed, and goes on by the same command."""
+    """A part that the run needs is out of reach for now. The run has not failed; the same command resumes it."""
 
     exit_code = PAUSED
 
@@ -76,7 +76,7 @@ class _Log:
         self.sha256.update(data)
 
     def position(self) -> dict[str, Any]:
-        """Where it is now, and on the disk."""
+        """The log's position, after all of it is on the disk."""
         os.fsync(self.file.fileno())
         return {"bytes": self.length, "sha256": self.sha256.hexdigest()}
 
@@ -122,7 +122,7 @@ class RunFolder:
                 return cls(path, run_id, True, None, None)
             try:
                 if fresh and was_there:
-                    folder.note = f"what was there is kept aside as {folder._move_aside()}"
+                    folder.note = f"the old folder is set aside as {folder._move_aside()}"
                 _clean(path)
                 if not folder.summary:  # whose folder this is; what is resumed, is touched by `start_at`
                     folder.write_summary({"status": "running"})
@@ -198,7 +198,8 @@ class RunFolder:
     def start_at(self, step: int | None, positions: Mapping[str, Mapping[str, Any]]) -> None:
         """Opens the logs, each cut back to its position, as the manifest of checkpoint `step` has them.
 
-        What comes after it goes: checkpoints that were passed over, and lines that will be written again. None: all.
+        Later checkpoints that were passed over are removed, and so are later lines, which will be written again. None:
+        all.
         """
         from llmrl.run.checkpoint import checkpoint_steps
 
@@ -316,7 +317,7 @@ def is_complete(path: Path) -> bool:
 
 
 def own_folder(root: Path, name: str, run_id: str) -> Path:
-    """Where the run is, or would be."""
+    """The folder of the run, whether it exists or not."""
     stem = name.removesuffix(run_id[:8])
     for digits in range(8, len(run_id) + 1, 4):
         path = root / f"{stem}{run_id[:digits]}"
@@ -337,7 +338,7 @@ def _sha256_of(path: Path, length: int) -> Any:
 
 
 def _clean(path: Path) -> None:
-    """What a kill left of files that were being published."""
+    """Removes the temporary files of a process that was killed."""
     for folder in (path, path / "checkpoints"):
         for left in [*folder.glob(".*.tmp"), *folder.glob(".*.old")]:
             if left.is_dir():
@@ -348,7 +349,7 @@ def _clean(path: Path) -> None:
 
 @contextmanager
 def _explain_errors(path: Path) -> Iterator[None]:
-    """What the disk says, in words a person can act on."""
+    """Errors of the disk, in words a person can act on."""
     try:
         yield
     except OSError as error:
@@ -360,7 +361,7 @@ def _explain_errors(path: Path) -> Iterator[None]:
             advice = "check the disk"
         raise RunFolderError(
             f"{path} cannot be written ({error.strerror}): {advice}, then type the same command again; "
-            "it goes on from its last checkpoint"
+            "it resumes from its last checkpoint"
         ) from error
 
 

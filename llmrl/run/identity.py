@@ -38,11 +38,11 @@ class RunIdentity:
 
     @property
     def name(self) -> str:
-        """Of the run's folder. A folder shows more digits where two ids begin alike (`RunIdentity.folder`)."""
+        """The name of the run's folder. A folder shows more digits where two ids begin alike (`RunIdentity.folder`)."""
         return f"{self.stem}-{self.id[:8]}"
 
     def folder(self, runs: Path) -> Path:
-        """Where the run is in `runs`, or would be."""
+        """The folder of the run in `runs`, whether it exists or not."""
         return own_folder(runs, self.name, self.id)
 
 
@@ -119,7 +119,7 @@ def _refuse_missing_model(cfg: DictConfig, part: str) -> None:
 
 
 def chat_template_of(cfg: DictConfig) -> str | None:
-    """What names the chat template of the run's model; None where nothing is said to it. Raises ConfigError."""
+    """The name of the chat template of the run's model; None for a prompt that is no chat. Raises ConfigError."""
     if cfg.prompt is None or cfg.prompt.kind != "chat":
         return None
     if not has_schema("lm", cfg.lm, ModelConfig):
@@ -199,7 +199,7 @@ def data_contents(file: str) -> str:
 
 
 def data_rows(file: str) -> int:
-    """How many transitions a data set has."""
+    """The number of transitions of a data set."""
     from llmrl.data.files import DataError, rows_of
 
     try:

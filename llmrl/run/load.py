@@ -120,7 +120,7 @@ def find_run(text: str, root: Path) -> RunInfo:
 
 def _unreadable(file: Path, reason: str) -> str:
     return (
-        f"{file} cannot be read ({reason}), so nobody can tell what was run: put it back, or move the folder away; the "
+        f"{file} cannot be read ({reason}), so its settings are unknown: put it back, or move the folder away; the "
         "command of an unfinished run writes it anew"
     )
 

@@ -1,4 +1,4 @@
-"""Where a run comes from: code, packages, model, machine. None of it enters the run id; a resumed run is held to it."""
+"""Provenance of a run: code, packages, model, machine. None of it enters the run id; a resumed run must match it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def provenance(cfg: DictConfig, identity: RunIdentity, world: Mapping[str, Any] 
 
 
 def machine(origin: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a run's provenance, what its bytes depend on besides its settings; a resumed run is held to it."""
+    """The parts of the provenance that a run's bytes depend on besides its settings; a resumed run must match them."""
     packages = {name: origin["packages"].get(name) for name in COMPUTING}
     world = {
         key: value for key, value in origin["world"].items() if key not in _SAID_LATER or value != _SAID_LATER[key]

@@ -1,4 +1,4 @@
-"""Where an unfinished run goes on: at its newest whole checkpoint, if this very run made it, on such a machine."""
+"""The start of an unfinished run: its newest whole checkpoint, if this run made it, on such a machine."""
 
 from __future__ import annotations
 
@@ -66,13 +66,13 @@ def _drift(
     if set(settings) - set(drift):
         raise CannotResume(
             f"{path} was made with other settings ({_format_differences(settings)}): it does not belong to this run; "
-            "move it away, or start anew with --fresh (what there is, is kept aside)"
+            "move it away, or start anew with --fresh (the old folder is set aside)"
         )
     if drift and not allowed:
         raise CannotResume(
             f"{path} was made under other conditions ({_format_differences(drift)}), so that going on would not give "
             "the same numbers: do it where it was begun, go on here with --allow-drift (which marks the run), or start "
-            "anew with --fresh (what there is, is kept aside)"
+            "anew with --fresh (the old folder is set aside)"
         )
     return drift
 

@@ -13,11 +13,11 @@ class EncoderConfig(Schema):
     """Hashed word n-grams, randomly projected."""
 
     kind: str = "???"
-    name: str = setting("???", free=True)  # what a person calls it
-    dim: int = setting(256, low=1)  # of a text's vector
+    name: str = setting("???", free=True)  # the option's name
+    dim: int = setting(256, low=1)  # size of a text's vector
     ngrams: int = setting(3, low=1)  # words of an n-gram, at most
-    history_turns: int = setting(0, low=0)  # how many of the last observations and actions are shown
-    seed: int = setting(0, low=0)  # of the random projection: the same for every run that is to be compared
+    history_turns: int = setting(0, low=0)  # number of the last observations and actions shown
+    seed: int = setting(0, low=0)  # seed of the random projection: equal in all runs of a comparison
 
 
 @dataclass
@@ -25,7 +25,7 @@ class ModelEncoderConfig(ModelConfig):
     """Hidden states of a transformers model: `lm` (causal), `bert` (the paper's)."""
 
     pooling: str = setting("mean", choices=("cls", "mean", "last"))  # cls | mean | last
-    history_turns: int = setting(0, low=0)  # how many of the last observations and actions are shown
+    history_turns: int = setting(0, low=0)  # number of the last observations and actions shown
     device: str = setting("auto", choices=DEVICES, free=True)  # auto: a GPU where there is one
     # texts per forward on a GPU; on a CPU 1, so that no row depends on another
     batch_size: int = setting(16, low=1)

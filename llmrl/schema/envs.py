@@ -40,7 +40,7 @@ class KitchenConfig(EnvConfig):
 class RandomKitchenConfig(KitchenConfig):
     """Generated kitchens."""
 
-    # train (what the embedded model read) | dev | test
+    # train (the embedded model's training data) | dev | test
     split: str = setting("dev", choices=("train", "dev", "test"))
     index: int = setting(0, low=0)  # the first kitchen
     count: int = setting(1, low=1)  # how many, from `index` on; one task each
@@ -53,13 +53,13 @@ class HouseholdConfig(EnvConfig):
 
     # pick | examine | clean | heat | cool | pick_two | mixed: the six in turn
     task: str = setting("pick", choices=TASKS)
-    # train | dev | valid_seen (homes of train) | valid_unseen | corpus (what tiny-2 read)
+    # train | dev | valid_seen (homes of train) | valid_unseen | corpus (training data of tiny-2)
     split: str = setting("dev", choices=("train", "dev", "valid_seen", "valid_unseen", "corpus"))
     index: int = setting(0, low=0)  # the first game
     count: int = setting(1, low=1)  # how many, from `index` on; one task each
-    # what index and count are about: games | instructions (the first game that gives each)
+    # unit of index and count: games | instructions (the first game that gives each)
     unit: str = setting("games", choices=UNITS, since=True)
-    # what the observation tells of what was seen before: none | wanted | all
+    # earlier observations that the observation repeats: none | wanted | all
     memory: str = setting("wanted", choices=MEMORIES)
     max_decisions: int = setting(50, low=1, names=CAPS)  # truncates
 
@@ -77,12 +77,12 @@ class AlfworldConfig(EnvConfig):
     split: str = setting("train", choices=("train", "valid_seen", "valid_unseen"))
     index: int = setting(0, low=0)  # the first one
     count: int | None = setting(None, low=1)  # how many, from `index` on; one task per game; null: all
-    # what index and count are about: games | instructions (with all games that give them)
+    # unit of index and count: games | instructions (with all games that give them)
     unit: str = setting("games", choices=UNITS)
     without: list[str] = setting([])  # instructions left out before anything is counted
-    # what follows the engine's text: none | wanted | all, as in homes, read off earlier texts
+    # memory after the engine's text: none | wanted | all, as in homes, read off earlier texts
     memory: str = setting("none", choices=MEMORIES)
-    # packaged: the package's own | file: the game file's, which is code to be trusted
+    # packaged: the package's own | file: the game file's, which runs as code
     grammar: str = setting("packaged", choices=("packaged", "file"))
     max_decisions: int = setting(50, low=1, names=CAPS)  # truncates
 

@@ -1,4 +1,4 @@
-"""What a setting's field says beside its type and its default: `setting`, and how that is read off a schema."""
+"""The field of a setting: `setting` writes its range and choices beside type and default, `read_allowed` reads them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 
 
 class Schema:
-    """Base of the classes of settings: `problems` is asked of every one that a config has, the inner ones too."""
+    """Base of the classes of settings. `problems` of each one in a config is asked, the inner ones too."""
 
     def problems(self, has_data: bool) -> Iterator[str]:
-        """What these settings may not be together; `has_data`: the run learns from a file."""
+        """The combinations of these settings that are refused; `has_data`: the run learns from a file."""
         yield from ()
 
 

@@ -1,4 +1,4 @@
-"""The settings of learners, and what each may not be together."""
+"""The settings of learners, and the combinations that each refuses."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class DQNConfig(LearnerConfig):
     # added to Q where it acts and in targets: optimism / (visits of (s, a) + 1)^2
     optimism: float = setting(0.0, low=-inf)
     lr: float = setting(1e-3, low=0, above=True)  # learning rate
-    weight_decay: float = setting(0.0, low=0)  # of AdamW
+    weight_decay: float = setting(0.0, low=0)  # weight decay of AdamW
     loss: str = setting("huber", choices=LOSSES)  # huber | mse
     reduction: str = setting("mean", choices=REDUCTIONS)  # mean | sum over the batch
     grad_clip: float = setting(10.0, low=0, above=True)  # largest norm of a gradient
@@ -83,7 +83,7 @@ class DQNConfig(LearnerConfig):
     priority: float = setting(0.0, low=0, high=1, since=True)  # exponent of prioritised replay; 0: uniform
     # prioritised replay: exponent of the importance weights
     importance: float = setting(0.4, low=0, high=1, since=True)
-    prefill: int = setting(0, low=0, since=True)  # the first decisions are drawn from w alone
+    prefill: int = setting(0, low=0, since=True)  # number of first decisions drawn from w alone
     # a file that Q starts from; its contents name the run, not its path
     weights: str | None = setting(None, since=True)
 
@@ -105,19 +105,19 @@ class DQNConfig(LearnerConfig):
 class DRRNConfig(LearnerConfig):
     """Deep reinforcement relevance network (see llmrl/learners/drrn.py): reads text itself, and needs no encoder."""
 
-    history_turns: int = setting(0, low=0)  # what its state text shows
+    history_turns: int = setting(0, low=0)  # earlier observations and actions that its state text shows
     alpha: float = setting(0.1, low=0)  # temperature of the softmax over Q
     alpha_eval: float | None = setting(None, low=0)  # null: alpha
     gamma: float = setting(0.99, low=0, high=1)  # the discount
     discount_by: str = setting("decisions", choices=UNITS)  # decisions | primitive_steps
     n_step: int = setting(1, low=1)  # rewards that a target adds up before it looks at Q
-    embedding: int = setting(64, low=1)  # of a token
+    embedding: int = setting(64, low=1)  # size of a token's embedding
     hidden: int = setting(64, low=1)  # units of each layer
     lr: float = setting(1e-3, low=0, above=True)  # learning rate
     grad_clip: float = setting(5.0, low=0, above=True)  # largest norm of a gradient
-    # of a batch: from transitions with a positive reward, where there are any
+    # share of a batch from transitions with a positive reward, where there are any
     positive_share: float = setting(0.5, low=0, high=1)
-    target_rate: float = setting(0.01, low=0, above=True, high=1)  # of the soft update at every gradient step
+    target_rate: float = setting(0.01, low=0, above=True, high=1)  # rate of the soft update at every gradient step
     buffer: int = setting(50_000, low=1)  # transitions that replay holds
     batch: int = setting(64, low=1)  # transitions of a gradient step
     update_every: int = setting(4, low=1)  # decisions between gradient steps
@@ -138,16 +138,16 @@ class BCConfig(LearnerConfig):
     alpha: float = setting(1.0, low=0)  # temperature of the cloned policy
     # ... of w exp(f) as a whole; else of f alone, which is the same without a prior
     product: bool = setting(False, since=True)
-    # with product: of f beside log w when it acts; below 1 it trusts w more
+    # with product: weight of f beside log w when it acts; below 1 it trusts w more
     learned_weight: float = setting(1.0, low=0, since=True)
     # with data:
-    gradient_steps: int = setting(2000, low=1, since=True)  # in all
+    gradient_steps: int = setting(2000, low=1, since=True)  # gradient steps of the run
     batch: int = setting(128, low=1, since=True)  # transitions of a gradient step
     lr: float = setting(1e-3, low=0, above=True, since=True)  # learning rate
-    weight_decay: float = setting(0.0, low=0, since=True)  # of AdamW
+    weight_decay: float = setting(0.0, low=0, since=True)  # weight decay of AdamW
     grad_clip: float = setting(10.0, low=0, above=True, since=True)  # largest norm of a gradient
     successful: bool = setting(False, since=True)  # learn from episodes that succeeded, and from no others
-    # nor from the one that data.size cuts: how it goes on is not among the data
+    # with successful: leave out the episode that data.size cuts, whose end is unknown
     whole: bool = setting(False, since=True)
 
     learns_from_data = True
@@ -158,7 +158,7 @@ class BCConfig(LearnerConfig):
             yield f"learner.weights={self.weights}: it learns from data; leave one of the two out"
         if not has_data and self.weights is None:
             yield (
-                f"learner={self.name} learns from data, or plays what was learned before: add data=FILE (`llmrl "
+                f"learner={self.name} learns from data, or plays a policy learned before: add data=FILE (`llmrl "
                 "collect` makes one), or learner.weights=FILE"
             )
 
@@ -170,7 +170,7 @@ class BCConfig(LearnerConfig):
 class CQLConfig(LearnerConfig):
     """Conservative Q-learning, from data alone (see llmrl/learners/cql.py)."""
 
-    gradient_steps: int = setting(5000, low=1)  # in all
+    gradient_steps: int = setting(5000, low=1)  # gradient steps of the run
     # temperature of the posterior, in evaluations and in backups but max; 0: greedy in Q
     alpha: float = setting(0.02, low=0)
     alpha_eval: float | None = setting(None, low=0)  # null: alpha
@@ -189,12 +189,12 @@ class CQLConfig(LearnerConfig):
     # the network and its optimiser
     hidden: list[int] = setting([64, 64], low=1)  # units of each hidden layer
     lr: float = setting(1e-3, low=0, above=True)  # learning rate
-    weight_decay: float = setting(0.0, low=0)  # of AdamW
+    weight_decay: float = setting(0.0, low=0)  # weight decay of AdamW
     loss: str = setting("huber", choices=LOSSES)  # huber | mse: half the squared error
     # mean | sum over the batch, of the TD term; the regulariser is always a mean
     reduction: str = setting("mean", choices=REDUCTIONS)
     grad_clip: float = setting(10.0, low=0, above=True)  # largest norm of a gradient
-    target_rate: float = setting(0.01, low=0, above=True, high=1)  # of the soft update at every gradient step
+    target_rate: float = setting(0.01, low=0, above=True, high=1)  # rate of the soft update at every gradient step
     batch: int = setting(128, low=1)  # transitions of a gradient step
 
     learns_from_data = True
@@ -208,18 +208,18 @@ class CQLConfig(LearnerConfig):
 class IQLConfig(LearnerConfig):
     """Implicit Q-learning, from data alone (see llmrl/learners/iql.py)."""
 
-    gradient_steps: int = setting(5000, low=1)  # in all
+    gradient_steps: int = setting(5000, low=1)  # gradient steps of the run
     alpha: float = setting(1.0, low=0)  # temperature of the policy in evaluations
     gamma: float = setting(0.99, low=0, high=1)  # the discount
     discount_by: str = setting("decisions", choices=UNITS)  # decisions | primitive_steps
     n_step: int = setting(1, low=1)  # rewards that a target adds up before it looks at V
-    expectile: float = setting(0.8, low=0, above=True, high=1)  # of Q over the data's actions, that V is
-    temperature: float = setting(0.1, low=0, above=True)  # of the advantage weights: exp(A / temperature)
+    expectile: float = setting(0.8, low=0, above=True, high=1)  # expectile of Q over the data's actions, which V is
+    temperature: float = setting(0.1, low=0, above=True)  # temperature of the advantage weights exp(A / temperature)
     hidden: list[int] = setting([64, 64], low=1)  # units of each hidden layer
     lr: float = setting(1e-3, low=0, above=True)  # learning rate
-    weight_decay: float = setting(0.0, low=0)  # of AdamW
+    weight_decay: float = setting(0.0, low=0)  # weight decay of AdamW
     grad_clip: float = setting(10.0, low=0, above=True)  # largest norm of a gradient
-    target_rate: float = setting(0.01, low=0, above=True, high=1)  # of the soft update at every gradient step
+    target_rate: float = setting(0.01, low=0, above=True, high=1)  # rate of the soft update at every gradient step
     batch: int = setting(128, low=1)  # transitions of a gradient step
 
     learns_from_data = True

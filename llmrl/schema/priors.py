@@ -36,17 +36,17 @@ SOURCES = {
 class PromptConfig(Schema):
     """A Jinja2 template and how an action continues it."""
 
-    id: str = setting("???", free=True)  # what a person calls it
+    id: str = setting("???", free=True)  # the option's name
     template: str = "???"  # Jinja2, over task, observation, actions and history
     prefix: str = " "  # between the prompt and an action, as the model writes it
     end: str = "\n"  # ends an action: it is scored with it, and stops an answer
-    history_turns: int = setting(0, low=0)  # how many of the last observations and actions are shown
+    history_turns: int = setting(0, low=0)  # number of the last observations and actions shown
     # text | chat: `template` is said to the model, through its chat template
     kind: str = setting("text", choices=("text", "chat"), since=True)
-    system: str = setting("", since=True)  # chat: what the model is told first of all
+    system: str = setting("", since=True)  # chat: the system message
     # first a thought: shared (by all answers to a prompt) | each (has its own)
     think: str | None = setting(None, choices=("shared", "each"), since=True)
-    think_tokens: int = setting(128, low=1, since=True)  # of a thought, at most
+    think_tokens: int = setting(128, low=1, since=True)  # tokens of a thought, at most
     think_end: str = setting("\n", since=True)  # ends a thought; "": only where the model ends it
     then: str = setting("\nNext:", since=True)  # follows a thought; chat: is said to the model next
     # examples before the question: an expert's decisions in other games, of the split train
@@ -71,7 +71,7 @@ class SupportConfig(Schema):
     k: int | None = setting(None, low=1, high=LARGEST_K, instead="; null takes all, to which more draws tend")
     # at each visit of a state | never: the first draws stay | union: all draws so far
     redraw: str = setting("visit", choices=("visit", "never", "union"))
-    # this use knows no prior: all admissible actions, equal weight; k is not read
+    # this use has no prior: all admissible actions, equal weight; k is not read
     uniform: bool = setting(False, since=True)
 
 
@@ -86,26 +86,26 @@ class PriorConfig(Schema):
     normalise: str = setting("none", choices=NORMALISE)
     # scored: none | pmi: log p less what it is without an observation and history
     calibrate: str = setting("none", choices=CALIBRATE, since=True)
-    # pmi: how much of that is taken off
+    # pmi: weight of the subtracted log p
     calibrate_weight: float = setting(
         1.0, low=0, above=True, instead="; prior.calibrate=none takes nothing off", since=True
     )
     # w <- (1-mix) w + mix uniform, before draws | auto: a run learns which episodes use w
     mix: float | str = setting(0.05, low=0, high=1, word="auto")
-    behaviour: SupportConfig = setting(SupportConfig)  # of who acts
-    target: SupportConfig = setting(SupportConfig)  # of the next state in a target
-    evaluation: SupportConfig = setting(SupportConfig)  # of who acts in evaluations
+    behaviour: SupportConfig = setting(SupportConfig)  # candidates of the acting agent
+    target: SupportConfig = setting(SupportConfig)  # candidates of the next state in a target
+    evaluation: SupportConfig = setting(SupportConfig)  # candidates of the agent in evaluations
     # the model's own, not the posterior's alpha; scored: p^(1/temperature) over the menu
     temperature: float = setting(1.0, low=0, above=True)
     # generated only:
-    max_tokens: int = setting(16, low=1)  # of an answer, at most
+    max_tokens: int = setting(16, low=1)  # tokens of an answer, at most
     # free answers are drawn from the likeliest tokens that have this probability together
     top_p: float = setting(1.0, low=0, above=True, high=1)
     # texts that end an answer; []: only the model's own end; null: prompt.end
     stop: list[str] | None = setting(None, since=True)
     # whole: the one action named whole | last: the paper's code's, the last of most
     projection: str = setting("whole", choices=("whole", "last"), since=True)
-    limit: int = setting(5, low=0)  # how many extra answers may be asked for when some do not project
+    limit: int = setting(5, low=0)  # number of extra answers that may be asked for when some do not project
     draw_seed: int | None = setting(None, low=0)  # null: the run's seed; equal draw seeds share their generations
     # controls:
     # scored: shuffled (as peaked, and wrong) | marginal (p(a) without the state)
@@ -113,18 +113,18 @@ class PriorConfig(Schema):
     # oracle: (1-error) on the expert's actions, error on all admissible ones
     error: float = setting(0.0, low=0, high=1, since=True)
     copies: int = setting(4, low=1, high=32, since=True)  # copied: examples that vote for their actions
-    # scored and learned: fitted to what an expert does in games of the split `train` (llmrl/priors/head.py)
-    labels: int = setting(0, low=0, high=1000, since=True)  # so many states of theirs; 0: the prior as it is
-    # what is fitted: bias (of an action's words) | hash | hidden (the model's hidden states)
+    # scored and learned: fitted to an expert's actions in games of the split `train` (llmrl/priors/head.py)
+    labels: int = setting(0, low=0, high=1000, since=True)  # number of labelled states; 0: the prior as it is
+    # fitted features: bias (of an action's words) | hash | hidden (the model's hidden states)
     head: str = setting("bias", choices=("bias", "hash", "hidden"), since=True)
-    # decisions after which the behaviour knows no prior any more
+    # decisions after which the behaviour uses no prior
     uniform_after: int | None = setting(None, low=0, since=True)
-    # own: somebody else's weights
-    _target_: str | None = setting(None, since=True)  # what is called with `settings` and the run's seed
-    settings: Any = setting(None, since=True)  # what `_target_` is called with, beside the run's seed
+    # own: weights of another package
+    _target_: str | None = setting(None, since=True)  # the class that is called with `settings` and the run's seed
+    settings: Any = setting(None, since=True)  # arguments of `_target_`, beside the run's seed
 
     def problems(self, has_data: bool) -> Iterator[str]:
-        """What contradicts itself, or says the same as another prior that has a name."""
+        """Settings that contradict each other, or that equal another prior with a name."""
         if (self.source == "own") != (self._target_ is not None):
             yield (
                 f"prior.source={self.source} and prior._target_={self._target_}: a prior of your own has "

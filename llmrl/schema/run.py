@@ -18,7 +18,7 @@ from llmrl.schema.priors import PriorConfig, PromptConfig
 
 @dataclass
 class DataConfig(Schema):
-    """What an offline run learns from; `data=FILE` sets the file."""
+    """The data of an offline run; `data=FILE` sets the file."""
 
     file: str = "???"  # .parquet; the contents name the run, not the path
     # transitions, of whole episodes but the last; a smaller size begins a larger one. null: all
@@ -41,19 +41,19 @@ class RolloutConfig(Schema):
 @dataclass
 class EvaluationConfig(Schema):
     every: int = setting(200, low=1)  # decisions; gradient steps of a run that learns from data
-    # of the behaviour policy; the greedy one takes one per task where nothing is random
+    # episodes of the behaviour policy; the greedy one takes one per task where nothing is random
     episodes: int = setting(30, low=1)
     # linear: at every multiple of `every` | log: `per_doubling` times from there to twice
     grid: str = setting("linear", choices=("linear", "log"), since=True)
     per_doubling: int = setting(4, low=1, since=True)  # log: evaluations from one step to twice that step
-    # worlds of at most so many states, history included: success computed, not sampled
+    # in worlds of at most this many states, history included, success is computed and not sampled
     exact_up_to: int = setting(0, low=0, since=True)
 
 
 @dataclass
 class PathsConfig(Schema):
     runs: str = setting("runs", free=True)  # the folder that runs are kept in
-    cache: str | None = setting(None, free=True)  # kept answers; null: $LLMRL_CACHE or the user's cache folder
+    cache: str | None = setting(None, free=True)  # cache of answers; null: $LLMRL_CACHE or the user's cache folder
     config_dir: str | None = setting(None, free=True)  # --config-dir, as it was typed
 
 
@@ -65,19 +65,19 @@ class TrainConfig(Schema):
     prior: PriorConfig = setting(PriorConfig)
     lm: Any = None  # null where nothing asks a model
     prompt: PromptConfig | None = None  # null where nothing asks a model
-    learner: Any = "???"  # who learns, and how
+    learner: Any = "???"  # the learning algorithm
     encoder: Any = None  # null where nothing is learned
-    env_steps: int = setting(4000, low=1)  # decisions in all
-    # the run ends with so many, if it has not ended before; null: no limit
+    env_steps: int = setting(4000, low=1)  # decisions in the run
+    # episodes in the run, at most; null: no limit
     episodes: int | None = setting(None, low=1, since=True)
     rollout: RolloutConfig = setting(RolloutConfig)
     evaluation: EvaluationConfig = setting(EvaluationConfig)
-    data: DataConfig | None = setting(None, since=True)  # null: the agent acts, and learns from what comes of it
-    seed: int = setting(0, low=0)  # of all that is random
+    data: DataConfig | None = setting(None, since=True)  # null: the agent learns from its own transitions
+    seed: int = setting(0, low=0)  # seed of every random draw
     numerics: int = 3  # raised by the commit that changes a golden curve
     checkpoint_every: int = setting(1000, low=1, free=True)  # decisions, or gradient steps; one more at the end
     threads: int = setting(1, low=1, free=True)  # torch threads; provenance, and the machine type of a resumed run
     progress: bool = setting(True, free=True)  # a moving bar, on a terminal
     strict: bool = setting(False, free=True)  # data or a prior that do not fit the world end the run before it learns
-    cached_only: bool = setting(False, free=True)  # refuse to compute: only what is kept already is used
+    cached_only: bool = setting(False, free=True)  # use cached answers alone; a missing one ends the run
     paths: PathsConfig = setting(PathsConfig, free=True)

@@ -1,10 +1,10 @@
-"""What a study's trained agents do in games that they did not learn in, and with other models than they learned with.
+"""Evaluations of a study's trained agents in other games, and with other models.
 
 A study names in `evaluate` the games: a word for each set, and the overrides that choose it. Every arm of `judge` plays
 them, `episodes` times each, and is compared with the arms of its own list: by the same seeds in the same games. A study
-with `matrix` has arms that learned with different models, and the overrides that give an agent each: every agent is
-evaluated with every model, in the games that it learned in. Evaluations are kept in the runs (`llmrl evaluate`), so
-that what is there is not played again.
+with `matrix` has arms that learned with different models, and the overrides that give an agent each. Every agent is
+then evaluated with every model, in the games that it learned in. Evaluations are kept in the runs (`llmrl evaluate`),
+and none is played again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from llmrl.studies.study import Study, find_results
 
 
 class Shares(NamedTuple):
-    """What an arm came to in a set of games."""
+    """The success of an arm in a set of games."""
 
     seeds: list[int]
     share_SG: np.ndarray  # of a seed's episodes in a game, those that succeeded
@@ -47,7 +47,7 @@ class Judgement:
         self.ceilings: list[str] = plain["ceilings"]
         self.matrix: dict[str, tuple[str, ...]] = {name: tuple(words) for name, words in plain["matrix"].items()}
         if not self.judge or not self.sets:
-            raise ConfigError(f"{study.name} says neither what is to be judged (`judge`) nor in what (`evaluate`)")
+            raise ConfigError(f"{study.name} names neither the arms to evaluate (`judge`) nor the games (`evaluate`)")
         others = [other for others in self.judge.values() for other in others]
         wanted = list(dict.fromkeys([*self.judge, *self.ceilings, *self.matrix, *others]))
         for arm in wanted:
@@ -94,7 +94,7 @@ class Judgement:
         return found
 
     def shares(self, arm: str, words: Sequence[str], policy: Policy = "behaviour") -> Shares | None:
-        """Of an arm in a set of games; None where not all its finished runs were evaluated there yet."""
+        """The success of an arm in a set of games; None where not all its finished runs were evaluated there yet."""
         from llmrl.report.games import shares
 
         runs = self.arms.get(arm, [])

@@ -7,7 +7,8 @@ A paper is a YAML file of configs/paper:
     published             a list of figures: `of`, `value`, `source`, and `kind` of source (paper, code, third party);
                           without a value it is printed as not available
     tables                by name: `study`, `kind`, `arms` (all where absent) and `against`, the arm compared with
-    scales                by name: `seeds`, `set` (overrides of every cell), `instead` (other studies), `needs`
+    scales                by name: `seeds`, `set` (overrides of every cell), `instead` (other studies), `needs`,
+                          `without` (tables that are left out)
 
 A table's kind is `curves` (learning curves compared), `transitions` (data to a level of success), `games` (trained
 agents in other games) or `matrix` (learned with a model, played with another). Only the arms of tables are run.
@@ -32,7 +33,7 @@ LAPTOP = "laptop"  # the scale of a study, and of a paper where nothing is said
 SCALES = ("smoke", LAPTOP, "full")
 KEYS = {"title", "paper", "about", "differs", "published", "tables", "scales"}
 OF_A_TABLE, OF_A_FIGURE = {"title", "study", "kind", "arms", "against"}, {"of", "value", "source", "kind"}
-OF_A_SCALE = {"seeds", "set", "instead", "needs"}
+OF_A_SCALE = {"seeds", "set", "instead", "needs", "without"}
 SOURCES = ("paper", "code", "third party")
 
 
@@ -78,13 +79,13 @@ class Paper:
 
     @property
     def command(self) -> str:
-        """What makes all of it, as a shell takes it."""
+        """The shell command that makes all of it."""
         scale = [] if self.scale == LAPTOP else ["--scale", self.scale]
         return shlex.join(["llmrl", "reproduce", self.file, *self.typed, *scale])
 
     @property
     def folder(self) -> str:
-        """Of its tables: figures of one scale are no figures of another."""
+        """The folder of its tables; each scale has one."""
         return self.name if self.scale == LAPTOP else f"{self.name}-{self.scale}"
 
     def arms(self, study: str, tables: Sequence[str] | None = None) -> list[str]:
@@ -161,6 +162,7 @@ def _read(file: Path, name: str, scale: str, overrides: Sequence[str]) -> Paper:
         raise ConfigError(f"--scale {scale}: {file.stem} has no such scale; it has {there}")
     at: dict[str, Any] = scales.get(scale) or {}
     check_keys(at, OF_A_SCALE, (), f"{file}: scales.{scale}")
+    check_keys(dict.fromkeys(at.get("without", [])), plain["tables"], (), f"{file}: scales.{scale}.without")
     changes = [*at.get("set", []), *overrides]
     studies: dict[str, Study] = {}
     tables = []
@@ -168,7 +170,7 @@ def _read(file: Path, name: str, scale: str, overrides: Sequence[str]) -> Paper:
         where = f"{file}: tables.{key}"
         check_keys(table, OF_A_TABLE, ("study",), where)
         study = at.get("instead", {}).get(table["study"], table["study"])
-        if study is None:
+        if study is None or key in at.get("without", []):
             continue
         if study != table["study"]:
             table = {"title": table.get("title", key), "study": study}

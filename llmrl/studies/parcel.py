@@ -43,7 +43,7 @@ PARTS = ("env", "lm", "learner", "encoder", "prior")
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a repeated run came to. `agree`: None where it was not repeated, and `why` says why."""
+    """The result of a repeated run. `agree`: None where it was not repeated, and `why` says why."""
 
     name: str
     agree: bool | None
@@ -127,7 +127,7 @@ def unpack(file: Path, root: Path) -> dict[str, Any]:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 _write(parcel, member, target)
                 if _digest(target) != digests[member.filename]:
-                    raise ConfigError(f"{file}: {member.filename} is not what its manifest says; it was changed")
+                    raise ConfigError(f"{file}: {member.filename} differs from its manifest; it was changed")
             return manifest
     except ConfigError:
         raise
@@ -136,7 +136,7 @@ def unpack(file: Path, root: Path) -> dict[str, Any]:
 
 
 def _write(parcel: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> None:
-    """As many bytes as the directory of the file says, and no more."""
+    """Writes the bytes of a member, at most as many as the directory of the file says."""
     left = member.file_size
     with parcel.open(member) as source, target.open("xb") as out:
         while block := source.read(1 << 20):

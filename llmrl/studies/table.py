@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from llmrl.core.overrides import ConfigError
-from llmrl.report.compare import compare
+from llmrl.report.compare import Pair, compare
 from llmrl.report.compare_tables import format_estimate, with_interval
 from llmrl.report.result import ResultTable
 from llmrl.run.load import RunInfo
@@ -41,13 +41,22 @@ def _rows(
         (group,), (pair,) = c.groups, c.pairs
         notes |= dict.fromkeys(c.notes)
         if arm != against:
-            for claim in pair.claims:  # by the names of arms, which tell more than those of learners
-                text = claim.replace(f"{pair.label} needs", "needs").replace(
-                    f"than {c.against.label}", f"than {against}"
-                )
-                claims[f"{arm}, {text}"] = None
+            claims |= dict.fromkeys(_claims(arm, pair, c.against.label, against))
         final = with_interval(group.final, "{:.1f}", "{:.0f}")
         area = "-" if group.area is None else f"{group.area.low:.3f}"
         needed = [format_estimate(e) for e in group.needed]
         fewer = format_estimate(pair.ratios[1])
         yield [arm, str(len(own)), final, area, *needed, "" if arm == against else fewer]
+
+
+def _claims(arm: str, pair: Pair, other: str, against: str) -> Iterator[str]:
+    """By the names of arms, which tell more than those of learners; a line for all levels of which the same is said."""
+    levels: dict[str, list[str]] = {}
+    for claim in pair.claims:
+        at, _, text = claim.partition(": ")
+        for label, name in ((pair.label, arm), (other, against)):
+            text = text.replace(f"{label} has", f"{name} has")
+        text = text.replace(f"{pair.label} needs", "needs").replace(f"than {other}", f"than {against}")
+        levels.setdefault(text, []).append(at.removeprefix("to ").removesuffix(" %"))
+    for text, named in levels.items():
+        yield f"{arm}, to {', '.join(named[:-1])}{' and ' if named[1:] else ''}{named[-1]} %: {text}"

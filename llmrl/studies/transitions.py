@@ -64,7 +64,7 @@ def find_arms(results: Results, names: list[str] | None = None) -> dict[str, Fou
 
 
 def _asks(run: RunInfo) -> bool:
-    """Whether its prior is a model's, and no control."""
+    """Whether the arm's prior comes from a model, and is no control."""
     prior = run.config["prior"]
     return prior["source"] != "uniform" and prior["control"] is None
 

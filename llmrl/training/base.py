@@ -52,7 +52,7 @@ class Training(ABC):
         for reason in start.passed_over:
             self.note(f"a checkpoint was passed over: {reason}")
         if start.damaged and start.checkpoint is None:
-            self.note(f"nothing is left to go on from: what was there is kept aside as {folder.set_aside()}")
+            self.note(f"no checkpoint is left to resume from: the old folder is set aside as {folder.set_aside()}")
         folder.start_at(start.step, start.logs)
         folder.write_config(cfg)
         self.parts: Parts = build(cfg, identity)
@@ -84,7 +84,7 @@ class Training(ABC):
     @property
     @abstractmethod
     def at(self) -> int:
-        """How far the run is; `budget`: how far it goes."""
+        """The run's position on its axis; `budget`: the end of the axis."""
 
     @property
     @abstractmethod
@@ -96,7 +96,7 @@ class Training(ABC):
 
     @abstractmethod
     def open(self) -> None:
-        """What it learns from."""
+        """Opens the run's source of transitions: environments or data."""
 
     @abstractmethod
     def begin(self) -> None:
@@ -108,7 +108,7 @@ class Training(ABC):
 
     @abstractmethod
     def where(self) -> dict[str, int]:
-        """What names a row."""
+        """The columns that name a row."""
 
     @abstractmethod
     def first_columns(self) -> dict[str, Any]:
@@ -116,7 +116,7 @@ class Training(ABC):
 
     @abstractmethod
     def save_open(self) -> dict[str, Any]:
-        """Where it is in what it learns from."""
+        """The position in the source of transitions."""
 
     @abstractmethod
     def restore_open(self, saved: Mapping[str, Any]) -> list[int]:
@@ -135,7 +135,9 @@ class Training(ABC):
         """Says where data or prior do not fit the world. Raises Misfit where the run is strict."""
         wrong = describe_misfit(self.fit, self.cfg)
         if wrong is not None and self.cfg.strict:
-            raise Misfit(f"{wrong}; nothing was learned, since the run is strict: without --strict it goes on")
+            raise Misfit(
+                f"{wrong}; nothing was learned, since the run is strict; leave --strict out to learn all the same"
+            )
         if wrong is not None:
             self.note(wrong)
 
@@ -272,12 +274,12 @@ class Training(ABC):
         return self.restore_open(saved)
 
     def describe_pause(self, outage: Outage) -> str:
-        """What to say when the model is out of reach."""
+        """The message when the model is out of reach."""
         steps = checkpoint_steps(self.folder.path)
         where = f"at its checkpoint at {steps[-1]:,} decisions" if steps else "at its beginning"
         return (
-            f"{outage}. The run is paused {where}; every answer that it got is kept. When this is mended, the same "
-            "command goes on, and ends with the same bytes as if nothing had happened"
+            f"{outage}. The run is paused {where}; every answer that it got is kept. Once this is fixed, the same "
+            "command resumes, and ends with the same bytes as a run without a pause"
         )
 
     def note(self, text: str) -> None:
@@ -309,7 +311,7 @@ class Training(ABC):
             self.parts.cache.close()
 
     def cost(self) -> dict[str, Any]:
-        """Of all attempts at this run."""
+        """The cost of all attempts at this run."""
         counts = self.parts.answers.counts if self.parts.answers else AnswerCounts()
         total = time.monotonic() - self.started
         now = {
@@ -345,14 +347,14 @@ class Training(ABC):
 
 @contextmanager
 def _fitting(checkpoint: Path) -> Iterator[None]:
-    """What was saved is whole, but of another shape: somebody else's learner that was changed, or a foreign file."""
+    """Explains a whole checkpoint of another shape: of a changed learner of one's own, or a foreign file."""
     try:
         yield
     except (AssertionError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ValueError(
             f"{checkpoint} does not fit this run ({reason}): move it away to go on from an earlier one, or start anew "
-            "with --fresh (what there is, is kept aside)"
+            "with --fresh (the old folder is set aside)"
         ) from error
 
 

@@ -42,7 +42,7 @@ class Misfit(NotBegun):
 
 
 def data_fit(data: DataSet, rows: np.ndarray, world: Exact) -> dict[str, int]:
-    """Of the rows that a run learns from: how many observations and actions the world has, too."""
+    """The counts of a run's data rows, and of those whose observations and actions the world has."""
     seen: set[str] = set()
     offered: set[str] = set()
     for state in world.texts():
@@ -60,9 +60,10 @@ def data_fit(data: DataSet, rows: np.ndarray, world: Exact) -> dict[str, int]:
 
 
 def prior_fit(prior: Prior, world: Exact | None) -> dict[str, Any]:
-    """What the prior said so far, and what it is worth; empty where it asks no model, or is meant to be wrong.
+    """Figures of the prior so far: entropy, expert mass, named answers and success.
 
-    With `world`, its states are asked about, as each exact evaluation does; not where the prior has no formula.
+    Empty where it asks no model, or is a control. With `world`, its states are asked about, as each exact evaluation
+    does; not where the prior has no formula.
     """
     if not prior.asks or prior.cfg.control is not None:
         return {}
@@ -89,7 +90,7 @@ def prior_fit(prior: Prior, world: Exact | None) -> dict[str, Any]:
 
 
 def describe_misfit(fit: Mapping[str, Any], cfg: DictConfig) -> str | None:
-    """What is wrong, in one sentence; None where nothing is."""
+    """The misfit in one sentence; None where there is none."""
     world, said = f"env={cfg.env.name}", []
     if any(2 * fit[f"known_{what}"] < fit[what] for what in ("observations", "actions") if what in fit):
         counts = (f"{fit[f'known_{what}']:,} of {fit[what]:,} {what}" for what in ("observations", "actions"))

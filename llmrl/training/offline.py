@@ -68,7 +68,7 @@ class OfflineTraining(Training):
         self.judge()
 
     def elsewhere(self) -> str | None:
-        """What a person should know where the data are not of the world that the run is evaluated in."""
+        """A note for a person, where the data are not of the world that the run is evaluated in."""
         file, there, name = self.cfg.data.file, self.set.about.get("env"), self.cfg.env.name
         if there is None:
             return f"{file} does not say which world its transitions are of; it is evaluated in {name}"
@@ -145,7 +145,7 @@ class OfflineTraining(Training):
         return {}
 
     def restore_open(self, saved: Mapping[str, Any]) -> list[int]:
-        self.note(f"{self.folder.path} goes on from its checkpoint at {self.gradient_steps:,} gradient steps")
+        self.note(f"{self.folder.path} resumes from its checkpoint at {self.gradient_steps:,} gradient steps")
         return []
 
     def close_open(self) -> None:

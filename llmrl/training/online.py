@@ -73,14 +73,14 @@ class OnlineTraining(Training):
         return {"rollout": self.rollout.save()}
 
     def restore_open(self, saved: Mapping[str, Any]) -> list[int]:
-        self.note(f"{self.folder.path} goes on from its checkpoint at {self.env_steps:,} decisions")
+        self.note(f"{self.folder.path} resumes from its checkpoint at {self.env_steps:,} decisions")
         lost = self.rollout.restore(saved["rollout"])
         if lost:
             self.parts.learner.forget(lost)
             self.note(
                 f"world {self.cfg.env.name} does not replay: the same seed, task and actions led elsewhere in "
                 f"{len(lost)} of {self.pool.num_envs} environments. Their episodes begin anew, and this run will not "
-                "be byte-identical to one that was never interrupted; all else goes on as it was"
+                "be byte-identical to one that was never interrupted; all else resumes exactly"
             )
         return lost
 

@@ -1,4 +1,4 @@
-"""What a run needs beside its settings, looked for before anything of it is made: code, packages, data, folders.
+"""Checks of a run's needs beside its settings, before anything is made: code, packages, data, folders.
 
 `llmrl.config.checks` refuses settings that contradict each other. Imports nothing heavy by itself.
 """

@@ -11,7 +11,7 @@ from llmrl.rollout.rollout import Episode
 
 
 class Since:
-    """What happened since the last evaluation."""
+    """The sums since the last evaluation."""
 
     def __init__(self) -> None:
         self.returns: list[float] = []

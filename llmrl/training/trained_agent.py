@@ -24,7 +24,7 @@ NO_EFFECT = ("prior.behaviour.", "prior.target.", "prior.uniform_after")  # it a
 def changed_config(run: RunInfo, overrides: Sequence[str], config_dir: Path | None = None) -> DictConfig:
     """A run's config with some settings changed: those that make sense after training. Raises ConfigError."""
     if not run.config:
-        raise ValueError(f"{run.path / 'config.yaml'} is missing, so that nobody can tell what was trained")
+        raise ValueError(f"{run.path / 'config.yaml'} is missing, so that the trained agent is unknown")
     folders = ConfigFolders(config_folder(), config_dir)
     cfg = OmegaConf.create(OmegaConf.to_container(check(OmegaConf.create(run.config), folders)))
     assert isinstance(cfg, DictConfig)

@@ -56,7 +56,7 @@ class Log:
             )
         self.rows = list(read_lines(folder / "trials.jsonl"))
         if self.rows and found is None:
-            raise OtherSearch(f"{folder} has trials and no study.json that says of what; choose another --out FOLDER")
+            raise OtherSearch(f"{folder} has trials and no study.json with its settings; choose another --out FOLDER")
         if len(self.rows) > plan.trials:
             raise OtherSearch(
                 f"{folder} has {len(self.rows)} trials already, more than {plan.trials}: say --trials {len(self.rows)}"

@@ -37,7 +37,7 @@ DATA = ["size=100000", "mix=expert,random:0.3", "success=75", "noise=0.3:0.8"]  
 
 
 def orders(tasks: Sequence[str], collect: Sequence[str]) -> Iterator[list[str]]:
-    """What `llmrl collect` is told for each file that a task names as its data."""
+    """The arguments of `llmrl collect` for each file that a task names as its data."""
     for task in tasks:
         words = shlex.split(task)
         files = [word.partition("=")[2] for word in words if word.startswith(("data=", "data.file="))]
@@ -63,7 +63,7 @@ def tune(space: str, size: int, args: argparse.Namespace) -> None:
 
 
 def between(space: str, size: int, args: argparse.Namespace) -> None:
-    """What was found for the searched sizes around this one, both run at this one."""
+    """The settings found for the searched sizes around this one, both run at this one."""
     from llmrl.tune.log import best
     from llmrl.tune.plan import plan
     from llmrl.tune.search import confirm
@@ -122,7 +122,7 @@ def main() -> None:
     parser.add_argument("--more-seeds", type=int, default=3, help="how many more (default: 3)")
     parser.add_argument("--out", type=Path, default=Path("tune"))
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--print", action="store_true", help="print what there is so far, and do nothing")
+    parser.add_argument("--print", action="store_true", help="print the settings found so far, and run nothing")
     args = parser.parse_args()
     spaces = {name: _space(name) for name in args.spaces}
     args.sizes = sorted(set(args.sizes))

@@ -71,7 +71,7 @@ class Plan:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What makes two searches the same, as plain data. The number of trials is not in it: it may be raised."""
+        """The identity of a search, as plain data. The number of trials is not in it: it may be raised."""
         return {
             "space": self.space.plain["parameters"],
             "overrides": self.overrides,
@@ -101,8 +101,8 @@ def plan(
 ) -> Plan:
     """The search of `space`: a name in `configs/tune/` (or in `config_dir`'s `tune/`), or a YAML file.
 
-    What is given replaces what the space's file says; an override replaces the file's of the same key. Raises
-    ConfigError for whatever could not run, and for a task that results are reported on.
+    Arguments replace the values of the space's file; an override replaces the file's of the same key. Raises
+    ConfigError for a search that could not run, and for a task that results are reported on.
     """
     folders = ConfigFolders(config_folder(), config_dir)
     file = _file(space, folders)
@@ -142,7 +142,7 @@ def _file(space: str, folders: ConfigFolders) -> Path:
 def _replace(own: Sequence[str], typed: Sequence[str], folders: ConfigFolders) -> list[str]:
     for override in parse([*typed], folders):
         if override.is_sweep_override():
-            raise ConfigError(f"{override.input_line}: a search has one value for what it does not search")
+            raise ConfigError(f"{override.input_line}: a setting that is not searched has one value")
     keys = {_key(text) for text in typed}
     return [*(text for text in own if _key(text) not in keys), *typed]
 
@@ -185,8 +185,8 @@ def _explain_reported(env: Mapping[str, Any]) -> str | None:
     if kind in ("overcooked_salad", "overcooked_tomato"):
         return "results are reported on it"
     split = env.get("split")
-    read = "what the embedded model has read"
-    reported = "what results are reported on"
+    read = "the embedded model's training data"
+    reported = "for reported results"
     if kind == "overcooked_random" and split != "dev":
         return f"split {split} is {reported if split == 'test' else read}"
     if kind == "household" and split != "dev":

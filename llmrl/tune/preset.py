@@ -1,4 +1,4 @@
-"""What a search of the prior alone finds out about its model, as options that a person can choose."""
+"""The best settings of a search of the prior alone, as options that a person can choose."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person sees of a search: a line for each trial, a bar of runs in a terminal, and a table at the end."""
+"""The output of a search for a person: a line for each trial, a bar of runs in a terminal, and a table at the end."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class Parameter:
 
     @property
     def examples(self) -> list[list[str]]:
-        """What each of `values` sets."""
+        """The overrides of each of `values`."""
         return [self.overrides(value) for value in self.values]
 
 

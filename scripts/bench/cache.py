@@ -1,4 +1,4 @@
-"""How fast kept answers are read: states per second in a fresh process, rendering and projection included.
+"""Speed of reading cached answers: states per second in a fresh process, rendering and projection included.
 
     python -m scripts.bench.cache
 

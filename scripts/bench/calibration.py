@@ -1,4 +1,4 @@
-"""How fast the machine is while a benchmark runs: two fixed pieces of work, whose seconds stand beside every figure.
+"""The machine's speed during a benchmark: two fixed pieces of work, whose seconds stand beside every figure.
 
 A ratio to the one of its kind can be compared between machines, and between a quiet hour and a busy one. Both count
 seconds of CPU time of this process, which other programs lengthen less than those of the clock.

@@ -1,4 +1,5 @@
-"""What `llmrl train` asks a server per second, with nothing kept; and what it asked, as a file for another client.
+"""Questions of `llmrl train` to a server per second, without cached answers, and the questions as a file for another
+client.
 
     python -m scripts.bench.decisions --url http://127.0.0.1:8123/v1 --model shapes-7B --prior generated
 

@@ -1,4 +1,4 @@
-"""What a computed evaluation costs beside a sampled one: seconds for one policy on salad, and their ratio.
+"""The cost of a computed evaluation beside a sampled one: seconds for one policy on salad, and their ratio.
 
     python -m scripts.bench.exact
 

@@ -1,4 +1,5 @@
-"""A server with vLLM's API that takes a fixed time for each answer and computes nothing: what a client costs by itself.
+"""A server with vLLM's API that takes a fixed time for each answer, to measure a client's own cost. It computes
+nothing.
 
     python -m scripts.bench.fixed_server --latency 0.2        prints its address, and serves until its input ends
 

@@ -42,7 +42,7 @@ SEEDS = (0, 1, 2, 3)
 
 
 class Place:
-    """Where a run is written, and the file of answers it reads."""
+    """The folder of a run, and the file of answers it reads."""
 
     def __init__(self, runs: Path, cache: Path, overrides: Sequence[str]) -> None:
         self.runs, self.cache = runs, cache
@@ -82,7 +82,7 @@ class Place:
         return None
 
     def results(self) -> dict[str, bytes]:
-        """What has to be the same: result files, and the weights at the end."""
+        """The files that must be the same: result files, and the weights at the end."""
         (run,) = (p for p in self.runs.iterdir() if p.is_dir() and ".aside-" not in p.name)
         last = max((run / "checkpoints").iterdir(), key=lambda p: int(p.name))
         weights = {f"{last.name}/weights.safetensors": (last / "weights.safetensors").read_bytes()}

@@ -123,7 +123,7 @@ def _linear(lm: TransformersLM) -> list[tuple[torch.nn.Linear, bool]]:
 
 
 def _rows(state: State, known: int) -> tuple[int, int]:
-    """Of all matrices but the head, and of the head."""
+    """The rows of all matrices but the head, and those of the head."""
     nodes = len(TokenTree(state.continuations).tokens)
     return len(state.prompt) - known + nodes, 1 + nodes
 

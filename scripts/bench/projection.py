@@ -1,4 +1,4 @@
-"""What free answers of a model name: by the projection, and by the longest action wherever it stands.
+"""The actions that free answers of a model name: by the projection, and by the longest action in the answer.
 
     python -m scripts.bench.projection FOLDER
 

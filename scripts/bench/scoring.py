@@ -1,4 +1,4 @@
-"""What scoring and sampling with the prompt computed once gain over the plain ways: ratios from one run.
+"""Ratios from one run: scoring and sampling with the prompt computed once, over the plain ways.
 
     python -m scripts.bench.scoring                                  a random 4M-parameter llama, one CPU thread
     python -m scripts.bench.scoring --model FOLDER --device cuda --dtype bfloat16

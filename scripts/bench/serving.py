@@ -1,4 +1,4 @@
-"""What asking a server costs: figures that are ratios from one run.
+"""The cost of asking a server: figures that are ratios from one run.
 
 python -m scripts.bench.serving trie --env .venv-vllm     the trie against prompt_logprobs, on a vLLM that it starts
 python -m scripts.bench.serving client                    the client's own time, and how busy it keeps a server
@@ -106,7 +106,7 @@ def client(latency: float, repeats: int) -> None:
 
 
 def _run(url: str, pipeline: bool) -> dict[str, float]:
-    """How busy a training run keeps the server, from its first decision to its last."""
+    """Measures the server's busy share in a training run, from its first decision to its last."""
     steps = TICKS * ENVS
     with tempfile.TemporaryDirectory() as scratch:
         cfg = compose([

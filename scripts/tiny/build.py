@@ -57,7 +57,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Corpus:
-    """What a model reads, in its own tokens."""
+    """The texts of a model, in its own tokens."""
 
     tokenizer: PreTrainedTokenizerFast
     rows: list[Row]
@@ -216,7 +216,7 @@ def _batches(rows: Sequence[Row], tokens: int, rng: np.random.Generator) -> list
 
 
 def _check_tokenizer(out: Path, corpus: Corpus) -> None:
-    """What AutoTokenizer makes of the folder has to be the tokenizer that the model was trained with."""
+    """Checks that AutoTokenizer reads from the folder the tokenizer that the model was trained with."""
     again, backend = AutoTokenizer.from_pretrained(out), corpus.tokenizer.backend_tokenizer
     for row in corpus.rows[:: max(1, len(corpus.rows) // 500)]:
         text = backend.decode(row.tokens.tolist())  # without the end token in front

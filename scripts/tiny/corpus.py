@@ -1,4 +1,4 @@
-"""What the embedded model reads: how-to texts and walkthroughs of generated kitchens, by authors who are often wrong.
+"""The texts of the embedded model: how-to texts and walkthroughs of generated kitchens, by authors who are often wrong.
 
 Only kitchens of the `train` split are read. The two fixed tasks, map A, and every dish and layout of `dev` and `test`
 are absent (tests/tiny prove it). A walkthrough is told decision by decision in the wording of the default prompt. From
@@ -40,7 +40,7 @@ class CorpusConfig:
 
     @classmethod
     def of(cls, settings: dict[str, Any]) -> CorpusConfig:
-        """From a card, whose lists are tuples here."""
+        """The settings in a card, whose lists are tuples here."""
         told = settings.get("homes")
         read = HomesConfig(**{**told, "mistakes": tuple(told["mistakes"])}) if told else None
         return cls(**{**settings, "mistakes": tuple(settings["mistakes"]), "homes": read})

@@ -1,4 +1,4 @@
-"""What the embedded model reads of homes: walkthroughs of games of the `corpus` split, by authors who are often wrong.
+"""The texts of homes for the embedded model: walkthroughs of games of the `corpus` split, by authors who err often.
 
 The layouts, the games and the goals of that split are in no other (tests/tiny prove it). An author knows the home, and
 goes straight for what is wanted; a reader, who does not, learns from many of them where such things are usually kept.

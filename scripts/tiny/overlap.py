@@ -109,7 +109,7 @@ def here(observation: str) -> str:
 
 @dataclass
 class Seen:
-    """What the corpus holds, without names."""
+    """The texts of the corpus, without names."""
 
     names: Names
     shown: Callable[[str], str] = as_it_is  # what of an observation counts

@@ -46,8 +46,10 @@ HOMES = ("homes way", "homes met")
 
 @cache
 def exam(kitchens: int = 6, ingredients: tuple[int, ...] = (2, 3), states: int = 100) -> Exam:
-    """Of the first `kitchens` of dev with each number of ingredients: every state on any shortest way from the start,
-    and reachable ones, evenly sampled down to `states`."""
+    """The states of the first `kitchens` of dev with each number of ingredients.
+
+    They are every state on any shortest way from the start, and reachable ones, evenly sampled down to `states`.
+    """
     those = [random_kitchen("dev", index, n) for n in ingredients for index in range(kitchens)]
     prompt = Prompt(compose([]).prompt)
     return {
@@ -58,8 +60,10 @@ def exam(kitchens: int = 6, ingredients: tuple[int, ...] = (2, 3), states: int =
 
 @cache
 def homes_exam(games: int = 30, memory: Memory = "wanted") -> Exam:
-    """Of the first `games` of dev in homes, the six tasks in turn: every state that is met on a shortest way, and on
-    the way of an author who errs in half of the decisions."""
+    """The states of the first `games` of dev in homes, the six tasks in turn.
+
+    They are every state that is met on a shortest way, and on the way of an author who errs in half of the decisions.
+    """
     prompt = Prompt(compose([]).prompt)
     found: Exam = {which: [] for which in HOMES}
     for index in range(games):

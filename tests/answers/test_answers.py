@@ -220,7 +220,7 @@ def test_only_what_is_kept_may_be_used(cache: AnswerCache):
     with pytest.raises(AnswerCacheError) as error:
         only.scores(["a", "b", "c" * 70], [ACTIONS] * 3)
     message = str(error.value)
-    assert message.startswith("only what is kept may be used, and 2 of 3 prompts (5 of 9 answers, mode score) of small")
+    assert message.startswith("only cached answers may be used, and 2 of 3 prompts (5 of 9 answers, mode score) of ")
     assert f"are not kept in {cache.path}; the first begins 'b': " in message
     assert "cached_only" in message
     assert "llmrl cache import FILE" in message
@@ -471,7 +471,7 @@ def test_damage_that_shows_at_once_is_set_aside(tmp_path: Path):
     cache = AnswerCache(path)
     assert cache.note == (
         f"{path} was damaged: set aside as {aside}, a new one takes its place; `llmrl cache import {aside}` brings "
-        "back what can be read"
+        "back the readable entries"
     )
     assert aside.read_bytes() == damaged
     assert cache.read([record_key("question 1")]) == [{}]

@@ -91,7 +91,7 @@ def test_prune_asks_for_yes_and_for_something_to_remove(llmrl: Llmrl, tmp_path: 
     cache = AnswerCache(tmp_path / "kept.sqlite3")
     cache.add_rows('{"model":"m","revision":"r","dtype":"float32","pooling":"cls"}', {"t": b"1234"}, {})
     cache.close()
-    assert "say what is to be removed" in llmrl("cache", "prune", code=2).stderr
+    assert "name the entries to remove" in llmrl("cache", "prune", code=2).stderr
     assert (
         "would remove 0 answers (all of 0 prompts) and 1 feature rows; add --yes"
         in llmrl("cache", "prune", "--model", "m").stdout

@@ -357,7 +357,7 @@ def test_ctrl_c_wherever_it_comes(
     pattern: str, nth: int, llmrl: Llmrl, tmp_path: Path, whole: dict[str, bytes]
 ) -> None:
     done = llmrl(*TRAIN, code=130, before=stopped(pattern, nth))
-    assert done.err == "stopped; the same command goes on from the last checkpoint, where there is one\n"
+    assert done.err == "stopped; the same command resumes from the last checkpoint, where there is one\n"
     assert status(tmp_path) == "running"
     assert "stopped" in llmrl("runs", "list").out
     llmrl(*TRAIN)
@@ -459,7 +459,7 @@ def test_a_checkpoint_of_another_shape(llmrl: Llmrl, tmp_path: Path, whole: dict
     assert f"{newest.relative_to(tmp_path)} does not fit this run (RuntimeError: Error(s) in loading" in done.err
     assert "move it away to go on from an earlier one" in done.err
     newest.rename(tmp_path / "away")
-    assert "goes on from its checkpoint at 16 decisions" in llmrl(*TRAIN).out
+    assert "resumes from its checkpoint at 16 decisions" in llmrl(*TRAIN).out
     assert results(tmp_path) == whole
 
 

@@ -222,11 +222,11 @@ def test_what_is_asked_to_stop_says_so_and_can_go_on(
 ) -> None:
     for nth in (9, 4):
         done = llmrl(*TRAIN, code=code, before=ends("llmrl.training.online:OnlineTraining.tick", nth, by))
-        assert done.err == "stopped; the same command goes on from the last checkpoint, where there is one\n"
+        assert done.err == "stopped; the same command resumes from the last checkpoint, where there is one\n"
     run = the_run(tmp_path)
     step = checkpoint_steps(run)[-1]
     assert "stopped" in llmrl("runs", "list").out
-    assert f"{run.relative_to(tmp_path)} goes on from its checkpoint at {step} decisions" in llmrl(*TRAIN).out
+    assert f"{run.relative_to(tmp_path)} resumes from its checkpoint at {step} decisions" in llmrl(*TRAIN).out
     assert results(tmp_path) == whole
 
 
@@ -266,7 +266,7 @@ def test_fresh_begins_anew(llmrl: Llmrl, tmp_path: Path) -> None:
     made = first.stat().st_ino
     told = llmrl(*QUICK, "--fresh").out
     aside = first.with_name(f"{first.name}.aside-1")
-    assert f"what was there is kept aside as {aside.relative_to(tmp_path)}" in told
+    assert f"the old folder is set aside as {aside.relative_to(tmp_path)}" in told
     assert aside.stat().st_ino == made
     assert first.stat().st_ino != made
     assert results(tmp_path) == old
@@ -301,7 +301,7 @@ def test_a_run_that_another_process_works_on(llmrl: Llmrl, tmp_path: Path) -> No
             refused = llmrl(*QUICK, *flags, code=1).err
             assert f"error: {run.relative_to(tmp_path)} is in use by process {os.getpid()} on " in refused
         assert contents(tmp_path) == kept
-    assert "goes on from its checkpoint at 16 decisions" in llmrl(*QUICK).out
+    assert "resumes from its checkpoint at 16 decisions" in llmrl(*QUICK).out
 
 
 def test_a_world_that_does_not_replay_is_named(llmrl: Llmrl, tmp_path: Path) -> None:

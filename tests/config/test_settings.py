@@ -44,7 +44,7 @@ def test_a_meaning_is_the_comment_beside_or_above_the_field_also_of_a_base() -> 
     assert meanings(KitchenConfig)["max_decisions"] == "truncates"
     assert meanings(KitchenConfig)["reward"].startswith("once: +0.2 per ingredient")
     assert meanings(RandomKitchenConfig)["max_decisions"] == "truncates"
-    assert meanings(TrainConfig)["env_steps"] == "decisions in all"
+    assert meanings(TrainConfig)["env_steps"] == "decisions in the run"
     assert meanings(IQLConfig)["alpha"] == "temperature of the policy in evaluations"
 
 
@@ -74,7 +74,7 @@ def test_groups_options_and_settings_are_shown() -> None:
     assert said("learner=dqn") == shown
     assert "0.1: cql_prior_paper" in said("learner.alpha")
     assert "evaluation.every=200  at least 1" in said("evaluation")
-    assert "env_steps=4000  at least 1\n    decisions in all" in said("env_steps")
+    assert "env_steps=4000  at least 1\n    decisions in the run" in said("env_steps")
     assert "field (50), or paper (61)" in said("env", "household/pick").replace("\n", " ")
     assert "train | dev | valid_seen" in said("env", "household/pick")
 

@@ -30,7 +30,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "two tasks": ({"task": "another"}, "task changes within an episode"),
     "two agents": ({"agent": "another"}, "agent changes within an episode"),
     "no way there": ({"observation": "elsewhere"}, "its observation is not the row before's next_observation"),
-    "ends and goes on": ({"truncated": True}, "its episode goes on after its end"),
+    "ends and goes on": ({"truncated": True}, "its episode continues after its end"),
     "both ends": ({"truncated": True, "terminated": True}, "it is both terminated and truncated"),
     "twice on a menu": ({"actions": ["east", "east"]}, "an action is on a menu twice"),
     "nothing next": ({"next_actions": []}, "it ends nothing, and the menu after it is empty"),

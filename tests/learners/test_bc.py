@@ -128,7 +128,7 @@ def test_what_is_no_such_file_is_said_so(tmp_path: Path, file: Path) -> None:
     with pytest.raises(ValueError, match="cannot be read"):
         read_weights(other, "q", encoder(), HIDDEN)
     safetensors.torch.save_file({"0.weight": torch.zeros(1)}, other)
-    with pytest.raises(ValueError, match="does not say what it holds"):
+    with pytest.raises(ValueError, match="does not name its contents"):
         read_weights(other, "q", encoder(), HIDDEN)
     tensors = safetensors.torch.load_file(file)
     del tensors["0.bias"]

@@ -272,7 +272,7 @@ def test_who_always_answers_something_else_is_named(server: SmallServer, client:
     served = client()
     served.probe()
     server.misbehave("too few", times=10**4)
-    with pytest.raises(Outage, match=r"answered \d+ times in 600 s of trying, and never what was asked: .*0 answers"):
+    with pytest.raises(Outage, match=r"answered \d+ times in 600 s of trying, and never as asked: .*0 answers"):
         served.sample(PROMPTS[:1], [[1]], SAMPLING)
 
 

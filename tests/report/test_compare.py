@@ -185,8 +185,8 @@ def test_a_censored_budget_is_not_a_time(tmp_path: Path) -> None:
     [
         ("env=overcooked_tomato", "overcooked_tomato is a test of correctness"),
         ("env=frozen_lake env.layout=random", "frozen_lake is a test of correctness"),
-        ("env=overcooked_random env.split=dev", "split dev is what was tuned on"),
-        ("env=overcooked_random env.split=train", "split train is what the embedded model read"),
+        ("env=overcooked_random env.split=dev", "split dev was used for tuning"),
+        ("env=overcooked_random env.split=train", "split train is the embedded model's training data"),
         ("env=overcooked_random env.split=test", None),
     ],
 )
@@ -426,8 +426,8 @@ def test_cards_and_weights_tell_what_they_cost(tmp_path: Path) -> None:
 def test_models_that_do_not_tell_are_named() -> None:
     config = {"lm": {"model": "someone/model"}, "learner": {"weights": "/nowhere/q.safetensors"}, "encoder": None}
     assert [str(p) for p in pretrainings(config)] == [
-        "someone/model: what it was trained on is not known",
-        "q.safetensors: what it was trained on is not known",
+        "someone/model: its training is not known",
+        "q.safetensors: its training is not known",
     ]
     assert pretrainings({"lm": {"model": "/gone/model"}})[0].tokens is None
     assert pretrainings({"lm": None, "encoder": {"name": "hash"}, "learner": {"name": "dqn"}}) == []
@@ -500,7 +500,7 @@ def test_latex_prints_every_character(text: str) -> None:
 
 def test_how_success_was_measured_is_stated(root: Path, sampled: Path) -> None:
     assert "success is exact" in chosen(root, "dqn_prior", "dqn").notes
-    advice = ": what is published takes 100, or evaluation.exact_up_to"
+    advice = ": published results take 100, or evaluation.exact_up_to"
     assert f"success is sampled, 30 episodes a point{advice}" in chosen(sampled, "dqn_prior", "dqn").notes
     mixed = compare(named("dqn_prior", sampled), named("dqn", root)).notes
     assert f"success is sampled, 30 episodes a point (dqn_prior); exact (dqn){advice}" in mixed

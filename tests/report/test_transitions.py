@@ -121,7 +121,7 @@ def test_what_was_measured_holds_the_estimate(success: list[float], level: float
         (0.1, 0.5, 0.0, 0.0, 10, "to 80 %: a needs at least 2 times more than b"),
         (10.5, 40, 0.9, 0.0, 10, "no claim (the prior of a alone is there without data)"),
         (0.1, 0.5, 0.0, 0.8, 10, "no claim (the prior of b alone is there without data)"),
-        (10.5, 40, np.nan, 0.0, 10, "no claim (what the prior of a reaches without data was not measured)"),
+        (10.5, 40, np.nan, 0.0, 10, "no claim (the success of a's prior without data was not measured)"),
         (10.5, 40, 0.0, 0.0, 9, "no claim (9 of 10 seeds)"),
     ],
 )

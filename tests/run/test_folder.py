@@ -163,7 +163,7 @@ def test_fresh_begins_anew_and_keeps_what_there_is(finished: bool, tmp_path: Pat
             if finished:
                 folder.write_summary({"status": "complete"})
     with opened(tmp_path, fresh=True) as folder:
-        assert folder.note == f"what was there is kept aside as {tmp_path / NAME}.aside-2"
+        assert folder.note == f"the old folder is set aside as {tmp_path / NAME}.aside-2"
         assert not folder.finished
     for n in (1, 2):
         assert RunInfo(tmp_path / f"{NAME}.aside-{n}").metrics == [{"attempt": n}]

@@ -170,12 +170,12 @@ def test_a_preset_with_an_old_target_is_of_the_kind(mine: Path) -> None:
         ("kind: [dqn]", 'learner.kind=["dqn"]: '),
         ("kind: null", "learner.kind=null: choose one of dqn, drrn"),
         ("rate: 1", "learner.kind=null: choose one of dqn, drrn"),
-        ("kind: dqn\n  _target_: my.DQN", "learner.kind=dqn and learner._target_=my.DQN: both say what learner is"),
+        ("kind: dqn\n  _target_: my.DQN", "learner.kind=dqn and learner._target_=my.DQN: both choose learner"),
         (
             "kind: dqn\n  _target_: llmrl.learners.dqn.DQN",
-            "learner.kind=dqn and learner._target_=llmrl.learners.dqn.DQN: both say what learner is",
+            "learner.kind=dqn and learner._target_=llmrl.learners.dqn.DQN: both choose learner",
         ),
-        ("kind: mine\n  _target_: llmrl.learners.dqn.DQN", "both say what learner is"),
+        ("kind: mine\n  _target_: llmrl.learners.dqn.DQN", "both choose learner"),
     ],
 )
 def test_what_a_part_is_has_to_be_said_once(mine: Path, says: str, said: str) -> None:

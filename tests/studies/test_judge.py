@@ -100,7 +100,7 @@ def test_seeds_are_paired_by_their_number() -> None:
     ("changes", "said"),
     [
         ({"judge": {"dqn": ["prior_onli"]}}, "small has no arm prior_onli; there are dqn, random"),
-        ({"judge": {}}, "small says neither what is to be judged"),
+        ({"judge": {}}, "small names neither the arms to evaluate"),
     ],
 )
 def test_a_study_that_cannot_be_judged_says_why(changes: dict[str, object], said: str, tmp_path: Path) -> None:

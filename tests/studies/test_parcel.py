@@ -157,7 +157,7 @@ def strip(members: dict[str, bytes]) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (flip, "is not what its manifest says; it was changed"),
+        (flip, "differs from its manifest; it was changed"),
         (climb, "it holds ../outside.txt, which no export has"),
         (add, "it holds runs/small/a/run.py, which no export has"),
         (lose, "files are missing in it"),

@@ -14,7 +14,7 @@ from llmrl.core.overrides import ConfigError
 from llmrl.reproduce import find_work, make_tables, plan, read_results, reproduce, write_tables
 from llmrl.studies.paper import SCALES, find_paper, paper_files
 from llmrl.studies.study import Study, study_files
-from scripts import control_models
+from scripts import control_models, docs_results
 
 TABLES = {"two": "random", "": "random"}
 
@@ -143,6 +143,23 @@ def test_a_paper_runs_the_arms_of_its_tables_at_its_scale(paper: Path) -> None:
     assert {cell.arm for cell in only.left} == {"two"}
 
 
+def test_a_page_of_results_has_the_rows_of_complete_runs(paper: Path) -> None:
+    study = yaml.safe_load(Path("small.yaml").read_text())
+    Path("small.yaml").write_text(yaml.safe_dump(study | {"seeds": 1}))
+    page = paper.parent / "page.md"
+    head = "| arm | seeds | times fewer than random, to 80 % |\n|---|--:|---|\n"
+    page.write_text(f"# R\n\n## S\n\n{head}| two | 9 | old |\n\n*Provenance:* `llmrl reproduce small.yaml`.\n")
+    before = page.read_text()
+    assert list(docs_results.fill(page, Path("runs"))) == ["page.md, S: 2 runs of small are missing"]
+    assert page.read_text() == before
+    found = find_paper("small.yaml")
+    assert reproduce(found, plan(found, Path("runs"), ["two", "random"]), Path("runs"), 1, print) == []
+    assert list(docs_results.fill(page, Path("runs"))) == ["page.md, S: written"]
+    (table,) = docs_results.sections(page)[1].tables
+    assert docs_results.arms_of(table) == ["two"]
+    assert table.splitlines()[2] in Path("runs/tables/small/tables.md").read_text()
+
+
 def test_an_arm_whose_model_is_missing_costs_its_row_alone(paper: Path) -> None:
     arms = {**SMALL["arms"], "two": ["learner=dqn_prior", "lm=hf", "lm.model=nosuch"]}  # type: ignore[dict-item]
     Path("small.yaml").write_text(yaml.safe_dump(SMALL | {"arms": arms}))
@@ -190,6 +207,7 @@ def test_a_table_is_written_in_the_form_of_its_file(paper: Path, suffix: str) ->
         ({"tables": {"one": {"study": "small.yaml", "against": "nobody"}}}, "tables.one: nobody is none of random"),
         ({"tables": {"one": {"study": "small.yaml", "kind": "pie"}}}, "tables.one.kind: pie is none of curves"),
         ({"published": [{"of": "a", "source": "b", "kind": "hearsay"}]}, "hearsay is none of paper, code"),
+        ({"scales": {"laptop": {"without": ["two"]}}}, "laptop.without: unknown keys two; there are one"),
     ],
 )
 def test_a_paper_with_a_mistake_says_where(paper: Path, changes: dict[str, object], said: str) -> None:

@@ -384,14 +384,14 @@ def test_where_the_learner_as_it_comes_fails_nothing_is_recorded(
     [
         ("env=overcooked_salad", "results are reported on it"),
         ("env=overcooked_tomato", "results are reported on it"),
-        ("env=overcooked_random env.split=test", "split test is what results are reported on"),
-        ("env=overcooked_random env.split=train", "what the embedded model has read"),
-        ("env=household/pick env.split=train", "split train is what results are reported on"),
-        ("env=household/mixed env.split=valid_seen", "split valid_seen is what results are reported on"),
-        ("env=household/heat env.split=valid_unseen", "split valid_unseen is what results are reported on"),
-        ("env=household/mixed env.split=corpus", "split corpus is what the embedded model has read"),
-        ("env=alfworld/pick env.split=valid_seen", "split valid_seen is what results are reported on"),
-        ("env=alfworld/mixed env.split=valid_unseen", "split valid_unseen is what results are reported on"),
+        ("env=overcooked_random env.split=test", "split test is for reported results"),
+        ("env=overcooked_random env.split=train", "the embedded model's training data"),
+        ("env=household/pick env.split=train", "split train is for reported results"),
+        ("env=household/mixed env.split=valid_seen", "split valid_seen is for reported results"),
+        ("env=household/heat env.split=valid_unseen", "split valid_unseen is for reported results"),
+        ("env=household/mixed env.split=corpus", "split corpus is the embedded model's training data"),
+        ("env=alfworld/pick env.split=valid_seen", "split valid_seen is for reported results"),
+        ("env=alfworld/mixed env.split=valid_unseen", "split valid_unseen is for reported results"),
         ("env=frozen_lake", "gymnasium's own map"),
     ],
 )
@@ -462,7 +462,7 @@ def test_a_space_with_a_mistake_is_refused_by_name(parameters: dict[str, Any], s
         ({"overrides": ["seed=3"]}, "set by the search itself; say --seed N"),
         ({"overrides": ["paths.runs=there"]}, "set by the search itself; say --out FOLDER"),
         ({"overrides": ["learner.alpha=0.1"]}, "learner.alpha is given, and .* searches it"),
-        ({"overrides": ["encoder.dim=1,2"]}, "a search has one value"),
+        ({"overrides": ["encoder.dim=1,2"]}, "not searched has one value"),
         ({"overrides": ["encoder.dimm=1"]}, "did you mean encoder.dim"),
         ({"tasks": ["learner.lr=1"]}, "a task names a world"),
         ({"tasks": [""]}, "a task names a world"),
@@ -642,7 +642,7 @@ def test_data_of_a_world_that_is_reported_are_refused(
     )
     task = "env=overcooked_random env.index=1 data.file={}"
     assert plan("cql", tasks=[task.format(with_data / "data" / "dev1.parquet")]).env_steps == 0
-    with pytest.raises(ConfigError, match=r"data of test\.parquet were collected where split test is what results"):
+    with pytest.raises(ConfigError, match=r"data of test\.parquet were collected where split test is for reported"):
         plan("cql", tasks=[task.format("test.parquet")])
     with pytest.raises(ConfigError, match=r"none\.parquet: there is no such file"):
         plan("cql", tasks=[task.format("none.parquet")])

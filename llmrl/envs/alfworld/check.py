@@ -1,4 +1,4 @@
-"""What `llmrl worlds` says about ALFWorld's games: what there is, what is left out, what was written."""
+"""`llmrl worlds` for ALFWorld's games: those that can be played, those left out, and those written."""
 
 from __future__ import annotations
 

@@ -152,7 +152,7 @@ class FastEnv(PddlEnv):
         return command
 
     def _fixed_by(self, action: Action) -> tuple[Any, ...] | None:
-        """What the text of a command depends on, in this game; None where facts that change are part of it.
+        """The values that fix the text of a command in this game; None where it depends on facts that change.
 
         A query all of whose placeholders are the action's is answered by the facts alone.
         """
@@ -187,7 +187,7 @@ class _Logic(pddl_logic.GameLogic):
 
 
 class _Problem(NamedTuple):
-    """What a state needs of a translated problem; the translator's own tree is ten times as large."""
+    """The parts of a translated problem that a state needs. The translator's own tree is ten times as large."""
 
     sas: bytes
     parameters: dict[str, list[Placeholder]]  # of each action
@@ -310,7 +310,7 @@ def _pack(domain: str, problem: str) -> bytes:
 
 
 def _translate(domain: str, problem: str) -> bytes:
-    """What `_Problem` is made from."""
+    """The translation that `_Problem` is made from."""
     task, sas = fast_downward.pddl2sas(domain, problem)
     if any(len(line.encode()) > LONGEST for line in sas.splitlines()):
         raise ValueError(f"names of more than {LONGEST} bytes")

@@ -42,7 +42,7 @@ class GameFile:
 
     @property
     def instruction(self) -> str:
-        """What is asked, without the words around it: "put some mug on desk"."""
+        """The instruction, without the words around it: "put some mug on desk"."""
         return self.sentence.removeprefix("Your task is to: ").strip().rstrip(".")
 
     def logic(self) -> dict[str, str]:
@@ -64,7 +64,7 @@ class Collection(NamedTuple):
 
     @property
     def note(self) -> str:
-        """What was left out, for a person; "" where nothing was."""
+        """The games left out, in words for a person; "" where none was."""
         if not self.left_out:
             return ""
         reasons = "; ".join(
@@ -186,7 +186,7 @@ def _json(file: Path) -> tuple[bytes, dict[str, Any]]:
 
 
 def _is_another(name: str, tasks: Sequence[Task]) -> bool:
-    """Whether a folder's name says that it is of a type nobody asked for, so that its files need not be read."""
+    """Whether a folder's name says that its type was not asked for, so that its files need not be read."""
     official = _TASK_OF.get(name.partition("-")[0])
     return official is not None and official not in tasks
 

@@ -76,13 +76,13 @@ def folder_name(game: Game) -> str:
 
 
 def game_data(game: Game, domain: str, grammar: str, walkthrough: Sequence[str]) -> dict[str, Any]:
-    """What game.tw-pddl holds."""
+    """The contents of game.tw-pddl."""
     logic = (domain, grammar.replace("UNKNOWN GOAL.", instruction(game.goal)), pddl_problem(game))
     return dict(zip(LOGIC, logic, strict=True)) | {"solvable": True, "walkthrough": list(walkthrough)}
 
 
 def trajectory(game: Game) -> dict[str, Any]:
-    """What traj_data.json holds: what readers of the official data look for, and the game itself."""
+    """The contents of traj_data.json: the keys that readers of the official data use, and the game itself."""
     goal = game.goal
     return {
         "task_id": f"trial_{game.hash[:16]}",
@@ -100,7 +100,7 @@ def trajectory(game: Game) -> dict[str, Any]:
 
 
 def _place(game: Game) -> str:
-    """What the folder's name has in the place of the receptacle; for `examine` that is the lamp."""
+    """The word of the folder's name in the place of the receptacle; for `examine` that is the lamp."""
     return game.goal.receptacle or sorted(LAMPS)[0]
 
 

@@ -70,7 +70,7 @@ def parse(text: str) -> list[Any]:
 
 @lru_cache(maxsize=_KEPT)
 def reads(template: str) -> Reads | None:
-    """What a template's text depends on; None where that cannot be told."""
+    """The facts and parameters that a template's text depends on; None where that cannot be told."""
     predicates: set[str] = set()
     names: set[str] = set()
     asked: set[str] = set()

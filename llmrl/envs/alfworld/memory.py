@@ -1,4 +1,4 @@
-"""What a player of ALFWorld would remember, read off the texts that were shown: nothing else is known here.
+"""The memory of a player of ALFWorld, read off the texts that were shown. It has no other source.
 
 The counterpart of `env.memory` in homes (`llmrl.envs.household.text`), for an engine whose texts tell only the present.
 """
@@ -22,7 +22,7 @@ _OPPOSITE = {"heat": "cold", "cool": "hot"}
 
 
 class Memory:
-    """Of one game; `reset` begins another episode of it."""
+    """The memory of one game; `reset` begins another episode of it."""
 
     def __init__(self, remembered: Remembered, trajectory: Mapping[str, Any]) -> None:
         """`trajectory`: the game's traj_data.json, which says what types of things are wanted."""

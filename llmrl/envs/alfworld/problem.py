@@ -114,7 +114,7 @@ def _abilities(thing: Object) -> dict[str, bool]:
 
 
 def _identifier(thing: Receptacle | Object, rank: int) -> str:
-    """Later ranks come first in order. Of a basin the engine takes the name's first part, and adds "basin" itself."""
+    """An identifier. Later ranks come first in order. The engine takes a basin's first part and adds "basin" itself."""
     kind, place = thing.type, f"{1000 - rank:04d}"
     if kind.endswith("Basin"):
         return f"{kind.removesuffix('Basin')}_bar_{place}_bar_{kind}"

@@ -30,7 +30,7 @@ class Shadow:
         self.state = self.home.apply(self.state, menu.commands[menu.texts.index(self._names.ours(command))])
 
     def commands(self) -> tuple[str, ...]:
-        """What is admissible, sorted."""
+        """The admissible commands, sorted."""
         return tuple(sorted(self._names.theirs(text) for text in self.home.menu(self.state).texts))
 
     def done(self) -> bool:

@@ -1,7 +1,7 @@
-"""Translated problems, kept on disk: what a game's first reset spends its time on is done once for all processes.
+"""Translated problems, kept on disk. The first reset of a game spends its time on translation, which is then done once.
 
-One file per problem in the user's cache folder, named by a hash of what it was made from and by what. Whatever is wrong
-with a file or with the folder, the problem is translated as if there were none: nothing depends on what is kept here.
+One file per problem lies in the user's cache folder. Its name is a hash of the problem and of the translator. Where the
+file or the folder is damaged, the problem is translated again: no result depends on these files.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A home as a text world. What happens: `home`; the words: `text`; which games there are: `generate`."""
+"""A home as a text world. `home` has the rules, `text` the words, and `generate` the games."""
 
 from __future__ import annotations
 
@@ -119,6 +119,6 @@ class HouseholdEnv(TextEnv):
 
 @lru_cache(maxsize=64)
 def _load_script(game: Game, memory: Memory) -> tuple[Home, Expert, Words]:
-    """What is kept about a game that is played again and again."""
+    """The script of a game that is played again and again."""
     home = Home(game)
     return home, Expert(home), Words(home, memory)

@@ -1,10 +1,10 @@
-"""What an expert would do: every command on a shortest way, from any state to the goal. It knows the whole home.
+"""The expert of a home: every command on a shortest way, from any state to the goal. It knows the whole home.
 
 No search is needed. Going anywhere takes one decision, so that the shortest way is the cheapest of few plans: lay down
-what is held and not wanted, fetch a wanted object, make it ready, put it down. A decision more is taken by each place
-that one is not at already, and by each receptacle on the way that is shut. Which plan is best depends on little of the
-state (where the wanted objects are, whether they are ready, what is shut of the receptacles that matter), so what was
-found is kept by that. `tests/envs/household/test_expert.py` compares all of it with a search through every state.
+the held object where it is not wanted, fetch a wanted object, make it ready, put it down. Each place that the agent is
+not at already takes a decision more. So does each shut receptacle on the way. The best plan depends on little of the
+state: where the wanted objects are, whether they are ready, and which of the receptacles that matter are shut. Plans
+are cached by that. `tests/envs/household/test_expert.py` compares all of it with a search through every state.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Plan(NamedTuple):
 
 
 class _Scene(NamedTuple):
-    """What of a state matters."""
+    """The parts of a state that matter to the expert."""
 
     at: int
     hand: int
@@ -127,13 +127,13 @@ class Expert:
         return len(set(put)) < len(put) if self._task == "pick_two" else bool(put)
 
     def _may_lay_down(self, scene: _Scene) -> bool:
-        """Whether a shortest way may begin so: with what is not wanted, or where only another one is ready."""
+        """Whether a shortest way may begin with laying down: an unwanted object, or one while only another is ready."""
         if scene.hand not in self._home.wanted:
             return scene.hand != NOTHING
         return scene.ready != 0 and not scene.ready >> self._home.wanted.index(scene.hand) & 1
 
     def _lay_down(self, scene: _Scene) -> int:
-        """What is held goes to a place that may hold it, then a wanted object is fetched."""
+        """The held object goes to a place that may hold it; then a wanted object is fetched."""
         left, least = self._laying_down(scene)
         return min(left.get(scene.at, NO_WAY), 1 + least)
 
@@ -158,7 +158,7 @@ class Expert:
         return 0 if self._is_reached(after) else self._fetch(after)
 
     def _fetch(self, scene: _Scene) -> int:
-        """With an empty hand."""
+        """The plans with an empty hand."""
         best = NO_WAY
         for i, spot in enumerate(scene.spots):
             if spot < 0:
@@ -172,7 +172,7 @@ class Expert:
         return best
 
     def _finish(self, scene: _Scene) -> int:
-        """With a wanted object in the hand."""
+        """The plans with a wanted object in the hand."""
         if self._examines:
             return min((scene.at != place) + (not scene.lit >> lamp & 1) for lamp, place in self._lamps)
         if self._task == "pick_two":

@@ -1,7 +1,7 @@
-"""A home and what is asked there, as data: layouts, games, goals. What can be done in a game: `home`.
+"""A home and its goal, as data: layouts, games, goals. `home` has the actions of a game.
 
 A layout is rooms and receptacles. A game is a layout, the objects that lie in it at first, and a goal. Both are plain
-immutable data with a hash of what they are, whatever they are called.
+immutable data. Each has a hash of its contents, which leaves out names.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Receptacle:
 
     @property
     def name(self) -> str:
-        """As the agent calls it: "countertop 2"."""
+        """The receptacle's name for the agent: "countertop 2"."""
         return f"{self.type.lower()} {self.number}"
 
     @property
@@ -97,7 +97,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Goal:
-    """What is to be done: to some object of a type, in or on some receptacle of a type.
+    """The goal of a game: some object of a type, in or on some receptacle of a type.
 
     `examine`: an object of the type is held where a lamp that was switched on stands; there is no receptacle. `pick`:
     such an object lies in such a receptacle; `clean`, `heat`, `cool`: and is clean, hot or cool; `pick_two`: two of

@@ -94,7 +94,7 @@ def random_layout(pool: Pool, number: int) -> Layout:
 
 
 def pool_of(layout: Layout) -> Pool:
-    """Where a layout belongs: three tenths to training, two to dev, two to unseen, three to the corpus."""
+    """The pool of a layout: three tenths go to training, two to dev, two to unseen, three to the corpus."""
     bucket = _bucket(f"home: {layout.hash}", 10)
     return "training" if bucket < 3 else "dev" if bucket < 5 else "unseen" if bucket < 7 else "corpus"
 

@@ -91,7 +91,7 @@ class Home:
         return menu
 
     def apply(self, s: HomeState, command: Command) -> HomeState:
-        """What an admissible command leads to."""
+        """The state after an admissible command."""
         verb, target = command
         if verb == "go to":
             return s._replace(at=target, searched=s.searched | (s.open & 1 << target))
@@ -175,7 +175,7 @@ class Home:
         )
 
     def _treatments(self, at: int, hand: int) -> Iterator[tuple[str, int]]:
-        """What can be done to the held object here."""
+        """The treatments of the held object that are possible here."""
         if hand != NOTHING:
             for verb, (kind, things) in TREATED.items():
                 if self.receptacles[at].type == kind and self.objects[hand].type in things:

@@ -1,8 +1,8 @@
-"""What the agent reads in a home: a function of what it has seen, in words of our own.
+"""The texts of a home: functions of what the agent has seen, in words of our own.
 
-The observation tells where the agent is, what is to be seen there, and what it holds. With `memory` it also tells what
-a person would remember: which receptacles have not been looked into yet (all are seen at the start, from the middle of
-the home), and what was found where. Nothing that was not looked into is ever named.
+The observation tells where the agent is, which things it sees there, and which it holds. With `memory` it also tells
+what a person would remember. That is the receptacles that were not looked into yet, and the things found in others. All
+receptacles are seen at the start, from the middle of the home. A thing that was not looked at is never named.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Words:
         return "Your hands are empty." if s.hand == NOTHING else f"You hold {self._thing(s, s.hand)}."
 
     def _finds(self, s: HomeState) -> str:
-        """Where things are that were seen and are not in the hand."""
+        """The places of things that were seen and are not in the hand."""
         home = self._home
         key = (
             s.searched,

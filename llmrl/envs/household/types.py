@@ -1,7 +1,7 @@
-"""What there is in homes: types of receptacles and of objects, what can be done to them, and what may lie where.
+"""The types of a home: receptacles and objects, the treatments of each object, and the places where it may lie.
 
-Types carry ALFWorld's names (arXiv 2010.03768), so that a game of ours can be told in its terms and back; which things
-a receptacle may hold, and which room has what, are facts of everyday life, put together for this world.
+Types carry ALFWorld's names (arXiv 2010.03768), so that a game of ours can be told in its terms and back. The contents
+of receptacles and rooms are facts of everyday life, put together for this world.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def draw(kitchen: Kitchen, s: KitchenState) -> str:
 
 
 def _labels(kitchen: Kitchen, s: KitchenState) -> dict[Cell, str]:
-    """What stands on the counter: stations for good, items while they are there."""
+    """The labels of the counter: stations always, items while they lie there."""
     labels = {kitchen.delivery: "serve"}
     for i, (name, home) in enumerate(zip(kitchen.foods, kitchen.food_homes, strict=True)):
         if kitchen.place_of(s, i) == home:

@@ -1,4 +1,4 @@
-"""The kitchen as a text world: what it pays and when an episode ends. What happens: `world`; the words: `text`."""
+"""The kitchen as a text world: its rewards, and the end of an episode. `world` has the rules, `text` the words."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""What an expert would do: every macro-action on a shortest way, in decisions, from any state to the dish served.
+"""The expert of a kitchen: every macro-action on a shortest way, in decisions, from any state to the dish served.
 
-Two states are alike when the way to go cannot tell them apart: foods that the order asks for are interchangeable, so
-are those it does not ask for, and where the cook stands matters only while its hands are empty (full hands cannot
-chop, and whatever empties them happens at a fixed place). Distances are kept per class of alike states: five foods
-and three boards make 80,000 states, but 4,000 classes. They are found by A*, class by class as they are asked for, and
-each search sharpens the bounds of the next (Adaptive A*, Koenig and Likhachev, AAMAS 2005).
+Two states are alike when the way to the goal is the same for both. Foods that the order asks for are interchangeable,
+and so are the others. The cook's place matters only while its hands are empty: full hands cannot chop, and the actions
+that empty them happen at a fixed place. Distances are kept per class of alike states: five foods and three boards make
+80,000 states, but 4,000 classes. They are found by A*, class by class as they are asked for. Each search sharpens the
+bounds of the next (Adaptive A*, Koenig and Likhachev, AAMAS 2005).
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class _Search:
         self._exact.update(dict.fromkeys(closed))
 
     def _sharpen(self, closed: set[_Class], spent: dict[_Class, int], total: int) -> None:
-        """Whatever was expanded lies at least `total` minus the way to it from the goal."""
+        """Sharpens bounds: an expanded state lies at least `total` minus the way to it from the goal."""
         for node in closed:
             self._bound[node] = max(self._bound[node], total - spent[node])
 

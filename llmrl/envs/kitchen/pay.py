@@ -1,4 +1,4 @@
-"""What a kitchen pays for a macro-action."""
+"""The reward of a kitchen for a macro-action."""
 
 from __future__ import annotations
 

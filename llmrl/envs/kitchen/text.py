@@ -1,7 +1,7 @@
-"""What the cook reads: the observation and the menu of macro-actions, as functions of what it can see.
+"""The texts of a kitchen: the observation and the menu of macro-actions, as functions of what the cook can see.
 
-The texts carry the same information as the original's, no more and no less (the recorded episodes check it one to
-one), in words of our own. No cell is ever named: two cells from which the same things look the same share a text.
+The texts carry the same information as the original's, which the recorded episodes check. The words are our own. No
+cell is ever named: two cells from which the same things look the same share a text.
 """
 
 from __future__ import annotations

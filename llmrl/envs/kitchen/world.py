@@ -22,7 +22,7 @@ CHOPS = 3  # primitive chops that turn a raw food into a chopped one
 
 
 class KitchenState(NamedTuple):
-    """Where everything is. What is not named here lies at its home place, raw."""
+    """The place of each thing. A thing that is not named here lies at its home place, raw."""
 
     cell: Cell
     hand: Item
@@ -33,7 +33,7 @@ class KitchenState(NamedTuple):
 
 
 class Effect(NamedTuple):
-    """What one macro-action did."""
+    """The effect of one macro-action."""
 
     state: KitchenState
     steps: int  # primitive steps taken, at least 1

@@ -1,4 +1,4 @@
-"""The frozen lake as a text world. What a step does: `lake`, by gymnasium's table; the words: `text`."""
+"""The frozen lake as a text world. `lake` has the rules, by gymnasium's table; `text` has the words."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""What an expert would do on a lake: be as likely as possible to reach the goal, and then as quick as possible.
+"""An expert on a lake. It maximises the chance to reach the goal, and then minimises the expected steps.
 
-Both by value iteration over gymnasium's table. The chance is that of reaching the goal ever, without a limit of
-decisions. Where it can be kept in several ways, as by walking in circles for ever, the fewest expected steps to the end
-of the episode decide. On ice that is not slippery the chance is 1 and the steps are the length of the shortest way, so
-that the same rule gives exactly the actions on shortest ways.
+Both come from value iteration over gymnasium's table. The chance is that of reaching the goal without a limit of
+decisions. Several actions may keep that chance, such as walking in circles. Then the fewest expected steps to the end
+of the episode decide. On ice that is not slippery the chance is 1, and the steps are the length of the shortest way. So
+the same rule gives exactly the actions on shortest ways.
 """
 
 from __future__ import annotations

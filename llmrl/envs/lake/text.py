@@ -1,4 +1,4 @@
-"""What the walker reads, and the lake drawn in letters."""
+"""The texts of the lake, and the lake drawn in letters."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def task(lake: Lake) -> str:
 
 
 def observation(lake: Lake, cell: int, with_map: bool) -> str:
-    """Where the walker stands, what is next to it, and where the goal is; `with_map`: the whole lake, too."""
+    """The walker's place, its neighbours and the goal's direction; `with_map`: the whole lake too."""
     row, column = divmod(cell, lake.size)
     place = f"row {row + 1}, column {column + 1}"
     if lake.cells[cell] == "G":
@@ -49,7 +49,7 @@ def _neighbour(lake: Lake, row: int, column: int) -> str:
 
 
 def _way(lake: Lake, row: int, column: int) -> str:
-    """Where the goal lies, e.g. "2 rows down and 1 column right"."""
+    """The direction of the goal, e.g. "2 rows down and 1 column right"."""
     goal_row, goal_column = divmod(lake.goal, lake.size)
     parts = [
         _count(abs(goal_row - row), "row", "down" if goal_row > row else "up"),

@@ -1,4 +1,4 @@
-"""Where a server is, and what it wants to be shown: checked as typed, before anything is asked of it."""
+"""The address of a server, and its key: checked as typed, before the server is asked."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def read_key(name: str | None) -> str:
         raise ValueError(f"lm.api_key_env={name}: there is no such environment variable, or it is empty: export {name}")
     if not all("!" <= letter <= "~" for letter in key):
         raise ValueError(
-            f"lm.api_key_env={name}: what this environment variable holds is no key: it has a space, a line break or "
+            f"lm.api_key_env={name}: the value of this environment variable is no key: it has a space, a line break or "
             f"a letter beyond ASCII in it; export {name} anew"
         )
     return key

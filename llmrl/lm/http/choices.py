@@ -56,10 +56,10 @@ class Said(NamedTuple):
 
 
 def read_said(choice: Mapping[str, Any], is_chat: bool, stop: str | tuple[str, ...], thinks: bool) -> Said:
-    """What the model said, without the stop text and what follows it.
+    """The model's text, without the stop text and the rest after it.
 
     is_chat: the choice is one of the chat API. thinks: a thought before the answer is no part of it. Raises BadAnswer
-    for what is to be asked again, LanguageModelError for an end that is not known.
+    for a choice to be asked again, LanguageModelError for an end that is not known.
     """
     reason = str(choice.get("finish_reason") or "").lower()
     message = choice["message"] if is_chat else {"content": choice.get("text")}

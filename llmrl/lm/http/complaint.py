@@ -75,7 +75,7 @@ class Complaint:
 
 
 def complaint_of(body: str) -> Complaint:
-    """Of the body of an answer that is an error; it need not be JSON."""
+    """The complaint in the body of an error answer; the body need not be JSON."""
     try:
         told = json.loads(body)
     except (ValueError, RecursionError):

@@ -68,7 +68,7 @@ class Completions:
     # ---- tokens ------------------------------------------------------------------------------------------------------
 
     async def tokenize(self, server: Server, text: str, is_prompt: bool = True) -> list[int]:
-        """By the server's own tokenizer. Raises ValueError for a text without tokens."""
+        """Tokenises with the server's own tokenizer. Raises ValueError for a text without tokens."""
         body: dict[str, Any] = {"model": server.name, "prompt": text, "add_special_tokens": is_prompt}
         if server.llamacpp:
             if isinstance(text, Conversation):
@@ -200,9 +200,9 @@ class Completions:
         patient: bool,
         patience: Patience | None = None,
     ) -> list[tuple[dict[int, float], list[int]]]:
-        """Of each row the log-probabilities of its next tokens, and where prompts are texts, the prompt's tokens.
+        """The log-probabilities of each row's next tokens and, where prompts are texts, the prompt's tokens.
 
-        What takes too long is asked in two halves.
+        Rows that take too long are asked in two halves.
         """
         patience, half = patience or Patience(), len(rows) // 2
         ids = list(dict.fromkeys(token for row in rows for token in row.node.ids))
@@ -313,7 +313,7 @@ class Completions:
 
 
 def refuse_malformed(read: Callable[[Any], T]) -> Callable[[Any], T]:
-    """What is missing or of another shape is no answer."""
+    """Makes a reader that raises BadAnswer where a value is missing or of another shape."""
 
     def reader(raw: Any) -> T:
         try:

@@ -37,7 +37,7 @@ ended: dict[str, Callable[[], str | None]] = {}  # address of a server that we s
 
 
 class BadAnswer(Exception):
-    """What came back is no answer: not JSON, half of it, a NaN, a log-probability that is missing."""
+    """An answer that cannot be read: not JSON, half of it, a NaN, a log-probability that is missing."""
 
 
 class TooLong(Exception):
@@ -55,7 +55,7 @@ class _Fault(Exception):
 
 
 class _NotFound(_Fault):
-    """What a server had before it has no more."""
+    """A path that the server answered before, and no longer has."""
 
 
 class Refused(LanguageModelError):
@@ -72,7 +72,7 @@ class Refused(LanguageModelError):
 
 @dataclass
 class Counts:
-    """What one connection did, for cost.json."""
+    """The counts of one connection, for cost.json."""
 
     requests: int = 0  # answered
     outages: int = 0  # attempts that failed, whatever the reason
@@ -81,7 +81,7 @@ class Counts:
 
 @dataclass
 class Patience:
-    """What was tried so far to have one question answered; its parts share it."""
+    """The attempts so far at one question; its parts share it."""
 
     began: float | None = None  # the first attempt that failed
     faults: int = 0
@@ -107,14 +107,14 @@ class Clock:
 
 
 class Guard(Protocol):
-    """Knows who has to answer."""
+    """Checks that the server that answers is the right one."""
 
     async def vouch(self) -> None:
-        """Asks who answers. Raises Outage where it is somebody else."""
+        """Asks the server which model answers. Raises Outage where it is another one."""
         ...
 
     async def report_missing(self) -> None:
-        """What was there is not found any more. Raises Outage where something else is served instead."""
+        """Reports a path that is not found any more. Raises Outage where the server has another model instead."""
         ...
 
 
@@ -230,7 +230,7 @@ class Connection:
             self._pin.reset(before)
 
     def trust(self, lane: Lane) -> None:
-        """Whoever answers on this lane now is the one who has to."""
+        """Trusts the server that answers on this lane now."""
         lane.vouched = (lane.stream, self._epoch)
 
     async def _attempt(self, path: str, body: Any, read: Callable[[Any], T], patience: Patience, optional: bool) -> T:
@@ -255,7 +255,7 @@ class Connection:
             return answer
 
     async def _vouch(self, lane: Lane) -> None:
-        """Who gave the answer that came last on this lane is asked, on the same connection, who it is."""
+        """Checks the server that answered last on this lane, by questions on the same connection."""
         stream, epoch = lane.stream, self._epoch
         if self.guard is None or lane.vouched == (stream, epoch):
             return
@@ -263,7 +263,7 @@ class Connection:
             await self.guard.vouch()
         if lane.stream is not stream:
             self.counts.outages += 1
-            raise _Fault("the connection was closed before it could be asked who answers on it")
+            raise _Fault("the connection was closed before its server could be checked")
         lane.vouched = (stream, epoch)
 
     async def _attempt_on(self, lane: Lane, path: str, body: Any, read: Callable[[Any], T], optional: bool) -> T:
@@ -320,7 +320,10 @@ class Connection:
     def _make_error(
         self, status: int, complaint: Complaint, path: str, optional: bool, response: httpx2.Response
     ) -> LanguageModelError | _Fault:
-        """What to raise for an error of the server: an Outage where the same command goes on when that is mended."""
+        """The exception for an error of the server.
+
+        It is an Outage where the same command works once the fault is mended.
+        """
         said = f"HTTP {status}{self._quote(complaint.words)}"
         if status == 402 or complaint.unpaid:
             self.counts.outages += 1
@@ -406,12 +409,12 @@ class Connection:
     def _outage(self, patience: Patience, fault: _Fault) -> Outage:
         tried = f"{self.patience_s - self._seconds_left(patience):,.0f} s of trying"
         if patience.bad == patience.faults:
-            return Outage(f"{self.url} answered {patience.faults} times in {tried}, and never what was asked: {fault}")
+            return Outage(f"{self.url} answered {patience.faults} times in {tried}, and never as asked: {fault}")
         hint = f". {self.hint}" if self.hint and self.guard is None else ""
         return Outage(f"{self.url} gave no answer in {tried}; at last: {fault}{hint}")
 
     def _quote(self, words: str) -> str:
-        """What the server said, in brief and without the key, which some servers repeat."""
+        """The server's words, in brief and without the key, which some servers repeat."""
         if self._key:
             words = words.replace(self._key, f"${self.key_env}")
         return f": {words[:SHOWN]}" if words else ""

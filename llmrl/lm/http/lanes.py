@@ -24,7 +24,10 @@ class Lane:
 
 
 class Lanes:
-    """As many as are in use at once. key: shown with each request. connect_s: seconds to open a connection."""
+    """Connections to a server, as many as are in use at once.
+
+    key: shown with each request. connect_s: seconds to open one.
+    """
 
     def __init__(self, key: str, connect_s: float, trust_env: bool) -> None:
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}

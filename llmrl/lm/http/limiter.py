@@ -1,4 +1,4 @@
-"""How many requests run at once: as many as the server turns out to sustain."""
+"""The number of requests at once: as many as the server sustains."""
 
 from __future__ import annotations
 
