@@ -134,7 +134,7 @@ class TestWithMinari:
         [
             ("rewards", 0, 7.0, "episode 1: its rows are not those that were written"),
             ("observations", 1, b"elsewhere", "episode 1: its rows are not those that were written"),
-            ("terminations", 0, True, "episode 1, row 0: its episode goes on after its end"),
+            ("terminations", 0, True, "episode 1, row 0: its episode continues after its end"),
             ("actions", 1, b"north", "episode 1, row 1: its action is not on its menu"),
             (
                 "infos/actions",
