@@ -1,7 +1,8 @@
 """How much faster does an agent learn when a language model tells it which actions make sense?
 
 `llmrl.train(llmrl.compose(["learner=dqn", "seed=3"]))` is what `llmrl train learner=dqn seed=3` does, and
-`llmrl.load_runs("runs")` reads back what became of it. The worlds are gymnasium's, as `llmrl/Household-v0` is.
+`llmrl.load_runs("runs")` reads back what became of it, with metrics as tables. The worlds are gymnasium's, as
+`llmrl/Household-v0` is.
 """
 
 from __future__ import annotations
@@ -16,14 +17,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from llmrl.config.compose import compose as compose
-    from llmrl.run.load import load_runs as load_runs
+    from llmrl.report.runs import join_runs as join_runs
+    from llmrl.report.runs import load_runs as load_runs
     from llmrl.train import train as train
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "compose", "load_runs", "train"]
+__all__ = ["__version__", "compose", "join_runs", "load_runs", "train"]
 
 # Nothing heavy is loaded for those who only import llmrl.
-_LAZY = {"train": "llmrl.train", "compose": "llmrl.config.compose", "load_runs": "llmrl.run.load"}
+_LAZY = {
+    "train": "llmrl.train",
+    "compose": "llmrl.config.compose",
+    "join_runs": "llmrl.report.runs",
+    "load_runs": "llmrl.report.runs",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -18,6 +18,7 @@ from rich.filesize import decimal
 from llmrl.collect import parse_order
 from llmrl.core.overrides import ConfigError
 from llmrl.report import markdown
+from llmrl.report.alfworld import MixedCells, Played, check_played
 from llmrl.report.html import Figure, Report
 from llmrl.report.result import ResultTable, write_results
 from llmrl.run.load import RunInfo
@@ -136,11 +137,13 @@ def read_results(paper: Paper, runs: Path) -> dict[str, Results]:
 
 
 def make_tables(paper: Paper, results: Mapping[str, Results], runs: Path, tell: Tell) -> list[ResultTable]:
-    """The tables that finished runs allow. `tell` hears which cannot be made, and why."""
+    """The tables that finished runs allow. `tell` hears which cannot be made, and why. Raises MixedCells."""
     tables = []
     for spec in paper.tables:
         try:
             table = _table(spec, results[spec.study], runs / spec.study, tell)
+        except MixedCells as error:
+            raise MixedCells(f"no table of {spec.name}: {error}") from None
         except ValueError as error:  # too few runs, or made by uncommitted code
             tell(f"no table of {spec.name}: {error}")
             continue
@@ -158,11 +161,18 @@ def write_tables(paper: Paper, runs: Path, tell: Tell) -> list[Path]:
     tables = make_tables(paper, results, runs, tell)
     if not tables:
         return []
-    return [write_results(tables, out / "tables.md", head(paper)), *(path for _, path in _draw(paper, results, out))]
+    forms: list[tuple[str, int | None]] = [(".png", None), (".pdf", 2), (".svg", 2)]
+    figures = [path for suffix, columns in forms for _, path in _draw(paper, results, out, suffix, columns)]
+    return [write_results(tables, out / "tables.md", head(paper)), *figures]
 
 
-def _draw(paper: Paper, results: Mapping[str, Results], out: Path, suffix: str = ".png") -> Iterator[tuple[str, Path]]:
-    """Draws the figures that finished runs allow, named by their tables. Each with its title."""
+def _draw(
+    paper: Paper, results: Mapping[str, Results], out: Path, suffix: str, columns: int | None = None
+) -> Iterator[tuple[str, Path]]:
+    """Draws the figures that finished runs allow, named by their tables. Each with its title.
+
+    `columns`: of a paper, as in `llmrl plot`; None: for a screen.
+    """
     from llmrl.report.plots import curve
     from llmrl.studies import transitions
     from llmrl.studies.quality import draw_quality
@@ -171,12 +181,12 @@ def _draw(paper: Paper, results: Mapping[str, Results], out: Path, suffix: str =
         own, file = results[spec.study], out / f"{spec.name}{suffix}"
         with suppress(ValueError):  # `make_tables` has said why
             if spec.kind == "transitions" and (arms := transitions.find_arms(own, spec.arms)):
-                yield spec.title, transitions.draw({own.study.title: arms}, file)
+                yield spec.title, transitions.draw({own.study.title: arms}, file, columns)
             elif spec.kind == "curves":
                 if done := [run for group in own.arms(spec.arms).values() for run in group]:
-                    yield spec.title, curve(done, file, "eval/success", "env_steps")
+                    yield spec.title, curve(done, file, "eval/success", "env_steps", columns)
                 if own.study.figure == "quality":
-                    figure = draw_quality(own, spec.arms, out / f"{spec.name}_quality{suffix}")
+                    figure = draw_quality(own, spec.arms, out / f"{spec.name}_quality{suffix}", columns=columns)
                     if figure is not None:
                         yield "Sample efficiency against the quality of the prior", figure
 
@@ -226,7 +236,8 @@ def report_on_runs(found: Sequence[RunInfo], command: str) -> Report:
     done = [run for run in found if run.status == "complete"]
     if not done:
         raise ConfigError("none of these runs is complete: there is nothing to report")
-    table = ResultTable("groups", "Groups of runs", COLUMNS, [figures_of(arm) for arm in arms(done)])
+    notes = check_played(map(Played.of, done), same_games=False)
+    table = ResultTable("groups", "Groups of runs", COLUMNS, [figures_of(arm) for arm in arms(done)], notes=notes)
     figures = []
     with TemporaryDirectory() as folder, suppress(ValueError):  # a single evaluation is no curve
         figures.append(Figure("Success", curve(done, Path(folder) / "curve.svg").read_text()))
@@ -235,18 +246,29 @@ def report_on_runs(found: Sequence[RunInfo], command: str) -> Report:
 
 
 def _table(spec: TableSpec, results: Results, folder: Path, tell: Tell) -> ResultTable:
+    alone = [results.study.arms[arm].get("alone") for arm in spec.arms]  # said beside an arm
+    shown = {*spec.arms, spec.against, *alone}
+    cells = [Played.of(run, f"{cell.arm} seed {cell.seed}") for cell, run in results.cells if cell.arm in shown]
+    judgement = Judgement(results.study, folder, tell) if spec.kind in ("games", "matrix") else None
+    if judgement is not None:
+        cells += judgement.played()
+    notes = check_played(cells, same_games=judgement is None)
+    table = _fill(spec, results, judgement)
+    return replace(table, notes=list(dict.fromkeys([*table.notes, *notes])))
+
+
+def _fill(spec: TableSpec, results: Results, judgement: Judgement | None) -> ResultTable:
+    if judgement is not None:
+        make = judgement.table if spec.kind == "games" else judgement.matrix_table
+        return make(spec.name, spec.title)
     if spec.kind == "curves":
         return curve_table(
             spec.name, spec.title, results, spec.against or next(iter(results.arms(spec.arms)), ""), spec.arms
         )
-    if spec.kind == "transitions":
-        from llmrl.studies import transitions
+    from llmrl.studies import transitions
 
-        arms = transitions.find_arms(results, spec.arms)
-        return transitions.transition_table(spec.name, spec.title, arms, spec.against or spec.arms[0])
-    judgement = Judgement(results.study, folder, tell)
-    make = judgement.table if spec.kind == "games" else judgement.matrix_table
-    return make(spec.name, spec.title)
+    arms = transitions.find_arms(results, spec.arms)
+    return transitions.transition_table(spec.name, spec.title, arms, spec.against or spec.arms[0])
 
 
 def head(paper: Paper) -> str:

@@ -38,7 +38,7 @@ def test_importing_the_package_registers_its_worlds(order: str) -> None:
 
 
 def test_what_the_package_offers_is_listed() -> None:
-    assert {"compose", "load_runs", "train"} <= set(llmrl.__all__) <= set(dir(llmrl))
+    assert {"compose", "join_runs", "load_runs", "train"} <= set(llmrl.__all__) <= set(dir(llmrl))
     assert all(getattr(llmrl, name) for name in llmrl.__all__)
 
 
@@ -46,13 +46,13 @@ def test_a_summary_names_its_folder_and_runs_are_read_back(tmp_path: Path) -> No
     small = ["env=frozen_lake", "learner=random", "env_steps=8", f"paths.runs={tmp_path}"]
     summaries = [llmrl.train(llmrl.compose([*small, f"seed={seed}"])) for seed in (0, 1, 1)]
     runs = llmrl.load_runs(tmp_path)
-    assert [summaries[i]["folder"] for i in (0, 1)] == [str(run.path) for run in runs]
-    assert summaries[2] == summaries[1] == {**runs[1].summary, "folder": str(runs[1].path)}
+    assert [summaries[i]["folder"] for i in (0, 1)] == [str(run.folder) for run in runs]
+    assert summaries[2] == summaries[1] == {**runs[1].summary, "folder": str(runs[1].folder)}
     assert "folder" not in runs[1].summary
-    assert [row["env_steps"] for row in runs[0].metrics] == [0, 8]
+    assert runs[0].metrics["env_steps"].to_pylist() == [0, 8]
     assert runs[0].config["seed"] == 0
     assert [run.name for run in llmrl.load_runs(f"{tmp_path}/*-s1-*")] == [runs[1].name]
-    assert llmrl.load_runs(runs[1].path) == runs[1:]
+    assert llmrl.load_runs(runs[1].folder) == runs[1:]
     assert llmrl.load_runs(tmp_path / "none") == []
 
 

@@ -13,7 +13,7 @@ def main(folder: str) -> None:
     )
     where: str = summary["folder"]
     (run,) = llmrl.load_runs(folder)
-    successes: list[float] = [row["eval/success"] for row in run.metrics]
+    successes: list[float] = run.metrics["eval/success"].to_pylist()
     env = gymnasium.make("llmrl/Household-v0")
     print(run.name, where.endswith(run.name), len(successes), env.observation_space is not None)
     env.close()

@@ -10,6 +10,15 @@ import typer
 from llmrl.cli import completion
 from llmrl.cli.shell import Runs, explain_errors, show, typed_options
 
+Columns = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=2,
+        help="The columns of a paper: a picture 3.25 (1) or 6.75 (2) inches wide; by default for a screen.",
+    ),
+]
+
 
 def plot(
     run: Annotated[
@@ -23,6 +32,7 @@ def plot(
     metric: Annotated[str, typer.Option(help="The metric to draw, by its name.")] = "eval/success",
     x: Annotated[str, typer.Option(help="The metric of the horizontal axis.")] = "env_steps",
     out: Annotated[Path, typer.Option(help="The file to write: .png, .svg or .pdf.")] = Path("curve.png"),
+    columns: Columns = None,
     runs: Runs = Path("runs"),
 ) -> None:
     """Draw learning curves. Runs that differ only in their seed become one line with its interval."""
@@ -35,7 +45,7 @@ def plot(
         refuse_output("--out", out)
         from llmrl.report.plots import curve
 
-        typer.echo(curve(select(run, runs), out, metric, x))
+        typer.echo(curve(select(run, runs), out, metric, x, columns))
 
 
 def compare(
@@ -63,6 +73,7 @@ def compare(
     out: Annotated[
         list[Path] | None, typer.Option(help="A file to write: .md, .json, or a picture (.png, .svg, .pdf).")
     ] = None,
+    columns: Columns = None,
     runs: Runs = Path("runs"),
 ) -> None:
     """Compare groups of runs with another group: the ratio of decisions to a success, with its interval."""
@@ -90,4 +101,4 @@ def compare(
             raise Refused(f"{refused}\nthis works:\n{command}" if command else str(refused)) from None
         show(render(found))
         for file in out or []:
-            typer.echo(write(found, file))
+            typer.echo(write(found, file, columns))

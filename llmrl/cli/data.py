@@ -12,7 +12,9 @@ from llmrl.cli.shell import explain_errors
 app = typer.Typer(help="Look at data sets of transitions, and bring them in.", no_args_is_help=True)
 
 
-DataFile = Annotated[Path, typer.Argument(metavar="FILE", help="A data set: .parquet, .jsonl or .part.")]
+DataFile = Annotated[
+    Path, typer.Argument(metavar="FILE", help="A data set: .parquet, .jsonl or .part; minari:NAME of Minari.")
+]
 
 
 @app.command("info")
@@ -44,21 +46,25 @@ def data_verify(file: DataFile) -> None:
     """Check every row of a data set. The first fault is named, and the exit code is then 1."""
     with explain_errors():
         from llmrl.data.dataset import DataError
-        from llmrl.data.files import read
+        from llmrl.data.files import exists, read
 
         try:
             typer.echo(f"{file}: {len(read(file)):,} transitions, nothing wrong")
         except DataError as error:
-            error.exit_code = 1 if file.is_file() else 2  # type: ignore[attr-defined]
+            error.exit_code = 1 if exists(file) else 2  # type: ignore[attr-defined]
             raise
 
 
 @app.command("convert")
 def data_convert(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="A data set: .parquet, .jsonl, .part; .pkl, .pt of the paper's code.")
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="A data set: .parquet, .jsonl, .part; minari:NAME of Minari; .pkl, .pt of the paper's code.",
+        ),
     ],
-    out: Annotated[Path, typer.Argument(help="The file to write, .parquet or .jsonl; it must not exist.")],
+    out: Annotated[Path, typer.Argument(help="The output: .parquet, .jsonl or minari:NAME; it must not exist.")],
     cut: Annotated[
         int | None, typer.Option(min=1, help="For .pkl: decisions after which an episode was cut (51 for salad).")
     ] = None,

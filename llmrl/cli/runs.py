@@ -31,7 +31,7 @@ def runs_list(
         from llmrl.config.compose import ConfigError
         from llmrl.report import listing
         from llmrl.report.select import select
-        from llmrl.run.load import load_runs
+        from llmrl.run.load import is_damaged, load_runs
 
         for word in filters or []:
             if "=" not in word:
@@ -41,6 +41,8 @@ def runs_list(
         if as_json:
             typer.echo(listing.as_json(found))
             return
+        for path in filter(is_damaged, sorted(runs.iterdir()) if runs.is_dir() else ()):
+            typer.echo(f"left out: {path}, whose summary.json is missing or cannot be read", err=True)
         if not found:
             typer.echo(f"no runs in {runs}/; `llmrl train` makes one")
             return

@@ -88,13 +88,13 @@ def unwritable(folder: Path) -> str | None:
         return f"{existing} cannot be written to ({error.strerror})"
 
 
-def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+def flatten(config: Any, prefix: str = "", separator: str = ".") -> dict[str, Any]:
     """Dotted key -> value."""
     if not isinstance(config, Mapping) or not config:
         return {prefix: config}
     flat: dict[str, Any] = {}
     for key, value in config.items():
-        flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
+        flat |= flatten(value, f"{prefix}{separator}{key}" if prefix else str(key), separator)
     return flat
 
 

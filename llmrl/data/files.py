@@ -1,5 +1,6 @@
 """Data sets in files, by their ending: .parquet (the published form), .jsonl (for people and other tools), .part (while
 it is collected), and .pkl and .pt, two layouts of the released code of arXiv 2410.07927, which are only read.
+minari:NAME stands for a dataset of Minari.
 
 A .jsonl file has on its first line how the set came about, {"llmrl_data": 1, ...}, and then a row on each line. The
 first line may say how many (`rows`): without it, nobody can tell a file that was cut between two episodes from a whole.
@@ -15,6 +16,7 @@ from typing import Any
 from llmrl.core.files import publish, to_json
 from llmrl.data.dataset import Builder, DataError, DataSet
 from llmrl.data.frames import read_frames
+from llmrl.data.minari_sets import minari_folder, minari_name, read_minari, write_minari
 from llmrl.data.paper_pickle import read_official
 from llmrl.data.parquet import FORMAT, read_about, read_parquet, read_rows, write_parquet
 
@@ -27,11 +29,15 @@ def read(path: Path, cut: int | None = None) -> DataSet:
 
     `cut`: for .pkl, the decisions after which an episode was cut.
     """
-    _refuse_ending(path, READ)
-    if not path.is_file():
+    name = minari_name(path)
+    if name is None:
+        _refuse_ending(path, READ)
+    if name is None and not path.is_file():
         raise DataError(f"{path}: there is no such file; `llmrl collect` makes one")
     if cut is not None and path.suffix != ".pkl":
         raise DataError(f"{path} says itself where its episodes end; --cut is for .pkl files")
+    if name is not None:
+        return read_minari(name)
     if path.suffix == ".parquet":
         return read_parquet(path)
     about: dict[str, Any]
@@ -55,7 +61,10 @@ def read(path: Path, cut: int | None = None) -> DataSet:
 
 
 def write(path: Path, data: DataSet) -> None:
-    """Publishes the file whole. Raises DataError for another ending than .parquet and .jsonl."""
+    """Publishes the data set whole. Raises DataError for another ending than .parquet and .jsonl."""
+    if (name := minari_name(path)) is not None:
+        write_minari(name, data)
+        return
     _refuse_ending(path, WRITTEN)
     if path.suffix == ".parquet":
         write_parquet(path, data)
@@ -65,15 +74,26 @@ def write(path: Path, data: DataSet) -> None:
 
 
 def convert(source: Path, out: Path, cut: int | None = None) -> int:
-    """Writes `source` in another form; returns how many transitions it has. Raises DataError."""
-    _refuse_ending(out, WRITTEN)
-    if out.exists():
-        raise DataError(f"{out} is there already: name another file")
-    if not out.parent.is_dir():
-        raise DataError(f"{out}: there is no folder {out.parent}")
+    """Writes `source` in another form, and reads it back; returns how many transitions it has. Raises DataError."""
+    if (name := minari_name(out)) is not None:
+        minari_folder(name)  # refuses a name before anything is read
+    else:
+        _refuse_ending(out, WRITTEN)
+        if out.exists():
+            raise DataError(f"{out} is there already: name another file")
+        if not out.parent.is_dir():
+            raise DataError(f"{out}: there is no folder {out.parent}")
     data = read(source, cut)
     write(out, data)
+    if name is None and read(out).content() != data.content():  # `write` has read back what is Minari's
+        raise DataError(f"{out}: what was written is not what {source} holds; look at the disk, and convert again")
     return len(data)
+
+
+def exists(path: Path) -> bool:
+    """Whether there is such a file, or such a dataset of Minari. Raises DataError for a name that Minari has not."""
+    name = minari_name(path)
+    return path.is_file() if name is None else minari_folder(name).is_dir()
 
 
 def content_of(path: Path) -> str:
@@ -97,7 +117,8 @@ def rows_of(path: Path) -> int:
 def _refuse_ending(path: Path, endings: tuple[str, ...]) -> None:
     if path.suffix not in endings:
         convert = "; `llmrl data convert` makes one of another" if path.suffix in READ else ""
-        raise DataError(f"{path}: expected a file that ends in {' or '.join(endings)}{convert}")
+        other = ", or minari:NAME" if endings in (READ, WRITTEN) else ""
+        raise DataError(f"{path}: expected a file that ends in {' or '.join(endings)}{other}{convert}")
 
 
 def _line(row: dict[str, Any]) -> str:

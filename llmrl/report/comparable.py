@@ -9,6 +9,7 @@ from typing import Any
 
 from llmrl.config.compose import ConfigError
 from llmrl.config.unread import Settings
+from llmrl.report.alfworld import Played, check_played
 from llmrl.report.groups import TITLES, group_runs, settings
 from llmrl.report.pretraining import pretrainings
 from llmrl.run.load import RunInfo
@@ -43,13 +44,14 @@ def prepare(
     allow_dirty: bool = False,
     allow_different: bool = False,
 ) -> Sides:
-    """The comparison that `compare` makes, before anything is computed. Raises Refused, as `compare` says."""
+    """The comparison that `compare` makes, before anything is computed. Raises Refused and MixedCells."""
     notes: list[str] = []
     reasons: list[str] = []
     runs, against = _complete(runs, against, notes)
     _code([*runs, *against], allow_dirty, notes, reasons)
     named = _label(runs, against, ("data.size",) if x == SIZES else ())
     _evaluation(named, allow_different, notes, reasons)
+    notes += check_played(Played.of(run) for _, group in named for run in group)
     _worlds(named, reasons)
     _axis(named, x)
     _knowledge(named, x if with_training else None, notes)

@@ -141,12 +141,12 @@ def check_suffix(file: Path, kinds: Sequence[str] = (*TEXTS, *PICTURES)) -> None
         raise ConfigError(f"--out {file}: the name has to end with {', '.join(kinds[:-1])} or {kinds[-1]}")
 
 
-def write(comparison: Comparison, file: Path) -> Path:
-    """Tables, all figures, or the curves as a picture, by the name's end."""
+def write(comparison: Comparison, file: Path, columns: int | None = None) -> Path:
+    """Tables, all figures, or the curves as a picture, by the name's end; `columns` are those of a paper."""
     if file.suffix in PICTURES:
         from llmrl.report.plots import comparison as draw
 
-        return draw(comparison, file)
+        return draw(comparison, file, columns)
     file.parent.mkdir(parents=True, exist_ok=True)
     publish(file, TEXTS[file.suffix](comparison))
     return file

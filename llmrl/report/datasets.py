@@ -21,7 +21,8 @@ def info(path: Path, data: DataSet) -> Iterator[str]:
     returns = np.add.reduceat(data["reward"], starts)
     lengths = np.diff(np.append(starts, len(data)))
     known = success != UNKNOWN
-    yield f"{path}: {len(data):,} transitions, {len(starts):,} episodes, {path.stat().st_size:,} bytes"
+    size = f", {path.stat().st_size:,} bytes" if path.is_file() else ""
+    yield f"{path}: {len(data):,} transitions, {len(starts):,} episodes{size}"
     yield f"content     {data.content()}"
     share = f"{success[known].mean():.1%} of {known.sum():,}" if known.any() else "not known"
     yield f"success     {share}" + (f"; of {(~known).sum():,} not known" if known.any() and not known.all() else "")

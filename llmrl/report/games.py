@@ -16,6 +16,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
+from llmrl.report.alfworld import Played, check_played
 from llmrl.report.groups import group_runs
 from llmrl.report.statistics import MIN_SEEDS, NO_INTERVAL, PSEUDO, Estimate, around, moments
 from llmrl.run.evaluations import Judged
@@ -69,7 +70,8 @@ def _mean(value_SG: np.ndarray, least: float, weight: float) -> Estimate:
 
 
 def evaluations_table(judged: Sequence[Judged]) -> Table:
-    """One row a run, and one for each group of runs that differ in their seed alone."""
+    """One row a run, and one for each group of runs that differ in their seed alone. Raises MixedCells."""
+    check_played(map(Played.of_evaluation, judged))
     by_run = {each.run.path: each for each in judged}
     groups = [[by_run[run.path] for run in runs] for runs in group_runs(each.run for each in judged).values()]
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from llmrl.core.files import publish, to_json
 from llmrl.report import markdown, statistics
+from llmrl.report.alfworld import Played, check_played
 from llmrl.report.compare_tables import as_plain
 from llmrl.report.groups import group_runs
 from llmrl.report.numbers import evaluation_line, percent, time_left
@@ -151,8 +152,9 @@ class Arm:
 
 
 def arms(runs: Sequence[RunInfo]) -> list[Arm]:
-    """The arms of the runs that are complete and were evaluated."""
+    """The arms of the runs that are complete and were evaluated. Raises MixedCells."""
     complete = sorted((run for run in runs if run.status == "complete" and run.metrics), key=lambda run: run.name)
+    check_played(map(Played.of, complete), same_games=False)
     found = []
     for label, group in group_runs(complete).items():
         success, greedy = (_mean(group, block) for block in ("eval", "eval_greedy"))
@@ -188,6 +190,7 @@ def keep(found: Sequence[Arm], runs: Sequence[RunInfo], root: Path) -> list[Path
     lines = markdown.table(COLUMNS, map(figures_of, found))
     notes = [
         f"Success at the last evaluation, over seeds; intervals from {statistics.RESAMPLES:,} resamples.",
+        *check_played((Played.of(run) for run in runs if run.status == "complete"), same_games=False),
         *([f"Not complete, and left out: {', '.join(missing)}."] if missing else []),
         f"Runs: {', '.join(sorted(run.name for run in runs))}.",
     ]

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from llmrl.config.compose import ConfigError
 from llmrl.core.files import read_lines
 from llmrl.core.suggestions import nearest
-from llmrl.run.folder import ASIDE, in_use, read_object, read_summary
+from llmrl.run.folder import ASIDE, METRICS, in_use, read_object, read_summary
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class RunInfo:
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
         """One row per evaluation: metric name -> value or None."""
-        return list(read_lines(self.path / "metrics.jsonl"))
+        return list(read_lines(self.path / METRICS))
 
     @cached_property
     def status(self) -> str:
@@ -89,6 +89,12 @@ def load_runs(root: Path | str = "runs", aside: bool = False) -> list[RunInfo]:
 
 def is_run(path: Path) -> bool:
     return "run_id" in read_summary(path)
+
+
+def is_damaged(path: Path) -> bool:
+    """Whether a folder is a run's, and its summary.json, by which a run is known, is missing or cannot be read."""
+    own = any((path / name).is_file() for name in ("config.yaml", "provenance.json", METRICS))
+    return own and not is_run(path) and not path.name.startswith(".") and not ASIDE.search(path.name)
 
 
 def find_run(text: str, root: Path) -> RunInfo:

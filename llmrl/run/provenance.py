@@ -17,6 +17,7 @@ import llmrl
 from llmrl.run.identity import RunIdentity, weights_contents
 from llmrl.run.versions import git_state, package_versions
 
+_SAID_LATER = {"success": "won"}  # of a world: what older runs had too and do not say, so that they can be resumed
 COMPUTING = ("numpy", "tokenizers", "torch", "transformers")  # packages whose numbers a run is made of
 
 
@@ -48,7 +49,10 @@ def provenance(cfg: DictConfig, identity: RunIdentity, world: Mapping[str, Any] 
 def machine(origin: Mapping[str, Any]) -> dict[str, Any]:
     """The parts of the provenance that a run's bytes depend on besides its settings; a resumed run must match them."""
     packages = {name: origin["packages"].get(name) for name in COMPUTING}
-    return {**origin["machine_type"], "packages": packages, **({"world": origin["world"]} if origin["world"] else {})}
+    world = {
+        key: value for key, value in origin["world"].items() if key not in _SAID_LATER or value != _SAID_LATER[key]
+    }
+    return {**origin["machine_type"], "packages": packages, **({"world": world} if world else {})}
 
 
 def add_resumption(

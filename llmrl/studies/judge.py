@@ -20,6 +20,7 @@ from llmrl.core.overrides import ConfigError
 from llmrl.evaluate import Asked, Planned, evaluate_run, plan
 from llmrl.launch.processes import run_all
 from llmrl.lm.serve import served_for
+from llmrl.report.alfworld import Played
 from llmrl.report.compare_tables import with_interval
 from llmrl.report.result import ResultTable
 from llmrl.report.statistics import Estimate
@@ -82,6 +83,15 @@ class Judgement:
                 if arm in self.matrix:
                     found += [self._plan(runs[number], words) for words in self.matrix.values()]
         return list({planned.path: planned for planned in found}.values())
+
+    def played(self) -> list[Played]:
+        """The evaluations that there are, for `check_played`."""
+        found = []
+        for planned in self.orders():
+            if (judged := planned.find_known()) is not None:
+                words = " ".join(planned.asked.overrides) or "its own games"
+                found.append(Played.of_evaluation(judged, f"{planned.run.name} in {words}"))
+        return found
 
     def shares(self, arm: str, words: Sequence[str], policy: Policy = "behaviour") -> Shares | None:
         """The success of an arm in a set of games; None where not all its finished runs were evaluated there yet."""

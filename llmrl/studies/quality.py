@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from llmrl.lm.identify import local_folder
 from llmrl.report.compare import compare
-from llmrl.report.plots import COLOURS
+from llmrl.report.figures import STYLES, layout, save
 from llmrl.report.statistics import Estimate
 from llmrl.studies.study import Results
 
@@ -40,10 +40,12 @@ def quality(overrides: list[str]) -> tuple[str, float] | None:
     return ("tiny-1" if name == "tiny-1" else AUTHORS[name.rpartition("-")[2]]), mass
 
 
-def draw_quality(results: Results, wanted: list[str], out: Path, against: str = "dqn") -> Path | None:
+def draw_quality(
+    results: Results, wanted: list[str], out: Path, against: str = "dqn", columns: int | None = None
+) -> Path | None:
     """The figure of the arms that are wanted, in `out`; None where none of them has a known quality.
 
-    `against`: the arm without a prior, drawn as a line.
+    `against`: the arm without a prior, drawn as a line. `columns`: of a paper, as in `layout`.
     """
     study, arms = results.study, results.arms(wanted)
     if against not in arms:
@@ -61,29 +63,38 @@ def draw_quality(results: Results, wanted: list[str], out: Path, against: str = 
         found.setdefault(kind[0], []).append((arm, kind[1], c.groups[0].area, c.groups[0].needed[1]))
     if not found:
         return None
-    _draw(found, line, out)
+    _draw(found, line, out, columns)
     return out
 
 
-def _draw(found: dict, line, out: Path) -> None:  # type: ignore[no-untyped-def]
-    figure = Figure(figsize=(8, 3.9), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for colour, (kind, points) in zip(COLOURS, sorted(found.items()), strict=False):
+def _draw(found: dict, line, out: Path, columns: int | None) -> None:  # type: ignore[no-untyped-def]
+    look = layout(columns)
+    stacked = columns == 1
+    height = 3.9 if columns is None else look.width * (1.5 if stacked else 0.5)
+    figure = Figure(figsize=(look.width, height), layout="constrained")
+    left, right = figure.subplots(2 if stacked else 1, 1 if stacked else 2, squeeze=False).flat
+    shown = {"color": "black", "linewidth": 0.4 * look.line, "linestyle": "--"}
+    for i, (kind, points) in enumerate(sorted(found.items())):
+        colour, _, marker = STYLES[i % len(STYLES)]
+        form = {"color": colour, "marker": marker, "markersize": 0.6 * look.small, "linestyle": "none"}
         x = [mass for _, mass, _, _ in points]
         low = [a.low - a.interval_low for _, _, a, _ in points]
         high = [a.interval_high - a.low for _, _, a, _ in points]
-        left.errorbar(x, [a.low for _, _, a, _ in points], [low, high], fmt="o", color=colour, label=kind, capsize=2)
+        left.errorbar(x, [a.low for _, _, a, _ in points], [low, high], label=kind, capsize=2, elinewidth=0.8, **form)
         for _, mass, _, needed in points:
-            reached = isfinite(needed.high)
-            right.plot(mass, needed.low, "o" if reached else "^", color=colour, fillstyle="full" if reached else "none")
+            right.plot(mass, needed.low, fillstyle="full" if isfinite(needed.high) else "none", **form)
     if line is not None and line.area is not None:
-        left.axhline(line.area.low, color="black", linewidth=0.8, linestyle="--", label="dqn, no prior")
-        right.axhline(line.needed[1].low, color="black", linewidth=0.8, linestyle="--")
-    left.set(xlabel="expert mass of the prior", ylabel="area under the success curve", ylim=(0, 1))
-    right.set(xlabel="expert mass of the prior", ylabel="decisions to 80 % (triangle: not reached)", yscale="log")
+        left.axhline(line.area.low, label="dqn, no prior", **shown)
+        right.axhline(line.needed[1].low, **shown)
+    left.set(ylabel="area under the success curve", ylim=(0, 1))
+    right.set(ylabel="decisions to 80 %\n(hollow: not reached)", yscale="log")
     for axes in (left, right):
+        axes.set_xlabel("expert mass of the prior")
+        axes.xaxis.label.set_size(look.text)
+        axes.yaxis.label.set_size(look.text)
+        axes.tick_params(labelsize=look.small)
         axes.spines[["top", "right"]].set_visible(False)
     handles, labels = left.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=8)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=150)
+    across = look.legend_columns(labels, len(labels))
+    figure.legend(handles, labels, loc="outside lower center", ncols=across, frameon=False, fontsize=look.small)
+    save(figure, out, 150 if columns is None else look.dpi)

@@ -113,8 +113,8 @@ def transition_table(name: str, title: str, arms: dict[str, Found], against: str
     return ResultTable(name, title, columns, rows, claims, notes)
 
 
-def draw(studies: Mapping[str, Mapping[str, Found]], out: Path) -> Path:
-    """One picture, a panel per study."""
+def draw(studies: Mapping[str, Mapping[str, Found]], out: Path, columns: int | None = None) -> Path:
+    """One picture, a panel per study; `columns` are those of a paper."""
     from llmrl.report.plots import samples
 
     panels = {study: [own.arm for own in arms.values()] for study, arms in studies.items()}
@@ -123,7 +123,7 @@ def draw(studies: Mapping[str, Mapping[str, Found]], out: Path) -> Path:
         for study, arms in studies.items()
         if (known := {own.alone for own in arms.values() if own.alone is not None and not np.isnan(own.alone)})
     }
-    return samples(panels, out, LEVELS, alone)
+    return samples(panels, out, LEVELS, alone, columns)
 
 
 def _last(run: RunInfo, key: str) -> Any:

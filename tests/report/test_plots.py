@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+import re
 import struct
+import zlib
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from report.runs_on_disk import make_run
 
 from llmrl.report import plots
 from llmrl.report.compare import compare
+from llmrl.report.figures import STYLES
 from llmrl.report.plots import _curve, curve, group_runs, interval, run_curve
 from llmrl.report.transitions import Arm
 from llmrl.run.load import RunInfo
@@ -24,6 +30,18 @@ def runs(tmp_path: Path) -> list[RunInfo]:
     return made
 
 
+def seen_figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    made: list[Figure] = []
+
+    class Seen(Figure):
+        def savefig(self, *args: object, **kwargs: object) -> None:
+            super().savefig(*args, **kwargs)
+            made.append(self)
+
+    monkeypatch.setattr(plots, "Figure", Seen)
+    return made
+
+
 def test_a_curve_is_a_picture_of_readme_width(runs: list[RunInfo], tmp_path: Path) -> None:
     out = curve(runs, tmp_path / "pictures" / "c.png")
     data = out.read_bytes()
@@ -33,10 +51,7 @@ def test_a_curve_is_a_picture_of_readme_width(runs: list[RunInfo], tmp_path: Pat
 
 
 def test_labels_and_seeds_are_in_the_picture(runs: list[RunInfo], tmp_path: Path) -> None:
-    import matplotlib as mpl
-
-    with mpl.rc_context({"svg.fonttype": "none"}):
-        svg = curve(runs, tmp_path / "c.svg").read_text()
+    svg = curve(runs, tmp_path / "c.svg").read_text()
     for text in ("dqn (3 seeds)", "random (1 seed)", "overcooked_tomato", "decisions", "success", "100%", "1,000"):
         assert f">{text}<" in svg
 
@@ -46,14 +61,7 @@ def test_labels_and_seeds_are_in_the_picture(runs: list[RunInfo], tmp_path: Path
 def test_a_legend_is_no_wider_than_its_picture(
     length: int, curves: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[Figure] = []
-
-    class Seen(Figure):
-        def savefig(self, *args: object, **kwargs: object) -> None:
-            super().savefig(*args, **kwargs)
-            made.append(self)
-
-    monkeypatch.setattr(plots, "Figure", Seen)
+    made = seen_figures(monkeypatch)
     arms = [
         Arm("w" + "m" * (length // 3) + "i" * (length - length // 3 - 1), [0], np.array([1.0, 10.0]), np.ones((1, 2)))
     ]
@@ -61,6 +69,82 @@ def test_a_legend_is_no_wider_than_its_picture(
     (legend,) = made[0].legends
     assert legend.get_window_extent().x0 >= 0
     assert legend.get_window_extent().x1 <= made[0].bbox.width
+
+
+WIDTHS = {None: 8.0, 1: 3.25, 2: 6.75}
+
+
+@pytest.mark.parametrize("columns", WIDTHS)
+@pytest.mark.parametrize("suffix", [".png", ".pdf", ".svg"])
+def test_a_figure_has_its_kind_its_width_and_its_texts(
+    columns: int | None, suffix: str, runs: list[RunInfo], tmp_path: Path
+) -> None:
+    inches = WIDTHS[columns]
+    data = curve(runs, tmp_path / f"c{suffix}", columns=columns).read_bytes()
+    assert curve(runs, tmp_path / f"again{suffix}", columns=columns).read_bytes() == data
+    texts = ("dqn (3 seeds)", "random (1 seed)", "overcooked_tomato", "decisions", "success")
+    if suffix == ".png":
+        assert data[:8] == b"\x89PNG\r\n\x1a\n"
+        assert struct.unpack(">I", data[16:20])[0] == round(inches * (100 if columns is None else 300))
+    elif suffix == ".svg":
+        root = ElementTree.fromstring(data)
+        assert root.get("width") == f"{72 * inches:g}pt"
+        shown = {text.text for text in root.iter("{http://www.w3.org/2000/svg}text")}
+        assert shown >= set(texts)
+    else:
+        assert data.startswith(b"%PDF-")
+        box = re.search(rb"/MediaBox \[ 0 0 (\S+) ", data)
+        assert box is not None
+        assert float(box[1]) == pytest.approx(72 * inches)
+        assert b"/FontFile2" in data  # TrueType, in the file
+        assert b"/Type3" not in data
+        streams = re.findall(rb"stream\r?\n(x.*?)\r?\nendstream", data, re.DOTALL)
+        drawn = b"".join(map(zlib.decompress, streams))
+        letters = re.sub(rb"\)\s*-?[\d.]*\s*\(|[\\\0]", b"", drawn)  # kerning stands between parts of a word
+        assert all(text.encode() in letters for text in texts)
+
+
+def test_eight_lines_are_told_apart_in_colour_and_in_grey() -> None:
+    assert len(STYLES) == 8
+    assert len({style.colour for style in STYLES}) == len({style.marker for style in STYLES}) == 8
+    assert len({str(style.line) for style in STYLES}) == 8
+    grey = [np.dot(to_rgb(style.colour), (0.2126, 0.7152, 0.0722)) for style in STYLES]
+    assert max(grey) < 0.7  # on white
+
+
+@pytest.mark.parametrize("columns", WIDTHS)
+@pytest.mark.parametrize("several", [False, True])
+def test_no_text_lies_on_another_or_outside(
+    columns: int | None, several: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = seen_figures(monkeypatch)
+    names = ["bc", "cql", "cql_prior", "iql", "an arm with a name that is rather long, as labels of settings are"]
+    sizes = np.array([100.0, 1000.0, 10000.0, 100000.0])
+    arms = [Arm(name, [0], sizes, np.full((1, 4), i / 5)) for i, name in enumerate(names)]
+    panels = {"A home with a name of many words, as titles of studies have": arms}
+    if several:
+        panels["Overcooked tomato"] = arms
+    plots.samples(panels, tmp_path / "c.png", (0.5,), columns=columns)
+    (figure,) = made
+    FigureCanvasAgg(figure).draw()
+    shown = list(figure.legends[0].get_texts())
+    for axes in figure.axes:
+        shown += [axes.title, axes.xaxis.label, axes.yaxis.label]
+        for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+            ticks = zip(axis.get_majorticklocs(), axis.get_majorticklabels(), strict=True)
+            shown += [label for at, label in ticks if low <= at <= high]
+    boxes = [(text.get_text(), text.get_window_extent()) for text in shown]
+    assert {text for text, _ in boxes} >= {
+        "success",
+        "transitions",
+        "cql_prior" if several else "cql_prior (1 seed)",
+        "1,000",
+        "40%",
+    }
+    for number, (text, box) in enumerate(boxes):
+        assert -1 <= box.x0 <= box.x1 <= figure.bbox.width + 1, text
+        assert [other for other, its in boxes[number + 1 :] if box.overlaps(its)] == [], text
+    assert min(text.get_fontsize() for text in shown) >= (7 if columns else 9)
 
 
 def test_runs_that_differ_only_in_their_seed_are_one_group(runs: list[RunInfo], tmp_path: Path) -> None:

@@ -93,7 +93,9 @@ def test_what_learns_from_data_has_its_own_table(small: Path, monkeypatch: pytes
     assert reproduce(find_paper("small.yaml"), [work], small / "runs", 1, print) == []
     assert find_work(study, small / "runs" / "small").left == []
     assert "| arm | seeds | sizes |" in (small / "runs" / "tables" / "small" / "tables.md").read_text()
-    assert (small / "runs" / "tables" / "small" / "small.png").stat().st_size > 1000
+    figures = [small / "runs" / "tables" / "small" / f"small{form}" for form in (".png", ".pdf", ".svg")]
+    assert all(figure.stat().st_size > 1000 for figure in figures)
+    assert 'width="486pt"' in figures[2].read_text()  # two columns
 
 
 def test_a_table_that_cannot_be_made_is_told(small: Path) -> None:

@@ -80,6 +80,7 @@ class AlfworldEnv(TextEnv):
             "games": len(games.games),
             "data": data_hash(games.games),
             "left_out": {why: len(names) for why, names in games.left_out.items()},
+            "success": "won",  # the engine's own word for it
         }
         self._packaged, self._fast = grammar == "packaged", fast
         self._engine: Engine | None = None

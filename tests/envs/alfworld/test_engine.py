@@ -287,7 +287,7 @@ def test_commands_make_games_look_at_them_and_train_on_them(tmp_path: Path) -> N
     llmrl("train", "env=alfworld/pick", "env.max_decisions=6", *small, **where)
     (run,) = (tmp_path / "runs").glob("alfworld_pick-random-*")
     world = json.loads((run / "provenance.json").read_text())["world"]
-    assert (world["games"], world["left_out"]) == (2, {})
+    assert (world["games"], world["left_out"], world["success"]) == (2, {}, "won")
     assert len(world["data"]) == 64
     assert not (home / ".cache" / "alfworld").exists()  # as importing alfworld would have made
 
