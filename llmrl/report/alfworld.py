@@ -1,4 +1,4 @@
-"""The facts on which the ALFWorld cells of one table depend: library versions, the set of games, and the rule of success.
+"""The facts on which ALFWorld cells of one table depend: library versions, the set of games, and the rule of success.
 
 Success in other versions, other games, or by another rule is another figure, so that such cells share no table.
 """
