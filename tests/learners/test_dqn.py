@@ -402,10 +402,10 @@ def test_nothing_is_done_by_an_absurd_q(number: float) -> None:
     with torch.no_grad():
         agent.q[-1].bias.fill_(number)  # type: ignore[union-attr, operator]
     candidates = weighted([1, 1], [1, 2])
-    with pytest.raises(Diverged, match="Q is no number"):
+    with pytest.raises(Diverged, match="Q is not a finite number"):
         agent.act([STATE], [candidates])
     for greedy in (False, True):
-        with pytest.raises(Diverged, match="Q is no number"):
+        with pytest.raises(Diverged, match="Q is not a finite number"):
             agent.evaluate([STATE], [candidates], np.random.default_rng(0), greedy)
-        with pytest.raises(Diverged, match="Q is no number"):
+        with pytest.raises(Diverged, match="Q is not a finite number"):
             agent.policy([STATE], [Proposal(np.full(4, 0.25), None)], greedy)

@@ -202,7 +202,7 @@ def test_absurd_numbers_change_nothing_and_act_on_nothing() -> None:
     assert all(tensor.equal(before[name]) for name, tensor in agent.state_dict().items())
     with torch.no_grad():
         agent.net.score.bias.fill_(np.nan)
-    with pytest.raises(Diverged, match="Q is no number"):
+    with pytest.raises(Diverged, match="Q is not a finite number"):
         agent.act([STATE], [ALL])
-    with pytest.raises(Diverged, match="Q is no number"):
+    with pytest.raises(Diverged, match="Q is not a finite number"):
         agent.policy([STATE], [Proposal(np.full(3, 1 / 3), None)], greedy=True)
