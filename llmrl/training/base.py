@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from llmrl.answers.answers import AnswerCounts
 from llmrl.build import Parts, build
 from llmrl.core.files import read_lines
 from llmrl.core.targets import Keeping
@@ -27,7 +26,7 @@ from llmrl.run.provenance import add_resumption, machine, provenance
 from llmrl.run.resume import find_start
 from llmrl.training.evaluator import Evaluator, evaluation_grid, evaluation_pool
 from llmrl.training.fit_report import Misfit, describe_misfit
-from llmrl.training.record import Since, block
+from llmrl.training.record import Since, attempt_cost, block
 
 CURVE = 3  # evaluations that are drawn as a curve, at least
 
@@ -160,7 +159,7 @@ class Training(ABC):
             with suppress(RunFolderError):  # what ended the run is what a person is to be told
                 self.write_cost()
             if isinstance(error, Outage):
-                raise Paused(self.describe_pause(error)) from error
+                raise Paused(describe_pause(self.folder, error)) from error
             raise
         finally:
             self.close()
@@ -273,15 +272,6 @@ class Training(ABC):
             self.evaluation_due = next(self.grid)
         return self.restore_open(saved)
 
-    def describe_pause(self, outage: Outage) -> str:
-        """The message when the model is out of reach."""
-        steps = checkpoint_steps(self.folder.path)
-        where = f"at its checkpoint at {steps[-1]:,} decisions" if steps else "at its beginning"
-        return (
-            f"{outage}. The run is paused {where}; every answer that it got is kept. Once this is fixed, the same "
-            "command resumes, and ends with the same bytes as a run without a pause"
-        )
-
     def note(self, text: str) -> None:
         """For a person, now and later."""
         self.reporter.note(text)
@@ -312,19 +302,8 @@ class Training(ABC):
 
     def cost(self) -> dict[str, Any]:
         """The cost of all attempts at this run."""
-        counts = self.parts.answers.counts if self.parts.answers else AnswerCounts()
         total = time.monotonic() - self.started
-        now = {
-            "attempts": 1,
-            "lm/calls": counts.calls,
-            "lm/computed": counts.computed,
-            "lm/cache_hits": counts.hits,
-            "lm/tokens": counts.scored_tokens,
-            "lm/outages": 0,
-            **(self.parts.answers.counters() if self.parts.answers else {}),
-            "seconds": total,
-            "training_seconds": total - self.evaluating,
-        }
+        now = attempt_cost(self.parts.answers, total, total - self.evaluating)
         return {name: round(self.before.get(name, 0) + value, 3) for name, value in now.items()}
 
     def summary(self, status: str) -> dict[str, Any]:
@@ -343,6 +322,16 @@ class Training(ABC):
         server, origin = self.parts.answers.server() if self.parts.answers else {}, self.folder.provenance
         if server and origin.get("server") != server:
             self.folder.write_json("provenance.json", {**origin, "server": server})
+
+
+def describe_pause(folder: RunFolder, outage: Outage) -> str:
+    """The message when the model is out of reach."""
+    steps = checkpoint_steps(folder.path)
+    where = f"at its checkpoint at {steps[-1]:,} decisions" if steps else "at its beginning"
+    return (
+        f"{outage}. The run is paused {where}; every answer that it got is kept. Once this is fixed, the same "
+        "command resumes, and ends with the same bytes as a run without a pause"
+    )
 
 
 @contextmanager

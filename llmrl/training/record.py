@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from llmrl.answers.answers import AnswerCounts, Answers
 from llmrl.rollout.rollout import Episode
 
 
@@ -51,6 +52,22 @@ def episode_row(e: Episode) -> dict[str, Any]:
         "success": e.success,
         "length": e.decisions,
         "primitive_steps": e.primitive_steps,
+    }
+
+
+def attempt_cost(answers: Answers | None, seconds: float, training_seconds: float) -> dict[str, Any]:
+    """The cost of this attempt at a run; `training_seconds` leave evaluations out."""
+    counts = answers.counts if answers else AnswerCounts()
+    return {
+        "attempts": 1,
+        "lm/calls": counts.calls,
+        "lm/computed": counts.computed,
+        "lm/cache_hits": counts.hits,
+        "lm/tokens": counts.scored_tokens,
+        "lm/outages": 0,
+        **(answers.counters() if answers else {}),
+        "seconds": seconds,
+        "training_seconds": training_seconds,
     }
 
 
