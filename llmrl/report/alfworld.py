@@ -75,7 +75,7 @@ def check_played(cells: Iterable[Played], same_games: bool = True) -> list[str]:
     if not played:
         return []
     told = [f"{name} {played[0].fact(name)}" for name in ("alfworld", "textworld")]
-    games = ", ".join(dict.fromkeys(cell.fact("games") for cell in played))
+    games = ", ".join(sorted({cell.fact("games") for cell in played}))
     return [f"ALFWorld: {', '.join(told)}; games {games}; rule of success: {played[0].fact('success')}"]
 
 

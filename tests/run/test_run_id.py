@@ -16,6 +16,7 @@ import llmrl.lm.identify
 from llmrl.config.compose import ConfigError, compose, unread_overrides
 from llmrl.lm.language_model import ModelIdentity
 from llmrl.run.identity import free_settings, identify_run, result_settings
+from llmrl.schema.loggers import TensorBoardConfig, TrackioConfig, WandbConfig
 from llmrl.schema.priors import PromptConfig
 
 OVERRIDES = ["learner=dqn", "env=overcooked_tomato", "seed=3", "learner.alpha=0.3", "env_steps=500", "encoder.dim=64"]
@@ -63,7 +64,8 @@ def _another(value: Any) -> list[Any]:
         return [value + 1]
     if isinstance(value, str):
         return [f"{value}x"]
-    return ["x", 7, PromptConfig("x", "y"), ["x"]] if value is None else [[*value, value[0]]]
+    loggers = [TensorBoardConfig(), WandbConfig(), TrackioConfig()]
+    return ["x", 7, PromptConfig("x", "y"), *loggers, ["x"]] if value is None else [[*value, value[0]]]
 
 
 BASES = {
@@ -97,7 +99,8 @@ def test_free_settings_of_a_saved_config_are_those_of_the_schema() -> None:
         plain = OmegaConf.to_container(cfg)
         assert isinstance(plain, dict)
         free = free_settings({str(k): v for k, v in plain.items()})
-        absent = {"paths"} | ({"prompt.id"} if cfg.prompt is None else set())
+        absent = {"paths", "logger"} | ({"prompt.id"} if cfg.prompt is None else set())
+        absent |= {key for key in free if key.startswith("logger.") and key.count(".") > 1}  # no logger is chosen
         assert {key for key, affects in _leaves(cfg).items() if not affects} == free - absent
 
 
