@@ -251,7 +251,7 @@ def _table(spec: TableSpec, results: Results, folder: Path, tell: Tell) -> Resul
     cells = [Played.of(run, f"{cell.arm} seed {cell.seed}") for cell, run in results.cells if cell.arm in shown]
     judgement = Judgement(results.study, folder, tell) if spec.kind in ("games", "matrix") else None
     if judgement is not None:
-        cells += judgement.played()
+        cells += judgement.find_played()
     notes = check_played(cells, same_games=judgement is None)
     table = _fill(spec, results, judgement)
     return replace(table, notes=list(dict.fromkeys([*table.notes, *notes])))

@@ -45,7 +45,7 @@ def send(
     except OSError as error:
         raise LoggerError(f"{records} cannot be written ({error.strerror})") from None
     with holding(records / f"{name}.lock", lambda: None if may_wait else _refuse_busy(folder, name)):
-        record, run = records / f"{name}.json", _sent(RunInfo(folder))
+        record, run = records / f"{name}.json", _facts_of(RunInfo(folder))
         more, before = grows(), read_object(record)
         sent = not more and before == _state(folder, settings, _lines(folder), before.get("where"))
         if sent and logger_class(name).has(settings, run):
@@ -81,7 +81,7 @@ def _lines(folder: Path) -> list[bytes]:
     return data[: data.rfind(b"\n") + 1].splitlines(keepends=True)
 
 
-def _sent(run: RunInfo) -> Sent:
+def _facts_of(run: RunInfo) -> Sent:
     aside = ASIDE.search(run.name)
     config = {key: value for key, value in run.config.items() if key not in NOT_OF_THE_RUN}
     run_id = f"{run.summary['run_id'][:16]}{aside[0].replace('.', '-') if aside else ''}"

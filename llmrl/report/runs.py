@@ -157,7 +157,7 @@ class Run:
 
         `settings` are those in which the evaluation differs from the run, as JSON.
         """
-        return _make_table(list(self._evaluated()), f"{self.folder / FOLDER}", "evaluations")
+        return _make_table(list(self._evaluation_rows()), f"{self.folder / FOLDER}", "evaluations")
 
     def table(self, kind: Kind) -> Table:
         """The table of that name; `summary` is one row, its blocks as `eval/success`. Raises ConfigError."""
@@ -180,7 +180,7 @@ class Run:
                 raise ValueError(f"{file} was cut off, though the run is complete: put the file back")
         return list(read_lines(file))
 
-    def _evaluated(self) -> Iterator[dict[str, Any]]:
+    def _evaluation_rows(self) -> Iterator[dict[str, Any]]:
         own = flatten(self.config)
         for folder in sorted((self.folder / FOLDER).glob("[!.]*")):
             summary = read_object(folder / "summary.json")

@@ -84,7 +84,7 @@ class Judgement:
                     found += [self._plan(runs[number], words) for words in self.matrix.values()]
         return list({planned.path: planned for planned in found}.values())
 
-    def played(self) -> list[Played]:
+    def find_played(self) -> list[Played]:
         """The evaluations that there are, for `check_played`."""
         found = []
         for planned in self.orders():

@@ -81,7 +81,7 @@ def shares(repeats: int) -> Iterator[list[str]]:
 
 def _risen(top_S: np.ndarray, episodes: int, rng: Rng) -> list[SeedCurve]:
     x_T = np.arange(RISE.size, dtype=float) * 100
-    return [_evaluated(x_T, top * RISE, episodes, rng) for top in top_S]
+    return [_sample_curve(x_T, top * RISE, episodes, rng) for top in top_S]
 
 
 # ---- times -------------------------------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ def _learned(
     """Seeds whose true success rises as a sigmoid of log x, to 1, and is LEVEL at a log-normal time."""
     curves = []
     for at in median * np.exp(spread * rng.normal(size=seeds)):
-        curves.append(_evaluated(x_T, _sigmoid(x_T, at, slope), episodes, rng))
+        curves.append(_sample_curve(x_T, _sigmoid(x_T, at, slope), episodes, rng))
     return curves
 
 
@@ -153,7 +153,7 @@ def reached(repeats: int) -> Iterator[list[str]]:
         for episodes in (30, 100):
             for plateau in (0.7, 0.75, 0.85):
                 y_T = np.where(x_T < 1000, 0.0, plateau)
-                curves = [_evaluated(x_T, y_T, episodes, rng) for _ in range(repeats)]
+                curves = [_sample_curve(x_T, y_T, episodes, rng) for _ in range(repeats)]
                 there = np.isfinite(_spent(curves).high_S).mean()
                 yield [f"stays at {plateau:g}", str(looks), str(episodes), f"{100 * there:.0f}", "", "", ""]
     for looks in (41, 161):
@@ -161,7 +161,7 @@ def reached(repeats: int) -> Iterator[list[str]]:
         for episodes in (0, 30, 100):
             for slope in (0.05, 0.3, 1.0):
                 at_S = np.exp(rng.uniform(log(1500), log(2500), repeats))
-                curves = [_evaluated(x_T, _sigmoid(x_T, at, slope), episodes, rng) for at in at_S]
+                curves = [_sample_curve(x_T, _sigmoid(x_T, at, slope), episodes, rng) for at in at_S]
                 found_S = _spent(curves).high_S
                 there = np.isfinite(found_S)
                 step = x_T[1]
@@ -198,7 +198,7 @@ def sizes(repeats: int) -> Iterator[list[str]]:
 
 def _sized(median: float, slope: float, shared_S: np.ndarray, episodes: int, rng: Rng) -> transitions.Arm:
     at_S = median * np.exp(0.2 * shared_S + 0.2 * rng.normal(size=shared_S.size))
-    success_SN = np.stack([_evaluated(SIZES, _sigmoid(SIZES, at, slope), episodes, rng).success_T for at in at_S])
+    success_SN = np.stack([_sample_curve(SIZES, _sigmoid(SIZES, at, slope), episodes, rng).success_T for at in at_S])
     return transitions.Arm("a", list(range(shared_S.size)), SIZES, success_SN, episodes)
 
 
@@ -235,7 +235,7 @@ def crossed(repeats: int) -> Iterator[list[str]]:
 # ---- shared ------------------------------------------------------------------------------------------------------
 
 
-def _evaluated(x_T: np.ndarray, true_T: np.ndarray, episodes: int, rng: Rng) -> SeedCurve:
+def _sample_curve(x_T: np.ndarray, true_T: np.ndarray, episodes: int, rng: Rng) -> SeedCurve:
     success_T = rng.binomial(episodes, true_T) / episodes if episodes else true_T
     return SeedCurve(x_T, success_T, np.full(x_T.size, episodes))
 
