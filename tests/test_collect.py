@@ -153,7 +153,7 @@ def test_orders_that_are_none(words: list[str], said: str) -> None:
 def test_what_cannot_act_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"expected a file that ends in \.parquet"):
         collected(tmp_path / "a.csv")
-    with pytest.raises(ConfigError, match="prior=uniform is nobody's"):
+    with pytest.raises(ConfigError, match="prior=uniform comes from no model"):
         collected(tmp_path / "a.parquet", "mix=prior")
     learned = [*TOMATO[:2], "learner=dqn_prior", "lm=tiny", "prior.mix=auto"]
     with pytest.raises(ConfigError, match=r"prior\.mix=auto is learned, and here nothing is"):

@@ -474,7 +474,7 @@ def test_a_finished_run_that_lost_its_summary_is_kept(
     run = the_run(tmp_path)
     metrics = (run / "metrics.jsonl").read_bytes()
     (run / "summary.json").unlink()
-    assert "kept aside" in continued(cfg)[-1]
+    assert "is set aside" in continued(cfg)[-1]
     aside = run.with_name(f"{run.name}.aside-1")
     assert (aside / "metrics.jsonl").read_bytes() == metrics
     assert list(aside.glob("checkpoints/*/weights.safetensors"))
