@@ -417,7 +417,7 @@ def test_a_world_that_cannot_be_closed_loses_no_run(llmrl: Llmrl, tmp_path: Path
 @pytest.mark.parametrize("learner", ["dqn", "drrn"])
 def test_learning_that_diverges_writes_no_wrong_number(learner: str, llmrl: Llmrl, tmp_path: Path) -> None:
     done = llmrl("train", *LEARNS, f"learner={learner}", "learner.lr=1e30", code=1)
-    assert "learning diverged: Q is no number" in done.err
+    assert "learning diverged: Q is not a finite number" in done.err
     assert "lower learner.lr (now 1e+30)" in done.err
     assert status(tmp_path) == "failed"
     rows = list(read_lines(the_run(tmp_path) / "metrics.jsonl"))
