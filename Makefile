@@ -51,9 +51,9 @@ test-portable: setup
 	OMP_NUM_THREADS=2 ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 \
 		OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 $(PORTABLE) $(ARGS)
 
-# Every paper at its smallest scale, from plan to report: minutes. SMOKE is where the runs go.
+# Papers at their smallest scale, from plan to report: minutes. SMOKE is where the runs go.
 SMOKE ?= runs/smoke
-PAPERS := online offline transfer ablation priors
+PAPERS := online offline ablation priors # not transfer, whose agents play hundreds of episodes
 smoke: setup
 	OMP_NUM_THREADS=1 $(BIN)/llmrl reproduce $(PAPERS) --scale smoke --jobs 2 --runs $(SMOKE)
 	for paper in $(PAPERS); do $(BIN)/llmrl report $$paper --scale smoke --runs $(SMOKE) --out $(SMOKE)/$$paper.html || exit 1; done

@@ -39,7 +39,7 @@ class WorldModel(Protocol):
         """(probability, state) of each way that an episode may begin."""
         ...
 
-    def show(self, state: Hashable) -> Shown:
+    def shown(self, state: Hashable) -> Shown:
         """The texts shown in a state that has not terminated."""
         ...
 

@@ -153,7 +153,7 @@ def _list_states(model: WorldModel, turns: int, at_most: int) -> _Table | None:
     text_of: list[int] = []
     edges: list[tuple[float, ...]] = []
     for (state, history), node in (queue := _Growing(nodes)):
-        shown = model.show(state)
+        shown = model.shown(state)
         text = TextState(model.task, shown.observation, shown.actions, history)
         text_of.append(texts.setdefault((text, shown.expert_actions), len(texts)))
         for action, name in enumerate(shown.actions):

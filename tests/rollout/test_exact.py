@@ -34,7 +34,7 @@ class Slope:
     def initial(self) -> list[tuple[float, Hashable]]:
         return [(0.5, 0), (0.5, 1)]
 
-    def show(self, state: Hashable) -> Shown:
+    def shown(self, state: Hashable) -> Shown:
         return Shown("a room", WALK, frozenset({"right"}))
 
     def outcomes(self, state: Hashable, action: int) -> list[Outcome]:
@@ -166,7 +166,7 @@ def test_a_kitchens_model_is_the_kitchen(world: str, reward: str) -> None:
         ((_, state),) = model.initial()
         over = False
         while not over:
-            shown = model.show(state)
+            shown = model.shown(state)
             assert (seen["task"], seen["observation"], seen["actions"]) == (
                 model.task,
                 shown.observation,

@@ -35,7 +35,7 @@ class KitchenModel:
     def initial(self) -> list[tuple[float, Hashable]]:
         return [(1.0, PaidState(self._kitchen.initial(), NOTHING_PAID))]
 
-    def show(self, state: Hashable) -> Shown:
+    def shown(self, state: Hashable) -> Shown:
         assert isinstance(state, PaidState)
         return self._scene(self._kitchen, state.kitchen)
 

@@ -92,7 +92,7 @@ class LakeEnv(TextEnv):
         self.lake = self.lakes[task_id]
         self.cell = self.lake.start
         model = self._models[task_id]
-        shown = model.show(self.cell)
+        shown = model.shown(self.cell)
         return model.task, Turn(shown.observation, shown.actions, expert_actions=shown.expert_actions)
 
     def _step(self, index: int) -> Turn:
@@ -101,7 +101,7 @@ class LakeEnv(TextEnv):
         drawn = outcomes[categorical_sample([outcome.probability for outcome in outcomes], self.np_random)]
         assert isinstance(drawn.state, int)
         self.cell = drawn.state
-        shown = model.show(self.cell)
+        shown = model.shown(self.cell)
         return Turn(
             shown.observation,
             shown.actions,

@@ -23,7 +23,7 @@ class LakeModel:
     def initial(self) -> list[tuple[float, Hashable]]:
         return [(1.0, self._lake.start)]
 
-    def show(self, state: Hashable) -> Shown:
+    def shown(self, state: Hashable) -> Shown:
         assert isinstance(state, int)
         return self._scenes[state]
 

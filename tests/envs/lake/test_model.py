@@ -42,7 +42,7 @@ def test_the_model_shows_what_the_world_shows():
         over = False
         while not over:
             assert model.task == shown["task"]
-            assert model.show(env.cell) == (shown["observation"], shown["actions"], info["expert_actions"])
+            assert model.shown(env.cell) == (shown["observation"], shown["actions"], info["expert_actions"])
             shown, _, terminated, truncated, info = env.step(ACTIONS[seed % 4])
             over = terminated or truncated
 
@@ -151,7 +151,7 @@ def success_of(model: LakeModel, decisions: int, choices: Callable[[Shown], Coll
     for _ in range(decisions):
         later: dict[Hashable, float] = {}
         for state, chance in at.items():
-            shown = model.show(state)
+            shown = model.shown(state)
             for text in choices(shown):
                 for o in model.outcomes(state, shown.actions.index(text)):
                     share = chance * o.probability / len(choices(shown))
